@@ -1,0 +1,155 @@
+"""The one error tree of Pipeline, split by blame, and nothing else.
+
+Every class says "Raised when …" and carries two attributes that the doors translate from:
+`code`, the word that crosses the wire and stands in metrics, and `status`, the HTTP status.
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Raised when Pipeline cannot do what was asked; its subclasses say whose fault that is."""
+
+    code = "internal"
+    status = 500
+
+
+class CallerError(PipelineError):
+    """Raised when the request itself is at fault: sending it again cannot help."""
+
+    code = "bad_request"
+    status = 400
+
+
+class InvalidRequest(CallerError):
+    """Raised when a request cannot be understood or holds values that no model takes."""
+
+
+class TooLarge(CallerError):
+    """Raised when a request is bigger than a limit allows."""
+
+    code = "too_large"
+    status = 413
+
+
+class NotFound(CallerError):
+    """Raised when a request names something that is not there."""
+
+    code = "not_found"
+    status = 404
+
+
+class NoWeights(CallerError):
+    """Raised when a prediction is asked for before any weights were set."""
+
+    code = "no_weights"
+    status = 200
+
+
+class ModelError(PipelineError):
+    """Raised when the model refused or failed on this very row; `trace` is the text of the stack trace."""
+
+    code = "model_error"
+    status = 200
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace or message
+
+
+class LoadError(PipelineError):
+    """Raised when weights cannot be loaded; `trace` is the text of the stack trace."""
+
+    code = "load_error"
+    status = 200
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace or message
+
+
+class Overloaded(PipelineError):
+    """Raised when there is no room; the caller may come back."""
+
+    code = "overloaded"
+    status = 503
+
+
+class QueueFull(Overloaded):
+    """Raised when the queue holds as many requests as it may."""
+
+    code = "queue_full"
+
+
+class NoWorker(Overloaded):
+    """Raised when no live worker could take the request within its deadline."""
+
+    code = "no_worker"
+
+
+class Draining(Overloaded):
+    """Raised when the process is shutting down and takes nothing new."""
+
+    code = "draining"
+
+
+class DeadlineExceeded(PipelineError):
+    """Raised when a request's deadline passed before its answer came."""
+
+    code = "deadline"
+    status = 504
+
+
+class WorkerLost(PipelineError):
+    """Raised when a worker went away with work in its hands; the work may or may not have run."""
+
+    code = "worker_lost"
+    status = 503
+
+
+class Poisoned(WorkerLost):
+    """Raised when a request has been on two workers as they died: it is not sent to a third."""
+
+    code = "poisoned"
+    status = 500
+
+
+class LinkError(PipelineError):
+    """Raised when a link or the survey cannot carry a message."""
+
+    code = "link"
+    status = 503
+
+
+class NotSent(LinkError):
+    """Raised when a message certainly never left: sending it elsewhere cannot run it twice."""
+
+    code = "not_sent"
+
+
+class LinkClosed(LinkError):
+    """Raised when an operation meets a socket that was closed on purpose."""
+
+    code = "closed"
+
+
+class WireError(PipelineError):
+    """Raised when a frame does not decode; keeps the bytes (`frame`) for whoever has to look at them."""
+
+    code = "wire"
+
+    def __init__(self, message: str, frame: bytes = b"") -> None:
+        super().__init__(message)
+        self.frame = frame
+
+
+class StateError(PipelineError):
+    """Raised when the state directory cannot be used: locked, damaged, or of a newer release."""
+
+    code = "state"
+
+
+class IllegalTransition(PipelineError):
+    """Raised when a life (of a worker, a rollout) is told of an event its state does not know."""
+
+    code = "transition"
