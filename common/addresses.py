@@ -1,0 +1,93 @@
+"""Addresses of the fleet's sockets: how they are written, and how a link's address is made of them. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import NamedTuple
+
+SCHEMES = ("ws", "wss", "tcp", "tls+tcp", "ipc")
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+
+
+class Address(NamedTuple):
+    """A parsed fleet address; `host` and `port` are empty for ipc, `path` is empty for tcp."""
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.scheme == "ipc":
+            return f"ipc://{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.scheme == "ipc" or is_loopback_host(self.host)
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a host name or literal stands for this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_host_port(text: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port`; `ValueError` with a sentence otherwise. Port 0 asks for any free one."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{text!r}: write an IPv6 host in brackets, as in [::1]:54321")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not host:port, as in 127.0.0.1:54321")
+    return host, int(port)
+
+
+def parse_address(text: str) -> Address:
+    """A fleet address; `ValueError` with a sentence that says what is allowed."""
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in SCHEMES:
+        raise ValueError(
+            f"{text!r} is not an address of the fleet: write scheme://…, with one of {', '.join(SCHEMES)}"
+        )
+    if scheme == "ipc":
+        if not rest.startswith("/"):
+            raise ValueError(f"{text!r}: ipc takes an absolute path, as in ipc:///run/pipeline/service")
+        return Address("ipc", path=rest)
+    netloc, slash, path = rest.partition("/")
+    if slash and path and not scheme.startswith("ws"):
+        raise ValueError(f"{text!r}: {scheme} takes no path, only host:port")
+    host, port = parse_host_port(netloc)
+    return Address(scheme, host, port, f"/{path}" if path else "")
+
+
+def service_url(address: Address) -> str:
+    """Where the survey socket listens and is dialled: on ws, a path of its own on the port."""
+    if address.scheme in ("ws", "wss") and not address.path:
+        address = address._replace(path="/service")
+    return str(address)
+
+
+def link_endpoint(base: Address, worker: str, port: int = 0) -> str:
+    """What a gateway tells worker `worker` of its link: the part of the address the worker cannot know."""
+    if not _ID.match(worker):
+        raise ValueError(f"a worker id is 32 lower-case hex digits, not {worker!r}")
+    return str(port) if base.scheme in ("tcp", "tls+tcp") else f"/link/{worker}"
+
+
+def link_address(base: Address, endpoint: str) -> Address:
+    """The address of a link: the base as this side writes it, with the endpoint the gateway gave."""
+    if base.scheme in ("tcp", "tls+tcp"):
+        return base._replace(port=int(endpoint))
+    if base.scheme == "ipc":
+        return base._replace(path=base.path + endpoint.replace("/link/", "."))
+    return base._replace(path=base.path + endpoint)

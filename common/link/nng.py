@@ -1,0 +1,98 @@
+"""What both halves of a link need of pynng: its threads, its limits, its errors and its buffers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pynng
+from pynng._nng import ffi, lib
+
+from common.errors import LinkClosed, LinkError, NotSent, WorkerLost
+
+# NNG sets no limit of its own, so a stranger could announce any length. Weights travel in chunks, so
+# the largest honest frame is a batch of the largest body, or a survey with weights aboard.
+MAX_FRAME = 64 << 20
+MAX_INLINE_WEIGHTS = 16 << 20
+
+RECONNECT_MIN_MS = 20
+RECONNECT_MAX_MS = 250
+
+
+def limit_threads() -> None:
+    """Keep NNG to few threads (it starts a dozen on two cores); only before the first socket of a process."""
+    for parameter, value in (
+        (lib.NNG_INIT_NUM_TASK_THREADS, 2),
+        (lib.NNG_INIT_NUM_EXPIRE_THREADS, 1),
+        (lib.NNG_INIT_NUM_POLLER_THREADS, 1),
+        (lib.NNG_INIT_NUM_RESOLVER_THREADS, 1),
+    ):
+        lib.nng_init_set_parameter(parameter, value)
+
+
+def prepare(socket: Any) -> Any:
+    """A new socket with our limits set, before it listens or dials."""
+    socket.recv_max_size = MAX_FRAME
+    return socket
+
+
+@contextlib.contextmanager
+def mapped_errors() -> Iterator[None]:
+    """The one place where pynng's exceptions become ours."""
+    try:
+        yield
+    except pynng.exceptions.Closed:
+        raise LinkClosed("the socket was closed") from None
+    except pynng.exceptions.ConnectionReset:
+        raise WorkerLost("the worker's connection broke") from None
+    except pynng.exceptions.AddressInUse as error:
+        raise LinkError(
+            "the address is in use: is another gateway running?"
+        ) from error
+    except pynng.exceptions.TryAgain:
+        raise NotSent("no worker is connected") from None
+    except pynng.exceptions.NNGException as error:
+        raise LinkError(str(error)) from error
+
+
+class Frame:
+    """A received message: `view` is valid as long as this object lives."""
+
+    __slots__ = ("_message", "view")
+
+    def __init__(self, message: Any) -> None:
+        self._message = message  # owns the memory that `view` shows
+        self.view = memoryview(message._buffer).cast("B")
+
+
+def on_pipes(socket: Any, joined: Callable[[Any], None], left: Callable[[Any], None]) -> None:
+    """Have NNG's threads call `joined(pipe)` and `left(pipe)`; they may only hop to another thread."""
+    socket.add_post_pipe_connect_cb(joined)
+    socket.add_post_pipe_remove_cb(left)
+
+
+def send_nowait(context: Any, frame: bytes) -> Any:
+    """Hand a frame to NNG without waiting. None when it is on its way, else the message to send later."""
+    message = pynng.Message(frame)
+    code = lib.nng_ctx_sendmsg(context.context, message._nng_msg, lib.NNG_FLAG_NONBLOCK)
+    if code == 0:
+        message._mem_freed = True
+        return None
+    if code == lib.NNG_EAGAIN:
+        return message
+    pynng.exceptions.check_err(code)
+    raise AssertionError("check_err returned on an error")  # pragma: no cover
+
+
+def set_survey_time(context: Any, seconds: float) -> None:
+    """How long the next survey on this context takes answers (−1 does not mean for ever to NNG)."""
+    milliseconds = max(1, round(seconds * 1000))
+    pynng.exceptions.check_err(lib.nng_ctx_set_ms(context.context, b"surveyor:survey-time", milliseconds))
+
+
+def free_unsent(aio: Any) -> None:
+    """Free the message that NNG left with an aio when its send did not happen (pynng leaks it)."""
+    message = lib.nng_aio_get_msg(aio)
+    if message != ffi.NULL:
+        lib.nng_msg_free(message)

@@ -1,0 +1,279 @@
+"""Frames between gateway and worker: the only thing the two sides share at run time. Pure.
+
+A frame is
+
+    version u8 · zero u8 · buffers u16 · header bytes u32      (little-endian)
+    size of each buffer u64 × buffers
+    header: one msgpack message, tagged with its kind
+    buffers, raw row-major tensors, each starting at a multiple of 8 from the frame's start
+
+Decoding copies nothing: buffers come back as memoryviews of the frame. Whatever does not decode raises
+`WireError`, which keeps the bytes, and nothing else.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, TypeVar, Union
+
+import msgspec
+
+from common.errors import WireError
+from common.tensor import Buffer, TensorSpec
+
+VERSION = 1
+_FIXED = struct.Struct("<BBHI")
+_KEPT_BYTES = 256
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Base of every header; the class name is its tag on the wire."""
+
+
+# --- data plane: gateway → worker -------------------------------------------------------------------
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """Requests of a batch that share one input signature.
+
+    `counts[i]` rows belong to request i, which may take `timeouts[i]` more seconds. A part owns one
+    buffer per input, holding the rows of all its requests one after the other.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    counts: list[int]
+    timeouts: list[float]
+
+
+class Batch(Message, frozen=True, array_like=True):
+    """Rows for one model version; buffers come part by part, input by input."""
+
+    id: int
+    model: str
+    version: str
+    parts: list[Part]
+
+
+class Chunk(Message, frozen=True, array_like=True):
+    """`offset` and one buffer: a piece of the weights `sha256`, `size` bytes in all."""
+
+    sha256: str
+    size: int
+    offset: int
+
+
+# --- data plane: worker → gateway -------------------------------------------------------------------
+
+
+class RequestError(msgspec.Struct, frozen=True, array_like=True):
+    """Request `index` of a part has no output; `code` is an error's wire word."""
+
+    index: int
+    code: str
+    message: str
+    trace: str = ""
+
+
+class PartAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """Outputs of a part's requests in their order, those named in `errors` left out.
+
+    `hits[i]` is 1 when every row of request i came from the cache. One buffer per output.
+    """
+
+    outputs: tuple[TensorSpec, ...]
+    errors: list[RequestError]
+    hits: bytes
+
+
+class BatchAnswer(Message, frozen=True, array_like=True):
+    """What became of batch `id`; `infer` is seconds in the model, `waited` seconds before it."""
+
+    id: int
+    waited: float
+    infer: float
+    parts: list[PartAnswer]
+
+
+class Refused(Message, frozen=True, array_like=True):
+    """Nothing of the frame was run; `code` is an error's wire word."""
+
+    code: str
+    message: str
+
+
+class ChunkStored(Message, frozen=True, array_like=True):
+    """The worker has `stored` bytes of the weights, from the start."""
+
+    sha256: str
+    stored: int
+
+
+# --- control plane: surveys and their answers ---------------------------------------------------------
+
+
+class Hello(Message, frozen=True, array_like=True):
+    """Who is there? Also the heartbeat. `gateway` is made anew by each gateway process."""
+
+    gateway: str
+
+
+class VersionKey(msgspec.Struct, frozen=True, array_like=True):
+    """One version of one model, with the digest of its weights."""
+
+    model: str
+    version: str
+    sha256: str
+
+
+class HelloAnswer(Message, frozen=True, array_like=True):
+    """`worker` is made anew by each worker process; `scheme` says how its link is to be dialled."""
+
+    worker: str
+    name: str
+    host: str
+    pid: int
+    scheme: str
+    slots: int
+    device: str
+    draining: bool
+    caches: bool
+    versions: list[VersionKey]
+
+
+class LinkUp(Message, frozen=True, array_like=True):
+    """Where each worker's own link listens: worker id → what `addresses.link_address` makes an address of."""
+
+    endpoints: dict[str, str]
+
+
+class Load(Message, frozen=True, array_like=True):
+    """Load a version beside what serves. Its weights ride along as the buffer, or came before in chunks."""
+
+    workers: list[str]
+    key: VersionKey
+    size: int
+
+
+class LoadAnswer(Message, frozen=True, array_like=True):
+    """Whether the version would serve here; `trace` is the text of the stack trace where not."""
+
+    worker: str
+    ok: bool
+    trace: str = ""
+
+
+class Commit(Message, frozen=True, array_like=True):
+    """The version is the one that serves from now on."""
+
+    workers: list[str]
+    model: str
+    version: str
+
+
+class Drop(Message, frozen=True, array_like=True):
+    """Nothing will be asked of the version any more."""
+
+    workers: list[str]
+    model: str
+    version: str
+
+
+class Status(Message, frozen=True, array_like=True):
+    """How are you?"""
+
+
+class StatusAnswer(Message, frozen=True, array_like=True):
+    """A worker's counters since it started; latencies in seconds."""
+
+    worker: str
+    addresses: list[str]
+    requests: int
+    rows: int
+    handling_mean: float
+    infer_mean: float
+    p50: float
+    p95: float
+    p99: float
+    cache_size: int
+    cache_capacity: int
+    cache_hits: int
+    cache_misses: int
+    rss: int
+
+
+class Drain(Message, frozen=True, array_like=True):
+    """Finish what you have and leave."""
+
+    workers: list[str]
+
+
+class Done(Message, frozen=True, array_like=True):
+    """The plain yes to a survey that asks for nothing back."""
+
+    worker: str
+
+
+AnyMessage = Union[  # noqa: UP007 - msgspec reads it at run time on 3.10 too
+    Batch, Chunk, BatchAnswer, Refused, ChunkStored,
+    Hello, HelloAnswer, LinkUp, Load, LoadAnswer, Commit, Drop, Status, StatusAnswer, Drain, Done,
+]  # fmt: skip
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(AnyMessage)
+
+M = TypeVar("M", bound=Message)
+
+
+def encode(message: Message, buffers: Sequence[Buffer] = ()) -> bytes:
+    """One frame. The single copy of each buffer on its way out happens here."""
+    header = _encoder.encode(message)
+    if not buffers:
+        return _FIXED.pack(VERSION, 0, 0, len(header)) + header
+    sizes = [memoryview(b).nbytes for b in buffers]
+    at = _FIXED.size + 8 * len(sizes) + len(header)
+    pieces: list[Buffer] = [
+        _FIXED.pack(VERSION, 0, len(sizes), len(header)),
+        struct.pack(f"<{len(sizes)}Q", *sizes),
+        header,
+    ]
+    for buffer, size in zip(buffers, sizes, strict=True):
+        padding = -at % 8
+        pieces += (bytes(padding), buffer)
+        at += padding + size
+    return b"".join(pieces)
+
+
+def decode(frame: Buffer) -> tuple[Any, list[memoryview]]:
+    """(message, buffers) of a frame; `WireError` for anything that is not exactly one."""
+    view = memoryview(frame).cast("B")
+    try:
+        version, zero, count, header_bytes = _FIXED.unpack_from(view)
+        if version != VERSION or zero != 0:
+            raise WireError(f"frame version {version}.{zero} is not {VERSION}.0", _kept(view))
+        start = _FIXED.size + 8 * count
+        sizes = struct.unpack_from(f"<{count}Q", view, _FIXED.size)
+        at = start + header_bytes
+        message = _decoder.decode(view[start:at])
+    except (struct.error, msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise WireError(f"not a frame: {error}", _kept(view)) from None
+    buffers = []
+    for size in sizes:
+        at += -at % 8
+        buffers.append(view[at : at + size])
+        at += size
+    if at != len(view):
+        raise WireError(f"a frame of {len(view)} bytes says it has {at}", _kept(view))
+    return message, buffers
+
+
+def expect(kind: type[M], frame: Buffer) -> tuple[M, list[memoryview]]:
+    """`decode`, and `WireError` when the message is of another kind than `kind`."""
+    message, buffers = decode(frame)
+    if not isinstance(message, kind):
+        raise WireError(f"expected {kind.__name__}, got {type(message).__name__}", _kept(memoryview(frame)))
+    return message, buffers
+
+
+def _kept(view: memoryview) -> bytes:
+    return bytes(view[:_KEPT_BYTES])

@@ -1,0 +1,106 @@
+"""What the scheduler moves about: a request's rows, and a batch of them. Pure data."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+from common.errors import PipelineError
+from common.tensor import Buffer, TensorSpec
+
+
+class ModelKey(NamedTuple):
+    """The queue a request waits in: one model in one version."""
+
+    model: str
+    version: str
+
+
+class Provenance(NamedTuple):
+    """Who answered a batch, and where its time went, in seconds: waiting at the worker (`batch`), in the
+    model (`infer`), and on the way there and back with all the packing (`link`)."""
+
+    worker: str
+    version: str
+    batch: float
+    link: float
+    infer: float
+
+
+class Answer(NamedTuple):
+    """A request's outputs: `outputs[i]` describes one row of `buffers[i]`, which holds all its rows."""
+
+    outputs: tuple[TensorSpec, ...]
+    buffers: tuple[memoryview, ...]
+    hit: bool
+    queue: float
+    by: Provenance
+
+
+class Stage(enum.Enum):
+    """Where a request is: nobody has it, a queue has it, a batch has it, or it is over."""
+
+    NEW = "new"
+    WAITING = "waiting"
+    FLYING = "flying"
+    OVER = "over"
+
+
+class Request:
+    """One client's rows on their way to a model and back.
+
+    Invariant: `reply` is called exactly once, with an Answer or an error, unless the client goes first.
+    """
+
+    __slots__ = (
+        "admitted", "buffers", "deadline", "key", "reply", "route",
+        "rows", "sent", "signature", "stage", "strikes", "worker",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        key: ModelKey,
+        signature: tuple[TensorSpec, ...],
+        buffers: tuple[Buffer, ...],
+        rows: int,
+        *,
+        admitted: float,
+        deadline: float,
+        route: int | None,
+        reply: Callable[[Answer | PipelineError], None],
+    ) -> None:
+        self.key = key
+        self.signature = signature
+        self.buffers = buffers
+        self.rows = rows
+        self.admitted = admitted
+        self.deadline = deadline
+        self.route = route  # the bucket of its rows where a cache makes one worker better than another
+        self.reply = reply
+        self.sent = 0.0
+        self.stage = Stage.NEW
+        self.worker: str | None = None  # whose queue or batch has it
+        self.strikes = 0  # workers that went away with it in their hands
+
+
+_batch_ids = itertools.count(1)
+
+
+class Batch:
+    """Requests of one model version that travel to one worker together."""
+
+    __slots__ = ("alone", "id", "key", "requests", "rows", "worker")
+
+    def __init__(self, worker: str, key: ModelKey, requests: list[Request], *, alone: bool) -> None:
+        self.id = next(_batch_ids)
+        self.worker = worker
+        self.key = key
+        self.requests = requests
+        self.rows = sum(request.rows for request in requests)
+        self.alone = alone  # travels while nothing else is at the worker, to find out who kills workers
+
+    def wanted(self) -> list[Request]:
+        """Its requests that are still in this batch's hands and wait for an answer."""
+        return [r for r in self.requests if r.stage is Stage.FLYING and r.worker == self.worker]

@@ -1,0 +1,298 @@
+"""Which request goes to which worker, when, and in which batch. Pure: no clock, no sockets.
+
+The life of a request:
+
+1. `submit` puts it into the queue of one ready worker, or with the unrouted when there is none.
+2. `take` hands a worker with a free slot everything queued for one model version, up to `max_batch` rows.
+3. `finish` frees the slot. The caller has answered the requests.
+4. A worker that goes away gives back what it had. What only waited is routed again. What was in a batch
+   gets a strike and is tried again alone, on a worker with nothing else in flight, so that the next death
+   convicts nobody innocent. At two strikes it is answered with `Poisoned`.
+5. `cancel` and `expire` end a request early wherever it is. A batch already sent keeps its slot till its end.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from common.errors import DeadlineExceeded, NoWorker, PipelineError, Poisoned, QueueFull
+from gateway.deadlines import DeadlineWheel
+from gateway.requests import Batch, ModelKey, Request, Stage
+from gateway.routing import Preferences, choose, least_busy
+
+SLOTS = 2  # batches at a worker at once: the next is there when it finishes one
+MAX_STRIKES = 2
+
+Queue = OrderedDict[Request, None]
+Ending = tuple[Request, PipelineError]
+
+
+class Lane:
+    """One ready worker's queues and what it has in flight."""
+
+    def __init__(self, worker: str, slots: int) -> None:
+        self.worker = worker
+        self.slots = slots
+        self.queues: OrderedDict[ModelKey, Queue] = OrderedDict()
+        self.struck: Queue = OrderedDict()
+        self.flying: dict[int, Batch] = {}
+
+    def take_waiting(self) -> list[Request]:
+        """Empty every queue; what was in them."""
+        waiting = [*self.struck, *(request for queue in self.queues.values() for request in queue)]
+        self.struck.clear()
+        self.queues.clear()
+        return waiting
+
+
+class Scheduler:
+    """Invariant: every request it knows is in exactly one queue or one batch, and counted once."""
+
+    def __init__(self, *, queue_max: int, max_batch: int, worker_wait: float) -> None:
+        self.queue_max = queue_max
+        self.max_batch = max_batch
+        self.worker_wait = worker_wait  # how long a request waits for any worker to be ready
+        self.waiting = 0
+        self._lanes: dict[str, Lane] = {}
+        self._loads: dict[str, int] = {}  # rows waiting for or running at each worker that takes new ones
+        self._load = 0  # their sum
+        self._unrouted: Queue = OrderedDict()
+        self._preferences = Preferences()
+        self._deadlines: DeadlineWheel[Request] = DeadlineWheel()
+        self._orphaned_since: float | None = 0.0
+        self._live: dict[ModelKey, int] = {}
+
+    # --- what a door does
+
+    def submit(self, request: Request) -> str | None:
+        """Queue a new request; the worker to wake, if any. Raises `QueueFull`."""
+        if self.waiting >= self.queue_max:
+            raise QueueFull("Server is busy")
+        self.waiting += 1
+        self._live[request.key] = self._live.get(request.key, 0) + 1
+        self._deadlines.add(request, request.deadline)
+        return self._route(request)
+
+    def cancel(self, request: Request) -> None:
+        """The client has gone: forget the request, and never run it if it still waits."""
+        if request.stage is Stage.WAITING:
+            self._unqueue(request)
+        self._end(request)
+
+    # --- what a batch loop does
+
+    def take(self, worker: str, now: float) -> Batch | None:
+        """The next batch for a worker that has a free slot; None when it should wait to be woken."""
+        lane = self._lanes.get(worker)
+        if lane is None or len(lane.flying) >= lane.slots or any(b.alone for b in lane.flying.values()):
+            return None
+        if lane.struck:
+            if lane.flying:
+                return None  # it empties first: what has seen a worker die travels alone
+            request = next(iter(lane.struck))
+            return self._launch(lane, request.key, lane.struck, 1, now, alone=True)
+        if not lane.queues:
+            return None
+        key, queue = next(iter(lane.queues.items()))
+        lane.queues.move_to_end(key)  # model versions take turns
+        return self._launch(lane, key, queue, self.max_batch, now, alone=False)
+
+    def finish(self, batch: Batch) -> list[Request]:
+        """The batch came back: free its slot. Its requests that still want an answer are over now."""
+        lane = self._lanes.get(batch.worker)
+        if lane is None or lane.flying.pop(batch.id, None) is None:
+            return []  # its worker was given up meanwhile and the requests moved on
+        self._add_load(batch.worker, -batch.rows)
+        wanted = batch.wanted()
+        for request in wanted:
+            self._end(request)
+        return wanted
+
+    # --- what the fleet does
+
+    def add_worker(self, worker: str, *, slots: int = SLOTS) -> list[str]:
+        """A worker is ready; the workers to wake."""
+        self._lanes[worker] = Lane(worker, slots)
+        self._loads[worker] = 0
+        self._preferences.set_workers(self._loads)
+        self._orphaned_since = None
+        unrouted, self._unrouted = self._unrouted, OrderedDict()
+        return self._route_all(unrouted)
+
+    def retire_worker(self, worker: str, now: float) -> list[str]:
+        """A worker takes nothing new: what waits for it moves on, what it has it finishes; whom to wake."""
+        lane = self._lanes.get(worker)
+        if lane is None or worker not in self._loads:
+            return []
+        self._close_to_new(worker, now)
+        waiting = lane.take_waiting()
+        return self._route_all(waiting)
+
+    def remove_worker(self, worker: str, now: float, *, strike: bool) -> tuple[list[Ending], list[str]]:
+        """A worker is gone: (requests to answer with an error, workers to wake).
+
+        `strike` says that it died or fell silent with its batches in hand, rather than left in good order.
+        """
+        lane = self._lanes.pop(worker, None)
+        if lane is None:
+            return [], []
+        self._close_to_new(worker, now)
+        moving = lane.take_waiting()
+        poisoned: list[Ending] = []
+        for request in self._flying(lane):
+            request.strikes += strike
+            if request.strikes >= MAX_STRIKES:
+                self._end(request)
+                poisoned.append((request, Poisoned(f"the request was on {MAX_STRIKES} workers as they died")))
+            else:
+                self.waiting += 1
+                moving.append(request)
+        return poisoned, self._route_all(moving)
+
+    def give_back(self, batch: Batch) -> list[str]:
+        """The batch certainly never ran: queue its requests again without a strike; the workers to wake."""
+        lane = self._lanes.get(batch.worker)
+        if lane is None or lane.flying.pop(batch.id, None) is None:
+            return []
+        self._add_load(batch.worker, -batch.rows)
+        again = batch.wanted()
+        self.waiting += len(again)
+        return self._route_all(again)
+
+    def expire(self, now: float) -> list[Ending]:
+        """End every request whose deadline has passed, or that has waited too long for any worker at all."""
+        endings: list[Ending] = []
+        for request in self._deadlines.expire(now):
+            unserved = request in self._unrouted
+            if request.stage is Stage.WAITING:
+                self._unqueue(request)
+            self._end(request)
+            late = NoWorker("No live worker") if unserved else DeadlineExceeded("Deadline exceeded")
+            endings.append((request, late))
+        if self._orphaned_since is not None:
+            for request in [r for r in self._unrouted if self._is_hopeless(r, now)]:
+                self._unqueue(request)
+                self._end(request)
+                endings.append((request, NoWorker("No live worker")))
+        return endings
+
+    # --- what others ask
+
+    def live(self, key: ModelKey) -> int:
+        """Requests admitted under a model version and not over yet."""
+        return self._live.get(key, 0)
+
+    def in_flight(self, worker: str) -> int:
+        """Rows that a worker has in batches now."""
+        lane = self._lanes.get(worker)
+        return sum(batch.rows for batch in lane.flying.values()) if lane else 0
+
+    @property
+    def unfinished(self) -> int:
+        """Requests that are not over yet."""
+        return sum(self._live.values())
+
+    @property
+    def has_deadlines(self) -> bool:
+        """Whether `expire` has anything to watch."""
+        return bool(self._deadlines)
+
+    # --- inside
+
+    def _is_hopeless(self, request: Request, now: float) -> bool:
+        since = max(request.admitted, self._orphaned_since or 0.0)
+        return now - since >= self.worker_wait
+
+    def _route(self, request: Request) -> str | None:
+        """Put a waiting request into a queue; the worker to wake."""
+        request.stage = Stage.WAITING
+        if not self._loads:
+            request.worker = None
+            self._unrouted[request] = None
+            return None
+        if request.route is None:
+            worker = least_busy(self._loads, self._loads)
+        else:
+            worker = choose(self._preferences.order(request.route), self._loads, request.rows, self._load)
+        request.worker = worker
+        lane = self._lanes[worker]
+        if request.strikes:
+            lane.struck[request] = None
+        else:
+            queue = lane.queues.get(request.key)
+            if queue is None:
+                queue = lane.queues[request.key] = OrderedDict()
+            queue[request] = None
+        self._add_load(worker, request.rows)
+        return worker
+
+    def _route_all(self, requests: Iterable[Request]) -> list[str]:
+        return sorted({worker for request in requests if (worker := self._route(request)) is not None})
+
+    def _unqueue(self, request: Request) -> None:
+        """Take a waiting request out of its queue."""
+        self.waiting -= 1
+        if request.worker is None:
+            del self._unrouted[request]
+            return
+        lane = self._lanes[request.worker]
+        if request.strikes:
+            del lane.struck[request]
+        else:
+            queue = lane.queues[request.key]
+            del queue[request]
+            if not queue:
+                del lane.queues[request.key]
+        self._add_load(request.worker, -request.rows)
+
+    def _launch(
+        self, lane: Lane, key: ModelKey, queue: Queue, limit: int, now: float, *, alone: bool
+    ) -> Batch:
+        """Move the queue's first requests, up to `limit` rows and at least one, into a batch in flight."""
+        requests: list[Request] = []
+        rows = 0
+        while queue:
+            request = next(iter(queue))
+            if requests and rows + request.rows > limit:
+                break
+            del queue[request]
+            request.stage = Stage.FLYING
+            request.sent = now
+            requests.append(request)
+            rows += request.rows
+            if alone:
+                break
+        if not queue and not alone:
+            del lane.queues[key]
+        self.waiting -= len(requests)
+        batch = Batch(lane.worker, key, requests, alone=alone)
+        lane.flying[batch.id] = batch
+        return batch
+
+    def _close_to_new(self, worker: str, now: float) -> None:
+        self._load -= self._loads.pop(worker, 0)
+        self._preferences.set_workers(self._loads)
+        if not self._loads and self._orphaned_since is None:
+            self._orphaned_since = now
+
+    @staticmethod
+    def _flying(lane: Lane) -> list[Request]:
+        return [request for batch in lane.flying.values() for request in batch.wanted()]
+
+    def _add_load(self, worker: str, rows: int) -> None:
+        if worker in self._loads:
+            self._loads[worker] += rows
+            self._load += rows
+
+    def _end(self, request: Request) -> None:
+        if request.stage is Stage.OVER:
+            return
+        request.stage = Stage.OVER
+        request.buffers = ()
+        self._deadlines.remove(request, request.deadline)
+        left = self._live[request.key] - 1
+        if left:
+            self._live[request.key] = left
+        else:
+            del self._live[request.key]
