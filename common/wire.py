@@ -148,11 +148,16 @@ class LinkUp(Message, frozen=True, array_like=True):
 
 
 class Load(Message, frozen=True, array_like=True):
-    """Load a version beside what serves. Its weights ride along as the buffer, or came before in chunks."""
+    """Load a version beside what serves.
+
+    Its weights ride along as the one buffer, or came before in chunks, or lie in the file `path` for
+    workers on the gateway's own machine.
+    """
 
     workers: list[str]
     key: VersionKey
     size: int
+    path: str = ""
 
 
 class LoadAnswer(Message, frozen=True, array_like=True):

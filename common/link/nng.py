@@ -47,9 +47,7 @@ def mapped_errors() -> Iterator[None]:
     except pynng.exceptions.ConnectionReset:
         raise WorkerLost("the worker's connection broke") from None
     except pynng.exceptions.AddressInUse as error:
-        raise LinkError(
-            "the address is in use: is another gateway running?"
-        ) from error
+        raise LinkError("the address is in use: is another gateway running?") from error
     except pynng.exceptions.TryAgain:
         raise NotSent("no worker is connected") from None
     except pynng.exceptions.NNGException as error:

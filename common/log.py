@@ -1,0 +1,117 @@
+"""Logging to stderr: one event, one line, with its fields as key=value; and a gate against floods.
+
+Nothing is configured at import; a main calls `configure` once. Everybody else takes
+`logging.getLogger("pipeline.<part>")` and calls `event`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import datetime, timezone
+
+# A field may be what a client sent: a log must not grow by megabytes for one bad frame.
+_LONGEST_FIELD = 4000
+_NAMES = {10: "DEBUG", 20: "INFO", 30: "WARN", 40: "ERROR", 50: "FATAL"}
+
+
+class LineFormatter(logging.Formatter):
+    """Formats every record, with its stack trace if any, as exactly one line of printable text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """`2026-11-21T08:00:00.123Z INFO  pipeline.fleet worker joined worker=abc`."""
+        moment = datetime.fromtimestamp(record.created, timezone.utc).replace(tzinfo=None)
+        level = _NAMES.get(record.levelno, record.levelname)
+        line = f"{moment.isoformat(timespec='milliseconds')}Z {level:5} {record.name} {record.getMessage()}"
+        if record.exc_info:
+            line += f" trace={_quoted(self.formatException(record.exc_info))}"
+        return _printable(line)
+
+
+def configure(level: str) -> None:
+    """Send what `pipeline.*` logs at `level` (debug, info, warning, error) or above to stderr, and
+    warnings of everything else. Calling it again replaces what the last call set up."""
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each.formatter, LineFormatter)]:
+        root.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    root.addHandler(handler)
+    ours = logging.getLevelName(level.upper())
+    if not isinstance(ours, int):
+        raise ValueError(f"{level!r} is not a log level: use debug, info, warning or error")
+    root.setLevel(max(ours, logging.WARNING))
+    logging.getLogger("pipeline").setLevel(ours)
+
+
+def event(logger: logging.Logger, level: int, text: str, /, **fields: object) -> None:
+    """Log `text` and its fields as `text key=value …`; quoted where they could be misread."""
+    if logger.isEnabledFor(level):
+        pairs = [f"{key}={_value(value)}" for key, value in fields.items()]
+        logger.log(level, "%s", " ".join([text, *pairs]), stacklevel=2)
+
+
+class OncePer:
+    """Lets one event per key through every so many seconds, in bounded memory.
+
+    At most `max_keys` keys are remembered. When all of these are fresh, the keys beyond them share one
+    gate, so that a flood of keys never met before (random addresses, say) is held back as well.
+    """
+
+    def __init__(self, seconds: float, *, max_keys: int = 1024) -> None:
+        self._seconds = seconds
+        self._max_keys = max_keys
+        self._gates: dict[str, _Gate] = {}  # the least recently opened first
+        self._others = _Gate()
+
+    def allow(self, key: str, now: float) -> int | None:
+        """How many of this key were swallowed since the last one let through, or None: swallow this too."""
+        gate = self._gates.get(key) or self._new_gate(key, now)
+        if gate.opened is not None and now - gate.opened < self._seconds:
+            gate.swallowed += 1
+            return None
+        swallowed, gate.swallowed, gate.opened = gate.swallowed, 0, now
+        if key in self._gates:
+            self._gates[key] = self._gates.pop(key)
+        return swallowed
+
+    def _new_gate(self, key: str, now: float) -> _Gate:
+        if len(self._gates) >= self._max_keys:
+            oldest = next(iter(self._gates))
+            opened = self._gates[oldest].opened
+            if opened is not None and now - opened < self._seconds:
+                return self._others
+            del self._gates[oldest]
+        return self._gates.setdefault(key, _Gate())
+
+
+class _Gate:
+    __slots__ = ("opened", "swallowed")
+
+    def __init__(self) -> None:
+        self.opened: float | None = None
+        self.swallowed = 0
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        value = round(value, 6)
+    text = f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
+    if len(text) > _LONGEST_FIELD:
+        text = text[:_LONGEST_FIELD] + "…"
+    bare = text and text.isprintable() and not any(each in text for each in ' "=\\')
+    return text if bare else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{_printable(escaped)}"'
+
+
+def _printable(text: str) -> str:
+    """Escapes line ends, terminal codes, lone surrogates and whatever else is no printable character."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text
+    )

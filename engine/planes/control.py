@@ -1,0 +1,162 @@
+"""The worker's control plane: answers to the gateway's surveys."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from common import wire
+from common.errors import LoadError, WireError
+from common.log import OncePer, event
+from engine.planes.counters import Counters
+from engine.planes.data import DataPlane
+from engine.planes.identity import Identity, host_addresses
+from engine.registry import Registry, Staging
+
+log = logging.getLogger("pipeline.worker")
+
+ADDRESSES_MAX_AGE = 30.0
+
+
+class ControlPlane:
+    """Called from several threads at once; a load in one never delays a heartbeat in another."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        scheme: str,
+        slots: int,
+        registry: Registry,
+        staging: Staging,
+        counters: Counters,
+        data: DataPlane,
+        on_link: Callable[[str], None],
+        on_drain: Callable[[], None],
+    ) -> None:
+        self._identity = identity
+        self._scheme = scheme
+        self._slots = slots
+        self._registry = registry
+        self._staging = staging
+        self._counters = counters
+        self._data = data
+        self._on_link = on_link
+        self._on_drain = on_drain
+        self._bad_frames = OncePer(10.0)
+        self._addresses: tuple[float, list[str]] | None = None
+        self._process = psutil.Process()
+        self.told_draining = threading.Event()
+
+    def handle(self, frame: memoryview) -> bytes | None:
+        """One survey's answer; None where it is not for this worker."""
+        try:
+            message, buffers = wire.decode(frame)
+            answer = self._answer(message, buffers)
+        except WireError as error:
+            suppressed = self._bad_frames.allow("survey", time.monotonic())
+            if suppressed is not None:
+                event(log, logging.WARNING, "bad frame in a survey", error=error, more=suppressed)
+            return None
+        return None if answer is None else wire.encode(answer)
+
+    def _answer(self, message: object, buffers: list[memoryview]) -> wire.Message | None:
+        me = self._identity.id
+        if isinstance(message, wire.Hello):
+            return self._hello()
+        if isinstance(message, wire.Status):
+            return self._status()
+        if isinstance(message, wire.LinkUp):
+            if me in message.endpoints:
+                self._on_link(message.endpoints[me])
+                return wire.Done(me)
+            return None
+        if isinstance(message, wire.Load | wire.Commit | wire.Drop | wire.Drain):
+            if me not in message.workers:
+                return None
+            return self._change(message, buffers)
+        raise WireError(f"a survey does not ask {type(message).__name__}")
+
+    def _change(
+        self, message: wire.Load | wire.Commit | wire.Drop | wire.Drain, buffers: list[memoryview]
+    ) -> wire.Message:
+        me = self._identity.id
+        if isinstance(message, wire.Load):
+            return self._load(message, buffers)
+        if isinstance(message, wire.Drop):
+            self._registry.drop(message.model, message.version)
+            event(log, logging.INFO, "version dropped", model=message.model, version=message.version)
+        elif isinstance(message, wire.Commit):
+            event(log, logging.INFO, "version serves", model=message.model, version=message.version)
+        else:
+            self._on_drain()
+        return wire.Done(me)
+
+    def _load(self, load: wire.Load, buffers: list[memoryview]) -> wire.LoadAnswer:
+        began = time.monotonic()
+        try:
+            if buffers:
+                self._registry.load(load.key, bytes(buffers[0]))
+            elif load.path:
+                self._registry.load(load.key, Path(load.path))
+            else:
+                with self._staging.take(load.key.sha256, load.size) as path:
+                    self._registry.load(load.key, path)
+        except LoadError as error:
+            event(log, logging.WARNING, "weights refused", version=load.key.version, reason=error)
+            return wire.LoadAnswer(self._identity.id, False, _trace(error))
+        except Exception as error:  # whatever a file makes torch raise: the worker goes on
+            log.exception("weights could not be loaded")
+            return wire.LoadAnswer(self._identity.id, False, _trace(error))
+        took = round(time.monotonic() - began, 3)
+        event(log, logging.INFO, "weights loaded", version=load.key.version, bytes=load.size, seconds=took)
+        return wire.LoadAnswer(self._identity.id, True)
+
+    def _hello(self) -> wire.HelloAnswer:
+        draining = self._data.draining
+        answer = wire.HelloAnswer(
+            worker=self._identity.id,
+            name=self._identity.name,
+            host=self._identity.host,
+            pid=self._identity.pid,
+            scheme=self._scheme,
+            slots=self._slots,
+            device=str(self._registry.device),
+            draining=draining,
+            caches=self._registry.cache_size > 0,
+            versions=self._registry.versions(),
+        )
+        if draining:
+            self.told_draining.set()
+        return answer
+
+    def _status(self) -> wire.StatusAnswer:
+        caches = self._registry.caches()
+        return wire.StatusAnswer(
+            worker=self._identity.id,
+            addresses=self._host_addresses(),
+            requests=self._counters.requests,
+            rows=self._counters.rows,
+            cache_size=sum(map(len, caches)),
+            cache_capacity=sum(cache.capacity for cache in caches),
+            cache_hits=sum(cache.hits for cache in caches),
+            cache_misses=sum(cache.misses for cache in caches),
+            rss=self._process.memory_info().rss,
+            **self._counters.figures(),
+        )
+
+    def _host_addresses(self) -> list[str]:
+        now = time.monotonic()
+        if self._addresses is None or now - self._addresses[0] > ADDRESSES_MAX_AGE:
+            self._addresses = (now, host_addresses())
+        return self._addresses[1]
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))

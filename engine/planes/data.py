@@ -1,0 +1,109 @@
+"""The worker's data plane: a frame of rows in, a frame of answers out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from common import wire
+from common.errors import Draining, LoadError, NotFound, WireError
+from common.log import OncePer, event
+from engine.planes.counters import Counters
+from engine.registry import Registry, Staging
+
+log = logging.getLogger("pipeline.worker")
+
+
+class DataPlane:
+    """Answers the frames of this worker's own link. Called from several threads at once."""
+
+    def __init__(self, registry: Registry, staging: Staging, counters: Counters) -> None:
+        self._registry = registry
+        self._staging = staging
+        self._counters = counters
+        self._bad_frames = OncePer(10.0)
+        self._idle = threading.Condition()
+        self._busy = 0
+        self.draining = False
+
+    def handle(self, frame: memoryview) -> bytes:
+        """One frame's answer; a frame that cannot be used is refused, never fatal."""
+        received = time.monotonic()
+        with self._idle:
+            self._busy += 1
+        try:
+            message, buffers = wire.decode(frame)
+            if isinstance(message, wire.Batch):
+                return self._run(message, buffers, received)
+            if isinstance(message, wire.Chunk):
+                return self._store(message, buffers)
+            raise WireError(f"a link carries batches and chunks, not {type(message).__name__}")
+        except WireError as error:
+            self._note_bad_frame(error)
+            return _refusal(error)
+        except (NotFound, LoadError) as error:
+            return _refusal(error)
+        finally:
+            with self._idle:
+                self._busy -= 1
+                self._idle.notify_all()
+
+    def drain(self, grace: float) -> bool:
+        """Refuse new batches and wait until those in hand are answered; whether they were in time."""
+        self.draining = True
+        with self._idle:
+            return self._idle.wait_for(lambda: self._busy == 0, timeout=grace)
+
+    def _run(self, batch: wire.Batch, buffers: list[memoryview], received: float) -> bytes:
+        if self.draining:
+            return _refusal(Draining("the worker is leaving"))
+        execution = self._registry.get(batch.model, batch.version)
+        _check_sizes(batch, buffers)
+        answers: list[wire.PartAnswer] = []
+        outputs: list[bytes] = []
+        infer = 0.0
+        at = 0
+        for part in batch.parts:
+            ran = execution.run(part, buffers[at : at + len(part.inputs)], received)
+            at += len(part.inputs)
+            answers.append(ran.answer)
+            outputs += ran.buffers
+            infer += ran.infer
+        self._counters.count(
+            requests=sum(len(part.counts) for part in batch.parts),
+            rows=sum(sum(part.counts) for part in batch.parts),
+            handling=time.monotonic() - received,
+            infer=infer,
+        )
+        waited = max(0.0, time.monotonic() - received - infer)
+        return wire.encode(wire.BatchAnswer(batch.id, waited, infer, answers), outputs)
+
+    def _store(self, chunk: wire.Chunk, buffers: list[memoryview]) -> bytes:
+        if len(buffers) != 1:
+            raise WireError(f"a chunk has one buffer, not {len(buffers)}")
+        stored = self._staging.store(chunk.sha256, chunk.size, chunk.offset, buffers[0])
+        return wire.encode(wire.ChunkStored(chunk.sha256, stored))
+
+    def _note_bad_frame(self, error: WireError) -> None:
+        suppressed = self._bad_frames.allow("frame", time.monotonic())
+        if suppressed is not None:
+            event(log, logging.WARNING, "bad frame on the link", error=error, more=suppressed)
+
+
+def _check_sizes(batch: wire.Batch, buffers: list[memoryview]) -> None:
+    """A frame whose buffers are not what its header says is refused before anything is read from them."""
+    wanted = [
+        spec.row_bytes * sum(part.counts) if min(part.counts, default=0) >= 0 else -1
+        for part in batch.parts
+        for spec in part.inputs
+    ]
+    if wanted != [buffer.nbytes for buffer in buffers]:
+        raise WireError(f"buffers of {[b.nbytes for b in buffers]} bytes where the header says {wanted}")
+    for part in batch.parts:
+        if len(part.timeouts) != len(part.counts):
+            raise WireError(f"{len(part.timeouts)} timeouts for {len(part.counts)} requests")
+
+
+def _refusal(error: WireError | NotFound | LoadError | Draining) -> bytes:
+    return wire.encode(wire.Refused(error.code, str(error)))

@@ -1,0 +1,35 @@
+"""Who a worker is: its id, its name, its host's addresses."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass, field
+
+import netifaces
+
+
+@dataclass(frozen=True)
+class Identity:
+    """`id` is made anew by each process, so a worker that died can never be taken for its successor."""
+
+    name: str
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+def identify(name: str | None) -> Identity:
+    """This process, called `name`, or after its host and process id."""
+    return Identity(name or f"{socket.gethostname()}-{os.getpid()}")
+
+
+def host_addresses() -> list[str]:
+    """Every IP address of this host, loopback last; link-local IPv6 without its interface."""
+    found = []
+    for interface in netifaces.interfaces():
+        for family in (netifaces.AF_INET, netifaces.AF_INET6):
+            for entry in netifaces.ifaddresses(interface).get(family, ()):
+                found.append(entry["addr"].split("%")[0])
+    return sorted(dict.fromkeys(found), key=lambda address: (address in ("127.0.0.1", "::1"), ":" in address))

@@ -1,0 +1,93 @@
+"""A worker process put together: both planes, the engine under them, and an orderly end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+
+import torch
+
+from common.addresses import link_address, parse_address, service_url
+from common.link.worker import Answerer, answer_requests, answer_surveys
+from common.log import event
+from engine.planes.control import ControlPlane
+from engine.planes.counters import Counters
+from engine.planes.data import DataPlane
+from engine.planes.identity import Identity
+from engine.registry import Registry, Staging
+
+log = logging.getLogger("pipeline.worker")
+
+SLOTS = 2
+# The gateway keeps at most SLOTS batches and one chunk in flight; one more is free to see it go away.
+DATA_THREADS = SLOTS + 2
+DRAIN_GRACE = 30.0
+FAREWELL = 1.5  # how long a leaving worker waits for a heartbeat to tell the gateway so
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where this worker dials, as its host sees the gateway."""
+
+    service: str
+    worker: str
+
+
+class WorkerService:
+    """Runs from `start` until `stop` is called from anywhere, then drains."""
+
+    def __init__(
+        self, identity: Identity, addresses: Addresses, *, device: torch.device, cache_size: int
+    ) -> None:
+        self.identity = identity
+        self._addresses = addresses
+        self._stop = threading.Event()
+        self._link: Answerer | None = None
+        self._link_lock = threading.Lock()
+        self._staging = Staging()
+        registry = Registry(device=device, cache_size=cache_size)
+        counters = Counters()
+        self._data = DataPlane(registry, self._staging, counters)
+        self._control = ControlPlane(
+            identity,
+            scheme=parse_address(addresses.worker).scheme,
+            slots=SLOTS,
+            registry=registry,
+            staging=self._staging,
+            counters=counters,
+            data=self._data,
+            on_link=self._open_link,
+            on_drain=self.stop,
+        )
+
+    def stop(self) -> None:
+        """Ask it to finish what it has and leave."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Serve until `stop`; then answer what is in hand, tell the gateway, and close everything."""
+        surveys = answer_surveys(service_url(parse_address(self._addresses.service)), self._control.handle)
+        event(log, logging.INFO, "looking for the gateway", at=surveys.url, worker=self.identity.name)
+        try:
+            self._stop.wait()
+            finished = self._data.drain(DRAIN_GRACE)
+            if surveys.is_connected:
+                self._control.told_draining.wait(FAREWELL)
+            event(log, logging.INFO, "leaving", worker=self.identity.name, finished=finished)
+        finally:
+            with self._link_lock:
+                if self._link is not None:
+                    self._link.close()
+            surveys.close()
+            self._staging.close()
+
+    def _open_link(self, endpoint: str) -> None:
+        """Dial the link the gateway made for us; NNG keeps dialling it by itself from then on."""
+        url = str(link_address(parse_address(self._addresses.worker), endpoint))
+        with self._link_lock:
+            if self._link is not None and self._link.url == url:
+                return
+            if self._link is not None:
+                self._link.close()
+            self._link = answer_requests(url, self._data.handle, threads=DATA_THREADS)

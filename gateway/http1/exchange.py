@@ -1,0 +1,66 @@
+"""One request and the one answer it gets: what a direct handler holds in its hands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.http1.request import Request
+
+log = logging.getLogger("pipeline.http")
+
+
+class Answerer(Protocol):
+    """What an exchange needs of its connection."""
+
+    def answer(self, exchange: Exchange, status: int, body: bytes, extra: bytes) -> None: ...
+
+
+class Exchange(Request):
+    """A request that can be answered exactly once, now or later, from any task of trio's thread.
+
+    Invariant: at most one of answered and gone comes to pass first; `on_gone` is called only in the latter
+    case, once. `on_news` is the app bridge's: the body grew, the answer was taken, or the client left.
+    """
+
+    __slots__ = ("answered", "connection", "gone", "handler", "on_gone", "on_news", "started")
+
+    def __init__(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        super().__init__(method, target, headers)
+        self.connection: Answerer | None = None
+        self.handler: Callable[[Exchange], None] | None = None
+        self.on_gone: Callable[[], None] | None = None
+        self.on_news: Callable[[], None] | None = None
+        self.started = False
+        self.answered = False
+        self.gone = False
+
+    def respond(self, status: int, body: bytes, extra: bytes = b"") -> None:
+        """Send head and body; a no-op once the client is gone.
+
+        `extra`: header lines, lower-case names, each ending in CRLF; one of them may be `content-type`, which
+        is `application/json` otherwise. Raises RuntimeError when called a second time.
+        """
+        if self.answered:
+            raise RuntimeError(f"{self.method} {self.path} was answered twice.")
+        self.answered = True
+        if not self.gone and self.connection is not None:
+            self.connection.answer(self, status, body, extra)
+
+    def vanish(self) -> None:
+        """The client has gone: say so, once, to whoever still works on the answer."""
+        if self.gone:
+            return
+        self.gone = True
+        called, self.on_gone = self.on_gone, None
+        if called is not None and not self.answered:
+            try:
+                called()
+            except Exception:
+                log.exception("on_gone of %s %s failed", self.method, self.path)
+        if self.on_news is not None:
+            self.on_news()
+
+
+Handler = Callable[[Exchange], None]

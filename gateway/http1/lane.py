@@ -1,0 +1,214 @@
+"""The HTTP lane: one epoll over all its sockets, a sweeper for all time limits, and the drain.
+
+One task waits for the lane's own epoll (which trio's epoll watches like any file) and serves whatever is
+ready; so a request costs at most one wake-up of one task, no call of epoll_ctl, and connections need no
+task each. Only calls of the ASGI app and connections given to Hypercorn have tasks of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import time
+from collections.abc import Callable
+
+import trio
+
+from gateway.http1.asgi import App, AppCall
+from gateway.http1.connection import Connection
+from gateway.http1.exchange import Exchange, Handler
+from gateway.http1.handover import Handover, request_head
+from gateway.http1.limits import HttpLimits
+from gateway.http1.request import Refused
+from gateway.http1.responses import ResponseHeads, default_error_body
+from gateway.http1.sockets import accept_waiting
+
+log = logging.getLogger("pipeline.http")
+
+_BATCH = 64
+"""Connections served before trio's other tasks get their turn."""
+_LINGERING = 256
+"""Connections above `max_connections` that are still told 503; above these they are closed without a word."""
+
+
+class Lane:
+    """Serves HTTP/1.1 on plain TCP sockets.
+
+    `find_direct(method, path)` names the direct handler of a request, or None for the ASGI `app`.
+    Invariant: every open client socket is in `connections`, or with Hypercorn.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        find_direct: Callable[[str, str], Handler | None] = lambda method, path: None,
+        limits: HttpLimits | None = None,
+        error_body: Callable[[int, str, str], bytes] = default_error_body,
+    ) -> None:
+        self.limits = limits or HttpLimits()
+        self.find_direct = find_direct
+        self.error_body = error_body
+        self.heads = ResponseHeads(time.time())
+        self.connections: dict[int, Connection] = {}
+        self.draining = False
+        self.now = 0.0
+        self._app = app
+        self._handover = Handover(app, self.limits)
+        self._closed = trio.lowlevel.ParkingLot()
+        self._drain = trio.Event()
+        self._listeners: dict[int, socket.socket] = {}
+        self._accepting = False
+        self._epoll: select.epoll | None = None
+        self._work: trio.Nursery | None = None
+
+    async def run(
+        self,
+        sockets: list[socket.socket],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve on the listening `sockets` (see `bind`), which are closed at the end, until drained or
+        cancelled. Can run once."""
+        self.now = trio.current_time()
+        self._epoll = select.epoll()
+        self._listeners = {sock.fileno(): sock for sock in sockets}
+        try:
+            async with trio.open_nursery() as loops:
+                loops.start_soon(self._serve_ready)
+                loops.start_soon(self._sweep)
+                async with trio.open_nursery() as self._work:
+                    self._watch_listeners(not self.draining)
+                    self._work.start_soon(self._stay_until_drained)
+                    task_status.started()
+                loops.cancel_scope.cancel()
+        finally:
+            self._kill()
+            self._epoll.close()
+
+    def drain(self, grace: float) -> None:
+        """Stop accepting, close what is idle, let requests in progress finish for up to `grace` seconds, then
+        cut them; `run` returns when that is done. A second call can only shorten the grace."""
+        if self._work is not None:
+            scope = self._work.cancel_scope
+            scope.deadline = min(scope.deadline, trio.current_time() + grace)
+        self.draining = True
+        self._close_listeners()
+        for connection in tuple(self.connections.values()):
+            connection.shutdown_if_idle()
+        self._drain.set()
+
+    # What connections ask for.
+
+    def rearm(self, connection: Connection) -> None:
+        """Watch the connection for its (new) mask."""
+        assert self._epoll is not None
+        self._epoll.modify(connection.fd, connection.mask)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection's socket is about to close or to change hands."""
+        if self.connections.pop(connection.fd, None) is not None and self._epoll is not None:
+            self._epoll.unregister(connection.fd)
+        self._closed.unpark_all()
+
+    def start_app(self, connection: Connection, exchange: Exchange) -> None:
+        """Call the ASGI app for this request, in a task of its own."""
+        assert self._work is not None
+        self._work.start_soon(AppCall(connection, exchange).run, self._app)
+
+    def hand_over(self, connection: Connection, exchange: Exchange | None, rest: bytes) -> None:
+        """Give the connection to Hypercorn; `rest` was read after the head of `exchange`."""
+        assert self._work is not None
+        ahead = rest if exchange is None else request_head(exchange) + rest
+        self._work.start_soon(self._serve_handed_over, connection.sock, ahead)
+
+    # The loops.
+
+    async def _serve_handed_over(self, sock: socket.socket, ahead: bytes) -> None:
+        await self._handover.serve(sock, ahead)
+        self._closed.unpark_all()
+
+    async def _serve_ready(self) -> None:
+        epoll = self._epoll
+        assert epoll is not None
+        connections = self.connections
+        while True:
+            await trio.lowlevel.wait_readable(epoll)
+            self.now = trio.current_time()
+            waiting = []
+            for fd, events in epoll.poll(0, _BATCH):
+                connection = connections.get(fd)
+                if connection is None:
+                    # A listener, served last: a socket accepted now may get the number of one closed in this
+                    # batch, whose event would then be taken for its own.
+                    waiting.append(fd)
+                    continue
+                try:
+                    connection.on_events(events)
+                except Exception:
+                    log.exception("serving a connection failed")
+                    connection.kill()
+            for fd in waiting:
+                if fd in self._listeners:
+                    self._accept(self._listeners[fd])
+
+    async def _sweep(self) -> None:
+        pause = self.limits.sweep_time
+        while True:
+            await trio.sleep(pause)
+            self.now = trio.current_time()
+            self.heads.set_time(time.time())
+            for connection in tuple(self.connections.values()):
+                connection.sweep(self.now)
+            self._watch_listeners(not self.draining)
+
+    async def _stay_until_drained(self) -> None:
+        try:
+            await self._drain.wait()
+            await self._handover.shutdown()
+            while self.connections or self._handover.open:
+                await self._closed.park()
+        finally:
+            # Cancelled, or past the grace: Hypercorn's shielded writes end only when their socket does.
+            self._kill()
+
+    def _accept(self, listener: socket.socket) -> None:
+        assert self._epoll is not None
+        accepted, room = accept_waiting(listener)
+        if not room:
+            self._watch_listeners(False)  # the sweeper tries again
+        for sock, peer in accepted:
+            count = len(self.connections) + self._handover.open
+            if count >= self.limits.max_connections + _LINGERING:
+                sock.close()
+                continue
+            connection = Connection(sock, peer, self)
+            self.connections[connection.fd] = connection
+            self._epoll.register(connection.fd, connection.mask)
+            if count >= self.limits.max_connections:
+                connection.refuse(Refused(503, "The server has as many connections as it may."))
+
+    def _watch_listeners(self, accepting: bool) -> None:
+        assert self._epoll is not None
+        if accepting == self._accepting:
+            return
+        self._accepting = accepting
+        for fd in self._listeners:
+            if accepting:
+                self._epoll.register(fd, select.EPOLLIN)
+            else:
+                self._epoll.unregister(fd)
+
+    def _close_listeners(self) -> None:
+        if self._epoll is not None and not self._epoll.closed:
+            self._watch_listeners(False)
+        while self._listeners:
+            self._listeners.popitem()[1].close()
+
+    def _kill(self) -> None:
+        self.draining = True
+        self._close_listeners()
+        for connection in tuple(self.connections.values()):
+            connection.kill()
+        self._handover.kill()

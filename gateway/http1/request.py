@@ -1,0 +1,64 @@
+"""What a request is once its head is read, and what a refusal is; no parsing here."""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """Raised when a request breaks the protocol or a limit: answer `status` and close.
+
+    `path` is as much of the request's path as was understood.
+    """
+
+    def __init__(self, status: int, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.path = path
+
+
+class Request:
+    """One request; `body` grows until `complete`, headers never change. Names are lower case."""
+
+    __slots__ = (
+        "body",
+        "chunked",
+        "complete",
+        "discard",
+        "expects",
+        "headers",
+        "http10",
+        "keep_alive",
+        "length",
+        "max_body",
+        "method",
+        "path",
+        "query",
+        "received",
+        "target",
+        "websocket",
+    )
+
+    def __init__(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.path = ""
+        self.query = b""
+        self.body: bytes | bytearray = b""
+        self.received = 0
+        self.length = 0
+        self.max_body = 0
+        self.complete = False
+        self.chunked = False
+        self.expects = False
+        self.discard = False
+        self.http10 = False
+        self.keep_alive = True
+        self.websocket = False
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of the header `name` (lower case), or None."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None

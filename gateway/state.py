@@ -1,0 +1,299 @@
+"""What a gateway still knows after `kill -9`: model versions, and which of them serve.
+
+A SQLite database and the blobs, in one folder that one gateway at a time may hold. Every change is one
+transaction, committed to the disk before the method returns. Everything here blocks: the gateway calls it
+in a thread, one thread at a time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from common.errors import NotFound, StateError
+from gateway.blobs import BlobStore, disk_errors, sync_directory
+
+DATABASE = "pipeline.sqlite"
+LOCK = "lock"
+BLOBS = "blobs"
+
+# Entry n takes the database from schema n to n + 1. Entries are added, never changed.
+MIGRATIONS = (
+    """
+    CREATE TABLE versions (
+        id INTEGER PRIMARY KEY,
+        model TEXT NOT NULL,
+        version TEXT NOT NULL,
+        nn_id TEXT NOT NULL,
+        sha256 TEXT NOT NULL CHECK (length(sha256) = 64),
+        size INTEGER NOT NULL CHECK (size >= 0),
+        created REAL NOT NULL,
+        checked INTEGER NOT NULL CHECK (checked IN (0, 1)),
+        UNIQUE (model, version)
+    );
+    CREATE TABLE activations (
+        model TEXT PRIMARY KEY,
+        active TEXT,
+        previous TEXT,
+        FOREIGN KEY (model, active) REFERENCES versions (model, version),
+        FOREIGN KEY (model, previous) REFERENCES versions (model, version)
+    );
+    """,
+)
+
+_SELECT = """SELECT model, version, nn_id, sha256, size, created, checked FROM versions"""
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """One version of a model: whose bytes it is, when it came (unix seconds), whether it is known to load."""
+
+    model: str
+    version: str
+    nn_id: str
+    sha256: str
+    size: int
+    created: float
+    checked: bool = False
+
+
+class State:
+    """The versions of every model and which one serves; made by `open_state`.
+
+    A version, once added, never changes its bytes; the one that is active cannot be forgotten.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, path: Path, blobs: BlobStore) -> None:
+        self._connection = connection
+        self._path = path
+        self.blobs = blobs
+
+    def add_version(self, record: VersionRecord) -> None:
+        """Remember a version. Again the same: nothing happens, the first one's `created` and `checked` stay.
+
+        `StateError` if its name is taken by other bytes or another nn_id.
+        """
+        with self._transaction() as connection:
+            known = self._version(record.model, record.version)
+            if known is None:
+                connection.execute(
+                    "INSERT INTO versions (model, version, nn_id, sha256, size, created, checked)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    astuple(record),
+                )
+            elif (known.sha256, known.size, known.nn_id) != (record.sha256, record.size, record.nn_id):
+                raise StateError(
+                    f"version {record.version} of {record.model} is already there with other weights"
+                    f" (nn_id {known.nn_id}, sha256 {known.sha256})"
+                )
+
+    def version(self, model: str, version: str) -> VersionRecord | None:
+        """One version, or None if there is none of that name."""
+        with _database_errors(self._path):
+            return self._version(model, version)
+
+    def versions(self, model: str) -> list[VersionRecord]:
+        """Every version of a model, in the order they were added."""
+        return self._records(f"{_SELECT} WHERE model = ? ORDER BY id", model)
+
+    def mark_checked(self, model: str, version: str) -> None:
+        """Remember that a worker has loaded it. `NotFound` if there is no such version."""
+        with self._transaction() as connection:
+            self._expect(model, version)
+            connection.execute(
+                "UPDATE versions SET checked = 1 WHERE model = ? AND version = ?", (model, version)
+            )
+
+    def activate(self, model: str, version: str | None) -> None:
+        """Make a version the one that serves, or none of them; the one before becomes `previous`.
+
+        The one that serves already: nothing happens. `NotFound` if there is no such version.
+        """
+        with self._transaction() as connection:
+            if version is not None:
+                self._expect(model, version)
+            connection.execute(
+                "INSERT INTO activations (model, active) VALUES (?, ?)"
+                " ON CONFLICT (model) DO UPDATE SET active = excluded.active, previous = active"
+                " WHERE active IS NOT excluded.active",
+                (model, version),
+            )
+
+    def active(self, model: str) -> VersionRecord | None:
+        """The version that serves, if any does."""
+        return self._activated(model, "active")
+
+    def previous(self, model: str) -> VersionRecord | None:
+        """The version that served before the active one, if there was one and it is still there."""
+        return self._activated(model, "previous")
+
+    def all_active(self) -> dict[str, VersionRecord]:
+        """The version that serves, of every model of which one does."""
+        query = f"{_SELECT} JOIN activations USING (model) WHERE version = active ORDER BY model"
+        return {record.model: record for record in self._records(query)}
+
+    def forget_version(self, model: str, version: str) -> None:
+        """Remove a version; its blob stays until a sweep. Unknown: nothing. Active: `StateError`."""
+        with self._transaction() as connection:
+            row = connection.execute("SELECT active FROM activations WHERE model = ?", (model,)).fetchone()
+            if row is not None and row[0] == version:
+                raise StateError(f"version {version} of {model} is active: activate another one first")
+            names = (model, version)
+            connection.execute(
+                "UPDATE activations SET previous = NULL WHERE model = ? AND previous = ?", names
+            )
+            connection.execute("DELETE FROM versions WHERE model = ? AND version = ?", names)
+
+    def referenced(self) -> set[str]:
+        """The sha256 of every version's blob: what a sweep has to keep."""
+        with _database_errors(self._path):
+            return {row[0] for row in self._connection.execute("SELECT DISTINCT sha256 FROM versions")}
+
+    def _records(self, query: str, *values: str) -> list[VersionRecord]:
+        with _database_errors(self._path):
+            rows = self._connection.execute(query, values).fetchall()
+            return [VersionRecord(*(*row[:6], bool(row[6]))) for row in rows]
+
+    def _version(self, model: str, version: str) -> VersionRecord | None:
+        return next(iter(self._records(f"{_SELECT} WHERE model = ? AND version = ?", model, version)), None)
+
+    def _activated(self, model: str, column: str) -> VersionRecord | None:
+        query = f"{_SELECT} JOIN activations USING (model) WHERE model = ? AND version = activations.{column}"
+        return next(iter(self._records(query, model)), None)
+
+    def _expect(self, model: str, version: str) -> None:
+        if self._version(model, version) is None:
+            raise NotFound(f"there is no version {version} of {model}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _database_errors(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk makes SQLite roll back by itself
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+@contextmanager
+def open_state(directory: Path | None) -> Iterator[State]:
+    """The state in `directory`, made if it is not there; None: one that is gone afterwards.
+
+    `StateError`, with a sentence that says what to do, if another gateway holds it, if it is damaged, of a
+    newer release, or cannot be read and written.
+    """
+    with ExitStack() as stack:
+        is_ephemeral = directory is None
+        if directory is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipeline-")))
+            path = Path(":memory:")
+        else:
+            path = directory / DATABASE
+            with disk_errors(directory):
+                _claim(directory)
+                stack.enter_context(_lock(directory))
+                _create(path)
+        connection = stack.enter_context(closing(_connect(path)))
+        _migrate(connection, path, is_new=is_ephemeral)
+        blobs = BlobStore(directory / BLOBS)
+        with disk_errors(directory):
+            blobs.directory.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(directory)
+        yield State(connection, path=path, blobs=blobs)
+
+
+def _claim(directory: Path) -> None:
+    """Make the folder and keep others out of it; never change one that is plainly somebody else's."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    names = {path.name for path in directory.iterdir()}
+    strangers = {name for name in names if not name.startswith(DATABASE)} - {LOCK, BLOBS, "lost+found"}
+    if strangers and DATABASE not in names:
+        raise StateError(f"{directory} holds other things and no state: give --state a new or empty folder")
+    with suppress(PermissionError):  # a mounted volume may belong to somebody else
+        directory.chmod(0o700)
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    # The kernel drops the lock with the process, however it ends; the file stays, as removing it would
+    # let two gateways lock two files of one name.
+    file = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(file, 20).decode("ascii", "replace").strip()
+            who = f"another gateway (process {holder})" if holder else "another gateway"
+            raise StateError(f"{directory} is in use by {who}: stop it, or give another --state") from None
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        # Closing would do, but for a child on its way through exec, which has it open for a moment more.
+        fcntl.flock(file, fcntl.LOCK_UN)
+        os.close(file)
+
+
+def _create(path: Path) -> None:
+    """Give a new state its database under its name only once it is whole: one of 0 bytes is damaged."""
+    if path.exists():
+        return
+    unfinished = path.with_name(f"{path.name}.new")
+    # A log left beside a database that somebody removed would be replayed into the new one.
+    for stale in [*path.parent.glob(f"{path.name}-*"), *path.parent.glob(f"{unfinished.name}*")]:
+        stale.unlink()
+    with closing(_connect(unfinished)) as connection:
+        _migrate(connection, path, is_new=True)
+    unfinished.rename(path)
+    sync_directory(path.parent)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    with _database_errors(path):
+        connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+        try:
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, *, is_new: bool) -> None:
+    with _database_errors(path):
+        (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        if problem != "ok" or (schema == 0 and not is_new):
+            raise sqlite3.DatabaseError("it holds no tables" if problem == "ok" else problem)
+        if schema > len(MIGRATIONS):
+            raise StateError(
+                f"{path} is of a newer release (schema {schema}, this one knows {len(MIGRATIONS)}):"
+                " start that release, or give another --state"
+            )
+        for number in range(schema, len(MIGRATIONS)):
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT"
+            )
+
+
+@contextmanager
+def _database_errors(path: Path) -> Iterator[None]:
+    """The one place that knows sqlite3's exceptions."""
+    try:
+        yield
+    except (sqlite3.OperationalError, sqlite3.IntegrityError) as error:
+        raise StateError(f"{path} cannot be used ({error}): has the disk room, and may we write?") from error
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 decodes even what it says of the damage
+        raise StateError(
+            f"{path} is damaged ({error}): put back a copy of it, or move the folder away to start anew"
+        ) from error

@@ -1,0 +1,284 @@
+"""Pure: common/settings.py; flags and variables in, a frozen dataclass or a sentence on stderr out."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.settings import (
+    FleetSettings,
+    GatewaySettings,
+    WorkerSettings,
+    parse_size,
+    read_settings,
+)
+
+NOTHING: Mapping[str, str] = {}
+
+
+def gateway(*argv: str, environ: Mapping[str, str] = NOTHING) -> GatewaySettings:
+    return read_settings(GatewaySettings, argv, environ, prog="gw.py", description="The gateway.")
+
+
+def worker(*argv: str, environ: Mapping[str, str] = NOTHING) -> WorkerSettings:
+    return read_settings(WorkerSettings, argv, environ, prog="worker.py", description="A worker.")
+
+
+def refusal(
+    capsys: pytest.CaptureFixture[str],
+    *argv: str,
+    environ: Mapping[str, str] = NOTHING,
+    of: type = GatewaySettings,
+) -> str:
+    with pytest.raises(SystemExit) as caught:
+        (gateway if of is GatewaySettings else worker)(*argv, environ=environ)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    return str(err.splitlines()[-1].partition("error: ")[2])
+
+
+def test_the_gateway_without_flags_has_the_ports_of_the_contract() -> None:
+    assert gateway() == GatewaySettings(
+        addr_rest="127.0.0.1:54321",
+        addr_service="ws://127.0.0.1:54000",
+        addr_worker="ws://127.0.0.1:54001",
+        workers=0,
+        state="./state",
+        ephemeral=False,
+        insecure=False,
+        queue_max=10000,
+        timeout=30.0,
+        max_body=8388608,
+        max_upload=1073741824,
+        max_rows=65536,
+        threads=None,
+        cache_size=10000,
+        device="auto",
+        log_level="info",
+    )
+
+
+def test_the_worker_without_flags_dials_where_the_gateway_listens() -> None:
+    assert worker() == WorkerSettings(
+        addr_service="ws://127.0.0.1:54000",
+        addr_worker="ws://127.0.0.1:54001",
+        threads=None,
+        cache_size=10000,
+        device="auto",
+        name=None,
+        log_level="info",
+        check=None,
+        exit_with_parent=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "argv", [["--queue_max", "5"], ["--queue-max", "5"], ["--queue_max=5"], ["--queue-max=5"]]
+)
+def test_a_flag_is_taken_with_underscores_and_with_dashes(argv: list[str]) -> None:
+    assert gateway(*argv).queue_max == 5
+
+
+def test_dashes_in_a_value_stay() -> None:
+    assert gateway("--state=a-b").state == "a-b"
+    assert worker("--name", "w-1").name == "w-1"
+
+
+def test_every_flag_also_comes_from_the_environment_and_the_flag_wins() -> None:
+    environ = {"PIPELINE_QUEUE_MAX": "7", "PIPELINE_MAX_BODY": "64M", "PIPELINE_LOG_LEVEL": "DEBUG"}
+    settings = gateway("--queue_max", "5", environ=environ)
+    assert (settings.queue_max, settings.max_body, settings.log_level) == (5, 64 << 20, "debug")
+
+
+def test_an_empty_variable_counts_as_none() -> None:
+    assert gateway(environ={"PIPELINE_QUEUE_MAX": ""}).queue_max == 10000
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", True), ("true", True), ("YES", True), ("0", False), ("False", False), ("no", False)],
+)
+def test_a_boolean_variable_takes_the_usual_words(text: str, value: bool) -> None:
+    assert gateway(environ={"PIPELINE_EPHEMERAL": text}).ephemeral is value
+
+
+def test_variables_of_the_other_process_and_of_the_scripts_are_known() -> None:
+    environ = {"PIPELINE_URL": "http://x", "PIPELINE_NAME": "w", "PIPELINE_ADDR_REST": ":::", "HOME": "/"}
+    assert worker(environ={**environ}).name == "w"
+    assert gateway(environ={"PIPELINE_NAME": "not a name"}).workers == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--quue_max", "5"], "unknown argument --quue_max: did you mean --queue_max?"),
+        (["--quue-max=5"], "unknown argument --quue_max=5: did you mean --queue_max?"),
+        (["--queue", "5"], "unknown argument --queue: did you mean --queue_max?"),
+        (["--zzz"], "unknown argument --zzz"),
+        (["Pure"], "unknown argument Pure"),
+        (["-x"], "unknown argument -x"),
+        (["--check", "x"], "unknown argument --check"),
+        (["--workers"], "argument --workers: expected one argument"),
+        (["--workers", "-1"], "--workers must be 0 or more, not -1"),
+        (["--workers", "two"], "--workers must be a whole number, not 'two'"),
+        (["--workers", "٣"], "--workers must be a whole number, not '٣'"),
+        (["--workers", "9" * 5000], f"--workers must be a whole number, not '{'9' * 5000}'"),
+        (["--queue_max", "0"], "--queue_max must be 1 or more, not 0"),
+        (["--threads", "0"], "--threads must be 1 or more, not 0"),
+        (["--timeout", "0"], "--timeout must be more than 0 seconds and finite, not 0.0"),
+        (["--timeout", "nan"], "--timeout must be more than 0 seconds and finite, not nan"),
+        (["--timeout", "inf"], "--timeout must be more than 0 seconds and finite, not inf"),
+        (["--timeout", "soon"], "--timeout must be a number of seconds, not 'soon'"),
+        (["--max_body", "8MB"], "--max_body must be a size like 1000000, 512k, 64M or 1GiB, not '8MB'"),
+        (["--max_body", "0"], "--max_body must be 1 or more, not 0"),
+        (["--device", "tpu"], "--device must be cpu, cuda or auto, not 'tpu'"),
+        (["--log_level", "loud"], "--log_level must be debug, info, warning or error, not 'loud'"),
+        (["--state", ""], "--state must be a path, not ''"),
+        (
+            ["--ephemeral", "--state", "./state"],
+            "--ephemeral cannot be given together with --state: leave one out",
+        ),
+    ],
+)
+def test_nonsense_is_refused_with_a_sentence(
+    capsys: pytest.CaptureFixture[str], argv: list[str], sentence: str
+) -> None:
+    assert refusal(capsys, *argv) == sentence
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        (
+            {"PIPELINE_QUEUE_MAXX": "1"},
+            "unknown environment variable PIPELINE_QUEUE_MAXX: did you mean PIPELINE_QUEUE_MAX?",
+        ),
+        ({"PIPELINE_": "1"}, "unknown environment variable PIPELINE_"),
+        ({"PIPELINE_FOO": "1"}, "unknown environment variable PIPELINE_FOO"),
+        ({"PIPELINE_QUEUE_MAX": "x"}, "PIPELINE_QUEUE_MAX must be a whole number, not 'x'"),
+        (
+            {"PIPELINE_INSECURE": "maybe"},
+            "PIPELINE_INSECURE must be one of 1, true, yes, 0, false, no, not 'maybe'",
+        ),
+        (
+            {"PIPELINE_EPHEMERAL": "1", "PIPELINE_STATE": "x"},
+            "PIPELINE_EPHEMERAL cannot be given together with PIPELINE_STATE: leave one out",
+        ),
+    ],
+)
+def test_nonsense_in_the_environment_is_refused_and_named(
+    capsys: pytest.CaptureFixture[str], environ: dict[str, str], sentence: str
+) -> None:
+    assert refusal(capsys, environ=environ) == sentence
+
+
+def test_both_processes_refuse_an_unknown_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = refusal(capsys, environ={"PIPELINE_THREAD": "1"}, of=WorkerSettings)
+    assert sentence == "unknown environment variable PIPELINE_THREAD: did you mean PIPELINE_THREADS?"
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a\nb", "é", "x" * 65])
+def test_a_worker_name_fits_a_header(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    sentence = refusal(capsys, "--name", name, of=WorkerSettings)
+    assert sentence.startswith("--name must be up to 64 letters, digits and . _ : @ - without spaces, not ")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--addr_rest", "0.0.0.0:54321"],
+        ["--addr_rest", "[::]:54321"],
+        ["--addr_rest", "192.168.1.5:80"],
+        ["--addr_rest", "localhost.example.com:80"],
+        ["--addr_service", "ws://0.0.0.0:54000"],
+        ["--addr_worker", "tls+tcp://10.0.0.1:54001"],
+    ],
+)
+def test_an_address_that_others_reach_takes_insecure(
+    capsys: pytest.CaptureFixture[str], argv: list[str]
+) -> None:
+    assert refusal(capsys, *argv) == (
+        f"{argv[0]} {argv[1]} can be reached from other machines, and anybody who reaches it can use it and"
+        " replace the weights: give --insecure if that is what you want"
+    )
+    assert gateway(*argv, "--insecure").insecure is True
+
+
+@pytest.mark.parametrize("rest", ["127.0.0.1:0", "127.9.9.9:80", "[::1]:54321", "localhost:80"])
+def test_loopback_needs_no_leave(rest: str) -> None:
+    assert gateway("--addr_rest", rest, "--addr_service", "ipc:///tmp/service").addr_rest == rest
+
+
+def test_a_worker_dials_wherever_it_is_told() -> None:
+    assert worker("--addr_service", "wss://gateway.example.com:443").exit_with_parent is False
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "ws://127.0.0.1", "tcp://[::1", "ipc://", "x"])
+def test_an_address_of_the_fleet_that_is_none_is_refused(
+    capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    for of in (GatewaySettings, WorkerSettings):
+        assert refusal(capsys, "--addr_worker", address, of=of).startswith("--addr_worker cannot be used: ")
+
+
+def test_settings_made_in_code_are_checked_as_well() -> None:
+    with pytest.raises(ValueError, match=r"^--queue_max must be 1 or more, not 0$"):
+        GatewaySettings(queue_max=0)
+    with pytest.raises(ValueError, match=r"^--addr_rest 0\.0\.0\.0:1 can be reached from other machines"):
+        GatewaySettings(addr_rest="0.0.0.0:1")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        gateway().queue_max = 1  # type: ignore[misc]
+
+
+def test_an_ephemeral_gateway_has_no_state_directory() -> None:
+    assert gateway("--ephemeral").state_directory is None
+    assert gateway(environ={"PIPELINE_EPHEMERAL": "0", "PIPELINE_STATE": "x"}).state_directory == Path("x")
+
+
+@pytest.mark.parametrize("cls", [GatewaySettings, WorkerSettings])
+def test_help_names_every_flag_its_variable_and_its_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cls: type[FleetSettings]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as caught:
+        read_settings(cls, ["-h"], NOTHING, prog="x.py", description="What it is.")
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    hidden = {"exit_with_parent"}
+    for each in dataclasses.fields(cls):
+        variable = f"[PIPELINE_{each.name.upper()}]"
+        assert (variable in shown) is (f"--{each.name}" in shown) is (each.name not in hidden), each.name
+    assert "What it is." in shown
+    assert "(default: ws://127.0.0.1:54000) [PIPELINE_ADDR_SERVICE]" in shown
+    if cls is GatewaySettings:
+        assert "(default: 8 MiB) [PIPELINE_MAX_BODY]" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("1000", 1000),
+        ("512k", 524288),
+        ("512K", 524288),
+        ("64M", 67108864),
+        ("1G", 1073741824),
+        ("1GiB", 1073741824),
+        ("8 MiB", 8388608),
+        ("2t", 2199023255552),
+    ],
+)
+def test_sizes_take_units(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@given(st.text())
+def test_any_text_is_a_size_or_refused_with_a_sentence(text: str) -> None:
+    try:
+        assert parse_size(text) >= 0
+    except ValueError as error:
+        assert str(error).startswith("must be a size like ")  # noqa: PT017 - either is right

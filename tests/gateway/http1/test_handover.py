@@ -1,0 +1,107 @@
+"""Collaboration: WebSocket and HTTP/2 on the lane's port, served by Hypercorn from the bytes already read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import trio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, CloseConnection, TextMessage
+from wsproto.events import Request as Opening
+
+from gateway.http1.reader import PREFACE
+
+ServeLane = Callable[..., Any]
+
+
+async def echo_socket(websocket: WebSocket) -> None:
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        await websocket.send_text(text + "!")
+
+
+async def describe(request: Request) -> JSONResponse:
+    return JSONResponse({"version": request.scope["http_version"], "size": len(await request.body())})
+
+
+APP = Starlette(
+    routes=[WebSocketRoute("/ws", echo_socket), Route("/what", describe, methods=["GET", "POST"])],
+)
+
+
+def h2_client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(http1=False, http2=True)
+
+
+async def next_event(client: Any, ws: WSConnection) -> Any:
+    while (event := next(ws.events(), None)) is None:
+        ws.receive_data(await client.stream.receive_some())
+    return event
+
+
+@pytest.mark.parametrize("bytewise", [False, True])
+async def test_a_websocket_echoes_on_a_connection_that_served_requests(
+    serve_lane: ServeLane, bytewise: bool
+) -> None:
+    async with serve_lane(app=APP) as served:
+        client = await served.connect()
+        await client.send(b"GET /what HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await client.answer())[2] == b'{"version":"1.1","size":0}'
+        ws = WSConnection(ConnectionType.CLIENT)
+        opening = ws.send(Opening(host="a", target="/ws"))
+        for piece in [bytes([byte]) for byte in opening] if bytewise else [opening]:
+            await client.send(piece)
+        assert isinstance(await next_event(client, ws), AcceptConnection)
+        assert served.lane.connections == {}
+        await client.send(ws.send(TextMessage("one")))
+        assert (await next_event(client, ws)).data == "one!"
+        await client.send(ws.send(CloseConnection(code=1000)))
+        assert isinstance(await next_event(client, ws), CloseConnection)
+
+
+async def test_http2_with_prior_knowledge(serve_lane: ServeLane) -> None:
+    async with serve_lane(app=APP) as served, h2_client() as client:
+        url = f"http://127.0.0.1:{served.port}/what"
+        for size in (0, 100_000):
+            answer = await client.post(url, content=bytes(size))
+            assert answer.http_version == "HTTP/2"
+            assert answer.json() == {"version": "2", "size": size}
+
+
+async def test_a_preface_in_pieces_is_handed_over_too(serve_lane: ServeLane) -> None:
+    async with serve_lane(app=APP) as served:
+        client = await served.connect()
+        for byte in PREFACE:
+            await client.send(bytes([byte]))
+        await client.send(b"\0\0\0\4\0\0\0\0\0")
+        settings = await client.exactly(9)
+        assert settings[3] == 4
+
+
+async def test_a_body_over_the_limit_is_cut_on_http2_too(
+    serve_lane: ServeLane, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve_lane(app=APP, max_body=1000) as served, h2_client() as client:
+        url = f"http://127.0.0.1:{served.port}/what"
+        with pytest.raises(httpx.HTTPError):
+            (await client.post(url, content=bytes(2000))).raise_for_status()
+    assert caplog.records[0].getMessage() == "an HTTP/2 body larger than 1000 bytes was cut"
+
+
+async def test_the_drain_closes_an_idle_websocket(serve_lane: ServeLane) -> None:
+    async with serve_lane(app=APP) as served:
+        client = await served.connect()
+        ws = WSConnection(ConnectionType.CLIENT)
+        await client.send(ws.send(Opening(host="a", target="/ws")))
+        assert isinstance(await next_event(client, ws), AcceptConnection)
+        with trio.fail_after(20):
+            served.lane.drain(0.2)
+            await client.rest()

@@ -1,0 +1,398 @@
+"""Collaboration: gateway/state.py on a real disk; the gateways that fight for it and die in it are real."""
+
+import hashlib
+import os
+import random
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common.errors import NotFound, StateError
+from gateway.state import DATABASE, MIGRATIONS, State, VersionRecord, open_state
+
+ROOT = Path(__file__).parents[2]
+OTHER = "0" * 64
+
+ADDS_AND_ACTIVATES_FOR_EVER = """
+import itertools, pathlib, sys
+from gateway.state import VersionRecord, open_state
+with open_state(pathlib.Path(sys.argv[1])) as state:
+    start = len(state.versions("m")) + 1
+    for number in itertools.count(start):
+        state.add_version(VersionRecord("m", str(number), "0" * 32, f"{number:064x}", number, 1.0))
+        state.activate("m", str(number))
+        print(number, flush=True)
+"""
+DIES_INSIDE_A_TRANSACTION = """
+import os, pathlib, sys
+from gateway.state import open_state
+with open_state(pathlib.Path(sys.argv[1])) as state:
+    state._connection.execute("PRAGMA cache_size = 1")  # so that changed pages go to the disk before COMMIT
+    with state._transaction() as connection:
+        connection.execute("UPDATE activations SET active = NULL, previous = NULL")
+        connection.execute("DELETE FROM versions")
+        for number in range(2000):
+            values = ("x", str(number), "", "0" * 64, 0, 0.0, 0)
+            connection.execute("INSERT INTO versions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", values)
+        os.kill(os.getpid(), 9)
+"""
+TRIES_TO_OPEN = """
+import os, pathlib, sys
+from common.errors import StateError
+from gateway.state import open_state
+try:
+    with open_state(pathlib.Path(sys.argv[1])):
+        print("open", os.getpid(), flush=True)
+        sys.stdin.read()
+except StateError as error:
+    print(error, flush=True)
+    sys.stdin.read()
+"""
+STARTS_A_WORKER = """
+import pathlib, subprocess, sys
+from gateway.state import open_state
+WORKER = "import sys; print('worker', flush=True); sys.stdin.read(); print('end')"
+with open_state(pathlib.Path(sys.argv[1])):
+    subprocess.run([sys.executable, "-c", WORKER], close_fds=False)
+"""
+
+
+def start(program: str, directory: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(directory)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def record(version: str, *, model: str = "m", size: int = 100) -> VersionRecord:
+    return VersionRecord(
+        model, version, "a" * 32, hashlib.sha256(f"{model} {version}".encode()).hexdigest(), size, 1.5
+    )
+
+
+@pytest.fixture(params=["disk", "ephemeral"])
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
+    with open_state(tmp_path / "state" if request.param == "disk" else None) as opened:
+        yield opened
+
+
+def test_a_new_state_knows_nothing(state: State) -> None:
+    assert state.versions("m") == []
+    assert (state.version("m", "1"), state.active("m"), state.previous("m")) == (None, None, None)
+    assert (state.all_active(), state.referenced()) == ({}, set())
+
+
+def test_versions_are_remembered_in_the_order_they_came(state: State) -> None:
+    records = [record("2"), record("10"), record("1")]
+    for each in [*records, record("1", model="other")]:
+        state.add_version(each)
+    assert state.versions("m") == records
+    assert state.version("m", "10") == records[1]
+    assert state.referenced() == {*(each.sha256 for each in records), record("1", model="other").sha256}
+
+
+def test_adding_a_version_again_changes_nothing(state: State) -> None:
+    state.add_version(record("1"))
+    state.mark_checked("m", "1")
+    state.add_version(replace(record("1"), created=99.0))
+    assert state.versions("m") == [replace(record("1"), checked=True)]
+
+
+@pytest.mark.parametrize("change", [{"sha256": OTHER}, {"size": 7}, {"nn_id": "b" * 32}])
+def test_a_version_never_changes_its_weights(state: State, change: dict[str, str]) -> None:
+    state.add_version(record("1"))
+    with pytest.raises(StateError) as caught:
+        state.add_version(replace(record("1"), **change))  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        f"version 1 of m is already there with other weights (nn_id {'a' * 32}, sha256 {record('1').sha256})"
+    )
+    assert state.versions("m") == [record("1")]
+
+
+def test_a_version_is_checked_once_a_worker_has_loaded_it(state: State) -> None:
+    state.add_version(record("1"))
+    state.mark_checked("m", "1")
+    state.mark_checked("m", "1")
+    assert state.version("m", "1") == replace(record("1"), checked=True)
+
+
+def test_activating_moves_the_one_before_to_previous(state: State) -> None:
+    one, two = record("1"), record("2")
+    state.add_version(one)
+    state.add_version(two)
+    state.activate("m", "1")
+    assert (state.active("m"), state.previous("m")) == (one, None)
+    state.activate("m", "2")
+    assert (state.active("m"), state.previous("m")) == (two, one)
+    state.activate("m", "2")
+    assert (state.active("m"), state.previous("m")) == (two, one)
+    state.activate("m", "1")
+    assert (state.active("m"), state.previous("m")) == (one, two)
+    state.activate("m", None)
+    assert (state.active("m"), state.previous("m")) == (None, one)
+
+
+def test_all_active_has_the_models_that_serve(state: State) -> None:
+    for model in ("b", "a", "idle"):
+        state.add_version(record("1", model=model))
+    state.activate("a", "1")
+    state.activate("b", "1")
+    state.activate("idle", None)
+    assert state.all_active() == {"a": record("1", model="a"), "b": record("1", model="b")}
+
+
+def test_a_version_that_is_not_there_is_not_found(state: State) -> None:
+    for change in (state.mark_checked, state.activate):
+        with pytest.raises(NotFound, match=r"^there is no version 1 of m$"):
+            change("m", "1")
+    assert state.active("m") is None
+
+
+def test_the_active_version_cannot_be_forgotten_and_the_previous_can(state: State) -> None:
+    for version in ("1", "2"):
+        state.add_version(record(version))
+        state.activate("m", version)
+    with pytest.raises(StateError, match=r"^version 2 of m is active: activate another one first$"):
+        state.forget_version("m", "2")
+    state.forget_version("m", "1")
+    state.forget_version("m", "1")
+    assert (state.versions("m"), state.active("m"), state.previous("m")) == ([record("2")], record("2"), None)
+
+
+def test_after_a_failed_change_the_next_one_works(state: State) -> None:
+    with pytest.raises(StateError, match=r"cannot be used \(CHECK constraint failed: "):
+        state.add_version(record("1", size=-1))
+    state.add_version(record("1"))
+    assert state.versions("m") == [record("1")]
+
+
+VERSIONS = st.sampled_from("123")
+CHANGES = st.one_of(
+    st.tuples(st.just("add"), VERSIONS),
+    st.tuples(st.just("activate"), st.one_of(st.none(), VERSIONS)),
+    st.tuples(st.just("forget"), VERSIONS),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(CHANGES, max_size=30))
+def test_any_changes_leave_what_a_dictionary_would(changes: list[tuple[str, str | None]]) -> None:
+    known: dict[str | None, VersionRecord] = {}
+    active: str | None = None
+    previous: str | None = None
+    with open_state(None) as state:
+        for what, version in changes:
+            if what == "add" and version:
+                state.add_version(record(version))
+                known.setdefault(version, record(version))
+            elif what == "activate" and (version is None or version in known):
+                state.activate("m", version)
+                if version != active:
+                    active, previous = version, active
+            elif what == "forget" and version and version != active:
+                state.forget_version("m", version)
+                known.pop(version, None)
+                previous = None if previous == version else previous
+            assert state.versions("m") == list(known.values())
+            assert (state.active("m"), state.previous("m")) == (known.get(active), known.get(previous))
+
+
+def test_everything_is_there_after_closing_and_opening_again(tmp_path: Path) -> None:
+    with open_state(tmp_path) as state:
+        for version in ("1", "2"):
+            state.add_version(record(version))
+            state.activate("m", version)
+        with state.blobs.new() as writer:
+            writer.write(b"weights")
+            blob = writer.commit()
+    with open_state(tmp_path) as state:
+        assert (state.active("m"), state.previous("m")) == (record("2"), record("1"))
+        assert state.blobs.read(blob.sha256) == b"weights"
+        assert state.blobs.path(blob.sha256) == tmp_path / "blobs" / blob.sha256[:2] / blob.sha256
+
+
+def test_nobody_else_may_look_into_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir(mode=0o755)
+    for directory in (tmp_path / "new" / "state", tmp_path / "old"):
+        with open_state(directory):
+            assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_an_ephemeral_state_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with open_state(None) as state, state.blobs.new() as writer:
+        writer.write(b"weights")
+        assert writer.commit().path.is_relative_to(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_change_is_synced_to_the_disk(tmp_path: Path) -> None:
+    with open_state(tmp_path) as state:
+        pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "user_version")
+        values = [state._connection.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas]
+    assert values == ["wal", 2, 1, 5000, len(MIGRATIONS)]
+
+
+def test_a_gateway_killed_between_changes_loses_none_it_has_told_of(tmp_path: Path) -> None:
+    random.seed(7)
+    told = 0
+    for _ in range(5):
+        with start(ADDS_AND_ACTIVATES_FOR_EVER, tmp_path) as gateway:
+            assert gateway.stdout is not None
+            for _ in range(random.randint(1, 30)):
+                told = int(gateway.stdout.readline())
+            gateway.kill()
+            told = int((gateway.stdout.read().split() or [told])[-1])
+        with open_state(tmp_path) as state:
+            active, previous = state.active("m"), state.previous("m")
+            assert active is not None
+            assert int(active.version) in (told, told + 1)
+            assert int(previous.version if previous else 0) == int(active.version) - 1
+            assert len(state.versions("m")) - int(active.version) in (0, 1)
+
+
+def test_a_gateway_killed_inside_a_change_never_made_it(tmp_path: Path) -> None:
+    with open_state(tmp_path) as state:
+        for version in ("1", "2"):
+            state.add_version(record(version))
+            state.activate("m", version)
+    with start(DIES_INSIDE_A_TRANSACTION, tmp_path) as gateway:
+        assert gateway.wait(60) == -9
+    assert (tmp_path / f"{DATABASE}-wal").stat().st_size > 100_000  # half of it did reach the disk
+    with open_state(tmp_path) as state:
+        assert (state.active("m"), state.previous("m")) == (record("2"), record("1"))
+        assert (state.versions("m"), state.versions("x")) == ([record("1"), record("2")], [])
+
+
+def test_a_second_gateway_is_told_who_holds_the_state(tmp_path: Path) -> None:
+    sentence = (
+        f"{tmp_path} is in use by another gateway (process {os.getpid()}): stop it, or give another --state"
+    )
+    with open_state(tmp_path), start(TRIES_TO_OPEN, tmp_path) as gateway:
+        assert gateway.communicate(timeout=60) == (f"{sentence}\n", None)
+    with open_state(tmp_path):
+        pass
+
+
+def test_of_gateways_started_at_once_one_gets_the_state_and_its_death_frees_it(tmp_path: Path) -> None:
+    gateways = [start(TRIES_TO_OPEN, tmp_path) for _ in range(4)]
+    lines = [gateway.stdout.readline() for gateway in gateways if gateway.stdout]
+    (winner,) = [number for number, line in enumerate(lines) if line.startswith("open ")]
+    assert sum("is in use by another gateway" in line for line in lines) == 3
+    gateways[winner].kill()
+    for gateway in gateways:
+        gateway.communicate(timeout=60)
+    with open_state(tmp_path):
+        pass
+
+
+def test_workers_that_outlive_their_gateway_do_not_hold_its_state(tmp_path: Path) -> None:
+    with start(STARTS_A_WORKER, tmp_path) as gateway:
+        assert gateway.stdout is not None
+        assert gateway.stdout.readline() == "worker\n"
+        gateway.kill()
+        gateway.wait(60)
+        with open_state(tmp_path):
+            pass
+        assert gateway.stdin is not None
+        gateway.stdin.close()  # the worker's as well: it ends, and with it the output
+        assert gateway.stdout.read() == "end\n"
+
+
+def filled(directory: Path) -> bytes:
+    with open_state(directory) as state:
+        for number in range(30):
+            state.add_version(record(str(number)))
+            state.activate("m", str(number))
+    return (directory / DATABASE).read_bytes()
+
+
+@pytest.mark.parametrize("kept", [0, 50, 100, 4096, 0.5, -4096])
+def test_a_truncated_database_is_refused_with_a_sentence(tmp_path: Path, kept: float) -> None:
+    whole = filled(tmp_path)
+    kept = int(kept * len(whole)) if isinstance(kept, float) else kept
+    (tmp_path / DATABASE).write_bytes(whole[:kept])
+    with pytest.raises(StateError) as caught, open_state(tmp_path):
+        pass
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{tmp_path / DATABASE} is damaged (")
+    assert sentence.endswith("): put back a copy of it, or move the folder away to start anew")
+
+
+def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).write_bytes(b"This is my shopping list. " * 100)
+    with pytest.raises(StateError, match=r"is damaged \(file is not a database\): put back a copy"):
+        open_state(tmp_path).__enter__()
+    assert (tmp_path / DATABASE).read_bytes().startswith(b"This is my")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(place=st.floats(0, 1), junk=st.binary(min_size=1, max_size=200), beside=st.binary(max_size=200))
+def test_whatever_is_wrong_with_the_files_it_is_a_state_error(
+    tmp_path_factory: pytest.TempPathFactory, place: float, junk: bytes, beside: bytes
+) -> None:
+    directory = tmp_path_factory.mktemp("state")
+    whole = bytearray(filled(directory))
+    at = int(place * (len(whole) - len(junk)))
+    whole[at : at + len(junk)] = junk
+    (directory / DATABASE).write_bytes(whole)
+    (directory / f"{DATABASE}-wal").write_bytes(beside)
+    try:
+        with open_state(directory) as state:
+            state.versions("m")
+            state.all_active()
+            state.activate("m", "1")
+    except (StateError, NotFound):
+        pass
+
+
+def test_a_newer_schema_is_refused_with_a_sentence_and_left_alone(tmp_path: Path) -> None:
+    with open_state(tmp_path):
+        pass
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        connection.execute("PRAGMA user_version = 77")
+    for _ in range(2):
+        with pytest.raises(StateError) as caught, open_state(tmp_path):
+            pass
+        assert str(caught.value) == (
+            f"{tmp_path / DATABASE} is of a newer release (schema 77, this one knows {len(MIGRATIONS)}):"
+            " start that release, or give another --state"
+        )
+
+
+def test_a_gateway_killed_while_it_made_the_database_is_no_harm(tmp_path: Path) -> None:
+    (tmp_path / f"{DATABASE}.new").write_bytes(b"half of i")
+    (tmp_path / f"{DATABASE}.new-wal").write_bytes(b"junk")
+    (tmp_path / f"{DATABASE}-wal").write_bytes(b"of a database that is gone")
+    with open_state(tmp_path) as state:
+        state.add_version(record("1"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blobs", "lock", DATABASE]
+
+
+def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("…")
+    tmp_path.chmod(0o755)
+    with pytest.raises(
+        StateError, match=r"holds other things and no state: give --state a new or empty folder$"
+    ):
+        open_state(tmp_path).__enter__()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_path_that_is_a_file_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match=r"/file: File exists$"):
+        open_state(tmp_path / "file").__enter__()

@@ -1,0 +1,442 @@
+"""pure: who may import whom (design §3), read from the source with `ast`; nothing of ours is imported here.
+
+The rules are the tables below. A function-level import counts for every rule but that on cycles: it runs
+later, so it closes no cycle, and still it is a dependency. The second half tests the checker on small trees.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections import deque
+from collections.abc import Collection, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+may_import: dict[str, set[str]] = {
+    "common": set(),
+    "engine": {"common"},
+    "gateway": {"common"},
+    "ml_pool": {"common", "engine"},
+    "bench": {"common"},
+    "gw": {"common", "gateway"},
+    "worker": {"common", "engine"},
+    "server": {"common", "engine"},
+    "client": {"common"},
+}
+
+# They decide, and leave waiting and speaking to others: see shared/style.md, 2. Each of them has to exist.
+pure_modules = {
+    "common.errors",
+    "common.stats",
+    "common.tensor",
+    "common.wire",
+    "engine.cache",
+    "gateway.admission",
+    "gateway.deadlines",
+    "gateway.roster",
+    "gateway.routing",
+    "gateway.scheduler",
+}
+impure_libraries = {"hypercorn", "pynng", "starlette", "trio"}
+
+# units that must stay small: not even by way of another module of ours
+never_in = {
+    "gateway": {"numpy", "torch"},
+    "gw": {"numpy", "torch"},
+}
+
+# library -> the one module, or package with all in it, that may import it
+only_in = {
+    "hypercorn": "gateway.http1.handover",
+    "pynng": "common.link",
+}
+
+forbidden_folders = {"gw", "worker", "server", "client"}  # each would shadow the module of its name
+outside = {"docs", "examples", "scripts", "tests"}  # programs and tests: they may import anything
+not_source = {"build", "dist", "state"}  # left behind by tools
+
+
+class Import(NamedTuple):
+    """One import statement's target: a module of ours by its full name, else the library's dotted name."""
+
+    target: str
+    where: str
+    at_import: bool
+
+
+class Module(NamedTuple):
+    """One source file: whether it says what it is (an empty one need not), and every import in it."""
+
+    where: str
+    documented: bool
+    imports: list[Import]
+
+
+Modules = dict[str, Module]
+
+
+def read_modules(root: Path) -> Modules:
+    """Return every module of the units in the table, by its dotted name."""
+    paths = {}
+    for unit in may_import:
+        for path in [root / f"{unit}.py", *sorted((root / unit).rglob("*.py"))]:
+            if path.is_file():
+                parts = path.relative_to(root).with_suffix("").parts
+                paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return {name: read_module(name, path, root, paths) for name, path in paths.items()}
+
+
+def read_module(name: str, path: Path, root: Path, ours: Collection[str]) -> Module:
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    where = str(path.relative_to(root))
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    imports = [
+        Import(resolve(target, ours), f"{where}:{node.lineno}", at_import)
+        for node, at_import in statements(tree, at_import=True)
+        for target in targets(node, package, ours)
+    ]
+    return Module(where, not tree.body or ast.get_docstring(tree) is not None, imports)
+
+
+def statements(node: ast.AST, *, at_import: bool) -> Iterator[tuple[ast.AST, bool]]:
+    """Yield every node below, each with whether it runs while the module is being imported."""
+    for child in ast.iter_child_nodes(node):
+        later = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        later = later or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))
+        runs = at_import and not later
+        yield child, runs
+        yield from statements(child, at_import=runs)
+
+
+def targets(node: ast.AST, package: str, ours: Collection[str]) -> list[str]:
+    """Return what an import statement, or a call that imports by a written-out name, asks for."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+        source = ".".join([*above, *([node.module] if node.module else [])])
+        names = [f"{source}.{alias.name}" for alias in node.names]
+        return sorted({name if name in ours else source for name in names})
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        return [
+            arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+        ]
+    return []
+
+
+def resolve(target: str, ours: Collection[str]) -> str:
+    """Return the module of ours that a name begins with (of `import a.b`, perhaps a), else the name."""
+    parts = target.split(".")
+    prefixes = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((prefix for prefix in prefixes if prefix in ours), target)
+
+
+def unit_of(name: str) -> str:
+    return name.split(".")[0]
+
+
+def is_in(name: str, place: str) -> bool:
+    return name == place or name.startswith(f"{place}.")
+
+
+def find_layer_problems(modules: Modules) -> list[str]:
+    problems = []
+    for name, module in modules.items():
+        unit = unit_of(name)
+        for imported in module.imports:
+            target = unit_of(imported.target)
+            if target in may_import and target != unit and target not in may_import[unit]:
+                allowed = ", ".join(sorted(may_import[unit])) or "nothing of ours"
+                problems.append(f"{imported.where}: {unit} may import {allowed}, not {imported.target}")
+    return problems
+
+
+def find_cycle_problems(modules: Modules) -> list[str]:
+    # Parents are left out: importing a.b runs a/__init__.py first, and that one may well import a.b.
+    graph = {
+        name: {
+            imported.target
+            for imported in module.imports
+            if imported.at_import and imported.target in modules
+        }
+        for name, module in modules.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        cycle = error.args[1][::-1]  # graphlib lists each before what imports it
+        steps = [f"{where_imported(modules, a, b)}: {a} imports {b}" for a, b in pairwise(cycle)]
+        return ["a cycle:\n    " + "\n    ".join(steps)]
+    return []
+
+
+def where_imported(modules: Modules, name: str, target: str) -> str:
+    return next(imported.where for imported in modules[name].imports if imported.target == target)
+
+
+def with_packages(name: str, modules: Modules) -> Iterator[str]:
+    """Yield what is run when a module is imported: the packages that it is in, and it."""
+    parts = name.split(".")
+    prefixes = (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+    return (prefix for prefix in prefixes if prefix in modules)
+
+
+def find_paths(modules: Modules, start: str) -> Iterator[list[Import]]:
+    """Yield, for every foreign module that a module imports in the end, the shortest way there."""
+    waiting: deque[tuple[str, list[Import]]] = deque((name, []) for name in with_packages(start, modules))
+    seen = {name for name, _ in waiting}
+    while waiting:
+        name, path = waiting.popleft()
+        for imported in modules[name].imports:
+            way = [*path, imported]
+            if imported.target not in modules:
+                yield way
+                continue
+            for step in with_packages(imported.target, modules):
+                if step not in seen:
+                    seen.add(step)
+                    waiting.append((step, way))
+
+
+def find_reaching_problems(modules: Modules, start: str, libraries: Collection[str], rule: str) -> list[str]:
+    problems = []
+    for path in find_paths(modules, start):
+        if unit_of(path[-1].target) in libraries:
+            way = " → ".join(imported.target for imported in path)
+            end = f" ({path[-1].where})" if len(path) > 1 else ""
+            problems.append(f"{path[0].where}: {rule}: {way}{end}")
+    return problems
+
+
+def find_pure_problems(modules: Modules) -> list[str]:
+    return [
+        problem
+        for name in sorted(pure_modules & modules.keys())
+        for problem in find_reaching_problems(modules, name, impure_libraries, f"{name} is pure")
+    ]
+
+
+def find_weight_problems(modules: Modules) -> list[str]:
+    problems = []
+    for name in modules:
+        libraries = never_in.get(unit_of(name), set())
+        rule = f"{unit_of(name)} needs no {' or '.join(sorted(libraries))}"
+        problems += find_reaching_problems(modules, name, libraries, rule)
+    return problems
+
+
+def find_confinement_problems(modules: Modules) -> list[str]:
+    return [
+        f"{imported.where}: only {place} imports {library}"
+        for name, module in modules.items()
+        for imported in module.imports
+        for library, place in only_in.items()
+        if unit_of(imported.target) == library and not is_in(name, place)
+    ]
+
+
+def find_docstring_problems(modules: Modules) -> list[str]:
+    return [f"{module.where}:1: no docstring" for module in modules.values() if not module.documented]
+
+
+def source_folders(root: Path) -> Iterator[Path]:
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if not folder.name.startswith((".", "__")) and folder.name not in not_source:
+            yield folder
+            yield from source_folders(folder)
+
+
+def find_name_problems(root: Path) -> list[str]:
+    """Find folders that shadow a main, and modules that no rule of the table is about."""
+    problems = [
+        f"{folder.relative_to(root)}: no folder may be called {folder.name}"
+        for folder in source_folders(root)
+        if folder.name in forbidden_folders
+    ]
+    units = {path.stem: path for path in root.glob("*.py")}
+    units |= {path.parent.name: path.parent for path in root.glob("*/__init__.py")}
+    strangers = sorted(units.keys() - may_import.keys() - outside - forbidden_folders)
+    return [
+        *problems,
+        *(f"{units[name].relative_to(root)}: not in the table of who may import whom" for name in strangers),
+    ]
+
+
+@pytest.fixture(scope="module")
+def modules() -> Modules:
+    found = read_modules(ROOT)
+    assert {"common.errors", "gateway", "engine"} <= found.keys()  # else every rule below holds of nothing
+    return found
+
+
+@pytest.mark.parametrize(
+    "find_problems",
+    [
+        find_layer_problems,
+        find_cycle_problems,
+        find_pure_problems,
+        find_weight_problems,
+        find_confinement_problems,
+        find_docstring_problems,
+    ],
+)
+def test_the_source_keeps_the_rule(modules, find_problems):
+    problems = find_problems(modules)
+    assert not problems, "\n" + "\n".join(problems)
+
+
+def test_names_keep_the_rules():
+    problems = find_name_problems(ROOT)
+    assert not problems, "\n" + "\n".join(problems)
+
+
+@pytest.mark.parametrize("name", sorted(pure_modules))
+def test_a_module_on_the_pure_list_is_there(modules, name):
+    assert name in modules
+
+
+def plant(root: Path, files: dict[str, str]) -> Modules:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return read_modules(root)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("import engine.cache", "gateway/a.py:2: gateway may import common, not engine.cache"),
+        ("from engine import cache", "gateway/a.py:2: gateway may import common, not engine.cache"),
+        ("from engine.cache import get", "gateway/a.py:2: gateway may import common, not engine.cache"),
+        (
+            "def f(): from engine.cache import get",
+            "gateway/a.py:2: gateway may import common, not engine.cache",
+        ),
+        (
+            "if TYPE_CHECKING: import engine.cache",
+            "gateway/a.py:2: gateway may import common, not engine.cache",
+        ),
+        ("x = import_module('engine.cache')", "gateway/a.py:2: gateway may import common, not engine.cache"),
+        ("import gw", "gateway/a.py:2: gateway may import common, not gw"),
+    ],
+)
+def test_an_import_across_layers_is_found(tmp_path, line, problem):
+    files = {
+        "gateway/a.py": f'"""A."""\n{line}\n',
+        "engine/__init__.py": "",
+        "engine/cache.py": "",
+        "gw.py": "",
+    }
+    assert find_layer_problems(plant(tmp_path, files)) == [problem]
+
+
+def test_an_import_that_the_table_allows_is_no_problem(tmp_path):
+    files = {
+        "gateway/a.py": "import msgspec\nfrom common.b import c\nfrom . import d\n",
+        "common/b.py": "",
+        "gateway/d.py": "",
+    }
+    assert find_layer_problems(plant(tmp_path, files)) == []
+
+
+def test_common_imports_nothing_of_ours(tmp_path):
+    modules = plant(tmp_path, {"common/a.py": "import engine", "engine/__init__.py": ""})
+    assert find_layer_problems(modules) == ["common/a.py:1: common may import nothing of ours, not engine"]
+
+
+def test_a_cycle_is_found_with_each_of_its_steps(tmp_path):
+    files = {
+        "common/__init__.py": "",
+        "common/a.py": "from common.b import f",
+        "common/b.py": "\nfrom . import c",
+        "common/c.py": "import common.a",
+    }
+    (problem,) = find_cycle_problems(plant(tmp_path, files))
+    assert sorted(problem.splitlines()) == [
+        "    common/a.py:1: common.a imports common.b",
+        "    common/b.py:2: common.b imports common.c",
+        "    common/c.py:1: common.c imports common.a",
+        "a cycle:",
+    ]
+
+
+@pytest.mark.parametrize("line", ["def f(): import common.a", "if typing.TYPE_CHECKING: import common.a"])
+def test_an_import_that_runs_later_closes_no_cycle(tmp_path, line):
+    files = {
+        "common/__init__.py": "from common.a import f",
+        "common/a.py": "import common.b",
+        "common/b.py": line,
+    }
+    assert find_cycle_problems(plant(tmp_path, files)) == []
+
+
+def test_a_pure_module_that_reaches_trio_is_found_with_the_way_there(tmp_path):
+    files = {
+        "gateway/__init__.py": "",
+        "gateway/routing.py": "from gateway import b",
+        "gateway/b.py": "\nfrom trio.lowlevel import spawn_system_task",
+        "gateway/scheduler.py": "import pynng",
+        "gateway/serve.py": "import trio",
+    }
+    assert find_pure_problems(plant(tmp_path, files)) == [
+        "gateway/routing.py:1: gateway.routing is pure: gateway.b → trio.lowlevel (gateway/b.py:2)",
+        "gateway/scheduler.py:1: gateway.scheduler is pure: pynng",
+    ]
+
+
+def test_torch_in_a_gateway_is_found_even_behind_a_package(tmp_path):
+    files = {
+        "gateway/a.py": "import common.sub.b",
+        "common/sub/__init__.py": "def f():\n    import numpy.linalg",
+        "common/sub/b.py": "",
+        "engine/a.py": "import torch",
+    }
+    way = "common.sub.b → numpy.linalg (common/sub/__init__.py:2)"
+    assert find_weight_problems(plant(tmp_path, files)) == [
+        f"gateway/a.py:1: gateway needs no numpy or torch: {way}"
+    ]
+
+
+def test_what_a_package_imports_its_pure_module_imports_too(tmp_path):
+    files = {"gateway/__init__.py": "import starlette", "gateway/routing.py": ""}
+    assert find_pure_problems(plant(tmp_path, files)) == [
+        "gateway/__init__.py:1: gateway.routing is pure: starlette"
+    ]
+
+
+def test_a_library_outside_its_one_place_is_found(tmp_path):
+    files = {
+        "common/link/gateway.py": "import pynng",
+        "common/linked.py": "import pynng",
+        "gateway/http1/handover.py": "import hypercorn",
+        "gateway/http1/lane.py": "from hypercorn.config import Config",
+    }
+    assert find_confinement_problems(plant(tmp_path, files)) == [
+        "common/linked.py:1: only common.link imports pynng",
+        "gateway/http1/lane.py:1: only gateway.http1.handover imports hypercorn",
+    ]
+
+
+def test_a_module_without_a_docstring_is_found(tmp_path):
+    modules = plant(
+        tmp_path, {"common/__init__.py": "", "common/a.py": '"""A."""', "common/b.py": "import c"}
+    )
+    assert find_docstring_problems(modules) == ["common/b.py:1: no docstring"]
+
+
+def test_a_folder_that_shadows_a_main_and_a_unit_without_a_rule_are_found(tmp_path):
+    plant(
+        tmp_path, {"engine/worker/a.py": "", "fleet/__init__.py": "", "setup.py": "", "tests/__init__.py": ""}
+    )
+    assert find_name_problems(tmp_path) == [
+        "engine/worker: no folder may be called worker",
+        "fleet: not in the table of who may import whom",
+        "setup.py: not in the table of who may import whom",
+    ]

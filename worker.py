@@ -1,0 +1,94 @@
+"""The worker's main: flags and environment, then serve until told to stop. `python worker.py -h` lists them.
+
+Exit codes: 0 stopped in good order (or `--check` found the file good), 1 `--check` found it bad or the
+worker could not start, 2 a flag or variable that makes no sense.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.log import configure
+from common.settings import WorkerSettings, read_settings
+
+if TYPE_CHECKING:
+    import torch
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a worker, or check one file; an exit code."""
+    settings = read_settings(
+        WorkerSettings,
+        sys.argv[1:] if argv is None else argv,
+        os.environ,
+        prog="worker.py",
+        description="Run models for a gateway, on this host or any that can reach it.",
+    )
+    configure(settings.log_level)
+    # torch takes over a second to import, and the flags above are checked in milliseconds.
+    import torch
+
+    from engine.runtimes.torch_state import choose_device
+
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    try:
+        device = choose_device(settings.device)
+    except ValueError as error:
+        print(f"worker.py: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    if settings.check is not None:
+        return _check(Path(settings.check), device)
+    return _serve(settings, device)
+
+
+def _check(path: Path, device: torch.device) -> int:
+    from common.errors import LoadError
+    from engine.checking import check_file
+
+    try:
+        print(check_file(path, device))
+    except (LoadError, OSError) as error:
+        print(f"{path} would not serve: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _serve(settings: WorkerSettings, device: torch.device) -> int:
+    from common.link.nng import limit_threads
+    from engine.planes.identity import identify
+    from engine.planes.service import Addresses, WorkerService
+
+    # A batch waits for whichever thread holds the interpreter: 5 ms by default, a frame's whole life is less.
+    sys.setswitchinterval(0.0005)
+    limit_threads()
+    service = WorkerService(
+        identify(settings.name),
+        Addresses(settings.addr_service, settings.addr_worker),
+        device=device,
+        cache_size=settings.cache_size,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    if settings.exit_with_parent:
+        threading.Thread(target=_stop_at_eof, args=(service.stop,), daemon=True).start()
+    service.run()
+    return EXIT_OK
+
+
+def _stop_at_eof(stop: Callable[[], None]) -> None:
+    """Whoever started this process holds the other end of its stdin, until it dies."""
+    while os.read(0, 4096):
+        pass
+    stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
