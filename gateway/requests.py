@@ -18,15 +18,22 @@ class ModelKey(NamedTuple):
     version: str
 
 
-class Provenance(NamedTuple):
+class Provenance:
     """Who answered a batch, and where its time went, in seconds: waiting at the worker (`batch`), in the
-    model (`infer`), and on the way there and back with all the packing (`link`)."""
+    model (`infer`), and on the way there and back with all the packing (`link`).
 
-    worker: str
-    version: str
-    batch: float
-    link: float
-    infer: float
+    `rendered` is for a door to keep what it makes of this, once for all requests of the batch.
+    """
+
+    __slots__ = ("batch", "infer", "link", "rendered", "version", "worker")
+
+    def __init__(self, worker: str, version: str, *, batch: float, link: float, infer: float) -> None:
+        self.worker = worker
+        self.version = version
+        self.batch = batch
+        self.link = link
+        self.infer = infer
+        self.rendered = b""
 
 
 class Answer(NamedTuple):

@@ -188,6 +188,11 @@ class Scheduler:
         lane = self._lanes.get(worker)
         return sum(batch.rows for batch in lane.flying.values()) if lane else 0
 
+    def has_waiting(self, worker: str) -> bool:
+        """Whether something waits for this worker."""
+        lane = self._lanes.get(worker)
+        return lane is not None and bool(lane.queues or lane.struck)
+
     @property
     def unfinished(self) -> int:
         """Requests that are not over yet."""

@@ -17,7 +17,7 @@ log = logging.getLogger("pipeline.http")
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]
 
 _DISCONNECT = "http.disconnect"
 

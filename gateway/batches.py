@@ -1,0 +1,81 @@
+"""A batch as a frame, and a frame's answers as each request's own. Pure."""
+
+from __future__ import annotations
+
+from common import wire
+from common.errors import DeadlineExceeded, ModelError, PipelineError, WireError
+from common.tensor import Buffer, TensorSpec
+from gateway.requests import Answer, Batch, Provenance, Request
+
+Reply = tuple[Request, Answer | PipelineError]
+
+
+def grouped(requests: list[Request]) -> list[list[Request]]:
+    """Requests by input signature, in order of first appearance; nearly always one group."""
+    groups: dict[tuple[TensorSpec, ...], list[Request]] = {}
+    for request in requests:
+        groups.setdefault(request.signature, []).append(request)
+    return list(groups.values())
+
+
+def encode_batch(batch: Batch, groups: list[list[Request]], now: float) -> bytes:
+    """The frame of a batch whose requests are grouped by signature."""
+    parts: list[wire.Part] = []
+    buffers: list[Buffer] = []
+    for group in groups:
+        signature = group[0].signature
+        parts.append(
+            wire.Part(signature, [r.rows for r in group], [max(0.0, r.deadline - now) for r in group])
+        )
+        if len(signature) == 1:
+            buffers.append(b"".join([r.buffers[0] for r in group]))
+        else:
+            buffers += [b"".join([r.buffers[i] for r in group]) for i in range(len(signature))]
+    return wire.encode(wire.Batch(batch.id, batch.key.model, batch.key.version, parts), buffers)
+
+
+def split_answer(
+    answer: wire.BatchAnswer, buffers: list[memoryview], groups: list[list[Request]], by: Provenance
+) -> list[Reply]:
+    """Each request's own answer or error; `WireError` when the frame does not fit what was asked."""
+    if len(answer.parts) != len(groups):
+        raise WireError(f"{len(answer.parts)} parts answered of {len(groups)}")
+    replies: list[Reply] = []
+    at = 0
+    for part, group in zip(answer.parts, groups, strict=True):
+        own = buffers[at : at + len(part.outputs)]
+        at += len(part.outputs)
+        replies += _split_part(part, own, group, by)
+    if at != len(buffers):
+        raise WireError(f"{len(buffers)} buffers for {at} outputs")
+    return replies
+
+
+def _split_part(
+    part: wire.PartAnswer, buffers: list[memoryview], group: list[Request], by: Provenance
+) -> list[Reply]:
+    if len(part.hits) != len(group) or len(buffers) != len(part.outputs):
+        raise WireError(f"an answer for {len(part.hits)} requests of {len(group)}")
+    widths = [spec.row_bytes for spec in part.outputs]
+    errors = {error.index: error for error in part.errors}
+    rows = sum(request.rows for i, request in enumerate(group) if i not in errors)
+    if [buffer.nbytes for buffer in buffers] != [width * rows for width in widths]:
+        raise WireError(f"buffers of {[b.nbytes for b in buffers]} bytes for {rows} rows of {widths}")
+    replies: list[Reply] = []
+    at = 0
+    for i, request in enumerate(group):
+        if i in errors:
+            replies.append((request, _error(errors[i])))
+            continue
+        end = at + request.rows
+        own = tuple(b[at * w : end * w] for b, w in zip(buffers, widths, strict=True))
+        at = end
+        queue = request.sent - request.admitted
+        replies.append((request, Answer(part.outputs, own, part.hits[i] == 1, queue, by)))
+    return replies
+
+
+def _error(error: wire.RequestError) -> PipelineError:
+    if error.code == DeadlineExceeded.code:
+        return DeadlineExceeded(error.message)
+    return ModelError(error.message, error.trace)

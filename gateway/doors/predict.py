@@ -1,0 +1,223 @@
+"""`POST /predict`, the hot path: a direct handler on the HTTP lane, without ASGI in between."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+import trio
+from starlette.requests import Request as AsgiRequest
+from starlette.responses import Response
+
+from common.errors import InvalidRequest, ModelError, PipelineError, TooLarge
+from common.tensor import Buffer, TensorSpec, all_finite, floats, pack_vector, pack_vectors, vector_spec
+from common.tensor import values as flat_values
+from gateway.catalog import Catalog
+from gateway.doors.shape import encode, predict_failure
+from gateway.predictions import MAX_TIMEOUT, Predictions
+from gateway.requests import Answer, Provenance, Request
+
+
+class Body(msgspec.Struct):
+    """One of three ways to send rows: a vector, many vectors, or one as base64 of little-endian float32."""
+
+    vector: list[float] | None = None
+    vectors: list[list[float]] | None = None
+    data: str | None = None
+
+
+_decoder = msgspec.json.Decoder(Body)
+
+
+class Asked(Protocol):
+    """What the door needs of a request: the lane's `Exchange`, or an ASGI request in its clothes."""
+
+    body: bytes | bytearray
+    on_gone: Callable[[], None] | None
+
+    def header(self, name: bytes) -> bytes | None: ...
+
+    def respond(self, status: int, body: bytes, extra: bytes = b"") -> None: ...
+
+
+class _AsgiExchange:
+    def __init__(self, request: AsgiRequest, body: bytes) -> None:
+        self.body: bytes | bytearray = body
+        self.on_gone: Callable[[], None] | None = None
+        self.answered = trio.Event()
+        self.response: Response | None = None
+        self._request = request
+
+    def header(self, name: bytes) -> bytes | None:
+        value = self._request.headers.get(name.decode())
+        return None if value is None else value.encode("latin-1")
+
+    def respond(self, status: int, body: bytes, extra: bytes = b"") -> None:
+        lines = (line.split(": ", 1) for line in extra.decode("latin-1").split("\r\n") if line)
+        headers = dict(lines)
+        self.response = Response(body, status, headers, media_type="application/json")
+        self.answered.set()
+
+    async def watch(self, scope: trio.CancelScope) -> None:
+        """Cancel `scope` when the client goes."""
+        while not await self._request.is_disconnected():  # noqa: ASYNC110 - ASGI has no event for it
+            await trio.sleep(0.1)
+        scope.cancel()
+
+
+Input = tuple[tuple[TensorSpec, ...], Buffer, int]
+
+
+class PredictDoor:
+    """Called by the lane with a whole request; the answer is written when the batch loop has it."""
+
+    def __init__(self, predictions: Predictions, catalog: Catalog) -> None:
+        self._predictions = predictions
+        self._catalog = catalog
+
+    async def over_asgi(self, request: AsgiRequest) -> Response:
+        """The same for a client that comes by HTTP/2, where the lane has no part."""
+        exchange = _AsgiExchange(request, await request.body())
+        self(exchange)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(exchange.watch, nursery.cancel_scope)
+                await exchange.answered.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            if exchange.response is None and exchange.on_gone is not None:
+                exchange.on_gone()
+        return exchange.response or Response(status_code=499)
+
+    def __call__(self, exchange: Asked) -> None:
+        many = False
+        try:
+            timeout = read_timeout(exchange.header(b"x-timeout-ms"))
+            body = read_body(exchange.body)
+            many = body.vectors is not None
+            signature, buffer, rows = read_input(body, self._predictions.max_rows)
+            nn_id = self._catalog.active().nn_id
+            reply = _replier(exchange, nn_id, many=many)
+            request = self._predictions.start(signature, (buffer,), rows, timeout, reply)
+        except PipelineError as error:
+            exchange.respond(*predict_failure(error, many=many))
+        else:
+            exchange.on_gone = _canceller(self._predictions, request)
+
+
+def _canceller(predictions: Predictions, request: Request) -> Callable[[], None]:
+    return lambda: predictions.cancel(request)
+
+
+def _replier(exchange: Asked, nn_id: str, *, many: bool) -> Callable[[Answer | PipelineError], None]:
+    def reply(answer: Answer | PipelineError) -> None:
+        if isinstance(answer, PipelineError):
+            exchange.respond(*predict_failure(answer, many=many))
+            return
+        try:
+            body = render_many(answer, nn_id) if many else render_one(answer, nn_id)
+        except PipelineError as error:
+            exchange.respond(*predict_failure(error, many=many))
+        else:
+            exchange.respond(200, body, provenance(answer))
+
+    return reply
+
+
+def read_timeout(header: bytes | None) -> float | None:
+    """Seconds of an `X-Timeout-Ms` header; `InvalidRequest` unless it is a number in (0, 3,600,000]."""
+    if header is None:
+        return None
+    try:
+        timeout = float(header) / 1000
+    except ValueError:
+        timeout = math.nan
+    if not 0 < timeout <= MAX_TIMEOUT:
+        raise InvalidRequest(f"X-Timeout-Ms should be a number from 1 to {MAX_TIMEOUT * 1000:.0f}")
+    return timeout
+
+
+def read_body(raw: bytes | bytearray) -> Body:
+    """The body of a predict request; `InvalidRequest` in the contract's words."""
+    try:
+        return _decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"request body has a wrong shape: {error}") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidRequest("cannot parse request body") from None
+
+
+def read_input(body: Body, max_rows: int) -> Input:
+    """(signature, bytes, rows) of what was sent; `InvalidRequest` or `TooLarge` in words about numbers."""
+    if (body.vector is not None) + (body.vectors is not None) + (body.data is not None) > 1:
+        raise InvalidRequest("give one of vector, vectors and data, not several")
+    if body.vector is not None:
+        return vector_spec(len(body.vector)), pack_vector(body.vector), 1
+    if body.vectors is not None:
+        if not body.vectors:
+            raise InvalidRequest("vectors is empty: give at least one row")
+        if len(body.vectors) > max_rows:
+            raise TooLarge(f"{len(body.vectors)} rows in one request: at most {max_rows} are allowed")
+        width, packed = pack_vectors(body.vectors)
+        return vector_spec(width), packed, len(body.vectors)
+    if body.data is not None:
+        data = _decode_base64(body.data)
+        return vector_spec(len(data) // 4), data, 1
+    raise InvalidRequest("vector or data is required")
+
+
+def _decode_base64(text: str) -> bytes:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("data has wrong format: it should be base64 of float32 numbers") from None
+    if len(data) % 4:
+        raise InvalidRequest(f"data has {len(data)} bytes: float32 numbers take a multiple of 4")
+    if not all_finite(floats(data)):
+        raise InvalidRequest("data holds NaN or infinity: only finite numbers are allowed")
+    return data
+
+
+def render_one(answer: Answer, nn_id: str) -> bytes:
+    """The answer to one row: a number for outputs of one element, a list otherwise."""
+    result = _rows(answer)[0]
+    if isinstance(result, float):
+        return b'{"status":true,"message":"%b","result":%b}' % (nn_id.encode(), repr(result).encode())
+    return encode({"status": True, "message": nn_id, "result": result})
+
+
+def render_many(answer: Answer, nn_id: str) -> bytes:
+    """The answer to many rows, in their order."""
+    return encode({"status": True, "message": nn_id, "results": _rows(answer)})
+
+
+def _rows(answer: Answer) -> list[Any]:
+    """The first output as JSON values, one per row; `ModelError` if one of them is not finite, which JSON
+    cannot say."""
+    spec, buffer = answer.outputs[0], answer.buffers[0]
+    flat = flat_values(buffer, spec.datatype)
+    if not math.isfinite(sum(flat)) and not all(map(math.isfinite, flat)):
+        raise ModelError("the model's answer holds NaN or infinity, which JSON has no number for")
+    width = math.prod(spec.row_shape)
+    if width == 1:
+        return flat
+    return [flat[i : i + width] for i in range(0, len(flat), width)]
+
+
+def provenance(answer: Answer) -> bytes:
+    """Header lines: who answered, under which version, from the cache or not, and where the time went."""
+    by = answer.by
+    if not by.rendered:
+        by.rendered = _render(by)
+    cache = b"hit" if answer.hit else b"miss"
+    return b"x-cache: %b\r\nserver-timing: queue;dur=%.3f, %b" % (cache, answer.queue * 1000, by.rendered)
+
+
+def _render(by: Provenance) -> bytes:
+    phases = (("batch", by.batch), ("link", by.link), ("infer", by.infer))
+    timing = ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in phases)
+    return f"{timing}\r\nx-worker: {by.worker}\r\nx-model-version: {by.version}\r\n".encode()

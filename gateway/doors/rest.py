@@ -1,0 +1,92 @@
+"""REST v1 as a Starlette app: `PUT /set_weights`, `GET /status`, and `POST /predict` for HTTP/2, since the
+HTTP/1.1 lane answers that one itself."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from common.errors import PipelineError
+from gateway.blobs import BlobStore
+from gateway.doors.predict import PredictDoor
+from gateway.doors.shape import encode, failure
+from gateway.doors.status import StatusDoor
+from gateway.doors.upload import receive_upload
+from gateway.rollout import Rolled, Rollouts
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+# What base64 and the multipart envelope add to the weights themselves.
+ENVELOPE = 64 << 10
+
+
+def body_limit(max_upload: int) -> int:
+    """The largest request body that can hold weights of `max_upload` bytes (wrapped lines included)."""
+    return max_upload * 4 // 3 + max_upload // 32 + ENVELOPE
+
+
+def make_app(
+    predict: PredictDoor, status: StatusDoor, rollouts: Rollouts, blobs: BlobStore, *, max_upload: int
+) -> Starlette:
+    """The app; every error it answers has v1's shape."""
+
+    async def get_status(_request: Request) -> Response:
+        return _json(await status.status())
+
+    async def put_weights(request: Request) -> Response:
+        content_type = request.headers.get("content-type", "")
+        nn_id, blob = await receive_upload(request.stream(), content_type, blobs, max_bytes=max_upload)
+        return _json(rolled_answer(await rollouts.set_weights(nn_id, blob)))
+
+    return Starlette(
+        routes=[
+            Route("/status", get_status, methods=["GET"]),
+            Route("/set_weights", put_weights, methods=["PUT"]),
+            Route("/predict", predict.over_asgi, methods=["POST"]),
+        ],
+        exception_handlers={
+            PipelineError: _pipeline_error,
+            HTTPException: _http_error,
+            ClientDisconnect: _gone,
+        },
+    )
+
+
+def rolled_answer(rolled: Rolled) -> dict[str, object]:
+    """What set_weights answers: the contract's words, and each worker's result and trace."""
+    workers: list[dict[str, object]] = [
+        {"result": True} if loaded else {"result": False, "trace": base64.b64encode(trace.encode()).decode()}
+        for loaded, trace in rolled.results
+    ]
+    message = "OK" if rolled.ok else "One or more workers were failed with weights loading"
+    return {"status": rolled.ok, "message": message, "workers_count": len(workers), "workers": workers}
+
+
+def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(encode(value), status, headers, media_type="application/json")
+
+
+async def _pipeline_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, PipelineError)
+    headers = {"retry-after": "1"} if error.status == 503 else None
+    return _json(failure(str(error)), error.status, headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = error.detail
+    if error.status_code == 404:
+        message = f"There is nothing at {request.url.path}"
+    elif error.status_code == 405:
+        message = f"{request.method} is not allowed at {request.url.path}"
+    return _json(failure(message), error.status_code, dict(error.headers or {}))
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it

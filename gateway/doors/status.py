@@ -1,0 +1,96 @@
+"""`GET /status`: what the gateway and each worker say of themselves. The contract dashboards poll."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from common import wire
+from gateway.catalog import Catalog
+from gateway.fleet import Fleet
+from gateway.predictions import Predictions
+from gateway.roster import Worker
+
+SURVEY_TIME = 0.012  # with the rest of the answer: under 20 ms, whatever the workers do
+
+
+class StatusDoor:
+    """Surveys the fleet for every poll; polls that come together share one survey, and a worker that does
+    not answer in time is shown with what it said last."""
+
+    def __init__(self, fleet: Fleet, predictions: Predictions, catalog: Catalog) -> None:
+        self._fleet = fleet
+        self._predictions = predictions
+        self._catalog = catalog
+        self._turn = trio.Lock()
+        self._asked = -1.0
+
+    async def status(self) -> dict[str, Any]:
+        """The whole answer, as JSON values."""
+        came = trio.current_time()
+        async with self._turn:
+            if self._asked < came:
+                self._asked = trio.current_time()
+                await self._survey()
+        workers = list(self._fleet.roster)
+        predictions = self._predictions
+        return {
+            "status": True,
+            "message": "OK",
+            "queue_requests_current": predictions.waiting,
+            "queue_requests_max": predictions.queue_max,
+            "queue_requests_peak": predictions.peak_waiting,
+            "requests_in_progress": predictions.in_progress,
+            "req_handling_time_avg_ms": predictions.handling.mean * 1000,
+            "count_requests_handled": predictions.handling.count,
+            "workers_count": len(workers),
+            "workers": [self._worker(worker, trio.current_time()) for worker in workers],
+        }
+
+    async def _survey(self) -> None:
+        def take(answer: wire.StatusAnswer) -> None:
+            worker = self._fleet.roster.get(answer.worker)
+            if worker is not None:
+                worker.status = answer
+
+        await self._fleet.surveys.ask(
+            wire.Status(), wire.StatusAnswer, SURVEY_TIME, expected=self._fleet.ids, on_answer=take
+        )
+
+    def _worker(self, worker: Worker, now: float) -> dict[str, Any]:
+        hello, said = worker.hello, worker.status
+        active = self._catalog.get("default")
+        holds = active is not None and any(key.sha256 == active.sha256 for key in worker.versions)
+        shown: dict[str, Any] = {
+            "name": worker.name,
+            "id": worker.id,
+            "state": worker.state.value,
+            "trouble": worker.trouble,
+            "host": hello.host,
+            "pid": hello.pid,
+            "address": [],
+            "device": hello.device,
+            "nn_id": active.nn_id if active is not None and holds else None,
+            "in_flight": self._predictions.in_flight(worker.id),
+            "last_seen_s": round(now - worker.heard, 3),
+        }
+        if said is None:
+            said = wire.StatusAnswer(worker.id, [], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        return shown | {
+            "address": said.addresses,
+            "req_handling_time_avg_ms": said.handling_mean * 1000,
+            "count_requests_handled": said.requests,
+            "count_rows_handled": said.rows,
+            "inference_time_avg_ms": said.infer_mean * 1000,
+            "p50_ms": said.p50 * 1000,
+            "p95_ms": said.p95 * 1000,
+            "p99_ms": said.p99 * 1000,
+            "rss_mb": round(said.rss / 2**20, 1),
+            "cache": {
+                "size": said.cache_size,
+                "capacity": said.cache_capacity,
+                "hits": said.cache_hits,
+                "misses": said.cache_misses,
+            },
+        }

@@ -1,0 +1,156 @@
+"""Weights on their way in: a multipart body, read as it comes, decoded from base64 straight to a blob."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import trio
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from common.errors import InvalidRequest, TooLarge
+from gateway.blobs import Blob, BlobStore, BlobWriter
+
+_NN_ID = re.compile(r"[0-9a-f]{32}\Z")
+_WHITESPACE = b" \t\r\n"
+MAX_FIELD = 1024
+
+
+class Upload:
+    """One multipart body. `feed` may run in any thread, one call at a time; `finish` says what came.
+
+    Problems are told in the contract's order, whatever order the parts came in.
+    """
+
+    def __init__(self, content_type: str, writer: BlobWriter, *, max_bytes: int) -> None:
+        kind, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary")
+        self._parser = (
+            MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._header_field,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_end,
+                    "on_headers_finished": self._headers_finished,
+                    "on_part_data": self._data,
+                },
+            )
+            if kind == b"multipart/form-data" and boundary
+            else None
+        )
+        self._writer = writer
+        self._max_bytes = max_bytes
+        self._name = ""
+        self._headers: dict[bytes, bytes] = {}
+        self._field = self._value = b""
+        self._nn_id: bytes | None = None
+        self._nn_id_is_file = False
+        self._seen_data = self._data_is_file = self._data_is_binary = False
+        self._carry = b""
+        self._bad_base64 = False
+        self._padded = False
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes of the body. `TooLarge` once the decoded weights are over the limit."""
+        if self._parser is None:
+            return
+        try:
+            self._parser.write(chunk)
+        except MultipartParseError as error:
+            raise InvalidRequest(f"cannot parse request body: {error}") from None
+
+    def finish(self) -> str:
+        """The nn_id, when everything is as it should be; `InvalidRequest` in the contract's words."""
+        if self._nn_id is None and not self._nn_id_is_file:
+            raise InvalidRequest("NN id is required")
+        if self._nn_id_is_file:
+            raise InvalidRequest("NN id should be a string")
+        nn_id = (self._nn_id or b"").decode("latin-1")
+        if not _NN_ID.match(nn_id):
+            raise InvalidRequest("NN id should contain a lower case UUID string")
+        if not self._seen_data:
+            raise InvalidRequest("weights data is required")
+        if not self._data_is_file:
+            raise InvalidRequest("weights data should be a file")
+        if not self._data_is_binary:
+            raise InvalidRequest("weights data should be a binary file")
+        if self._bad_base64 or self._carry or self._writer.size == 0:
+            raise InvalidRequest("weights data has wrong format")
+        return nn_id
+
+    # --- what the parser tells
+
+    def _begin(self) -> None:
+        self._name = ""
+        self._headers = {}
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        self._headers[self._field.lower()] = self._value
+        self._field = self._value = b""
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        self._name = options.get(b"name", b"").decode("latin-1")
+        is_file = b"filename" in options
+        if self._name == "nn_id":
+            self._nn_id, self._nn_id_is_file = b"", is_file
+        elif self._name == "data":
+            self._seen_data, self._data_is_file = True, is_file
+            kind, _ = parse_options_header(self._headers.get(b"content-type", b""))
+            self._data_is_binary = kind == b"application/octet-stream"
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == "nn_id" and self._nn_id is not None:
+            self._nn_id = (self._nn_id + data[start:end])[:MAX_FIELD]
+        elif self._name == "data" and self._data_is_file and not self._bad_base64:
+            self._decode(data[start:end])
+
+    def _decode(self, text: bytes) -> None:
+        """Decode what is whole quanta of four characters; keep the rest for the next call."""
+        if any(space in text for space in (b"\n", b"\r", b" ", b"\t")):
+            text = text.translate(None, _WHITESPACE)
+        text = self._carry + text
+        whole = len(text) - len(text) % 4
+        self._carry = text[whole:]
+        if not whole:
+            return
+        if self._padded:
+            self._bad_base64 = True  # something follows the padding, which ends base64
+            return
+        try:
+            decoded = base64.b64decode(text[:whole], validate=True)
+        except binascii.Error:
+            self._bad_base64 = True
+            return
+        self._padded = text[whole - 1 : whole] == b"="
+        self._writer.write(decoded)
+        if self._writer.size > self._max_bytes:
+            raise TooLarge(f"the weights have more than {self._max_bytes} bytes: see --max_upload")
+
+
+async def receive_upload(
+    chunks: AsyncIterator[bytes], content_type: str, blobs: BlobStore, *, max_bytes: int
+) -> tuple[str, Blob]:
+    """(nn_id, stored blob) of a multipart body, never held in memory whole."""
+    with ExitStack() as stack:
+        writer = stack.enter_context(blobs.new())
+        upload = Upload(content_type, writer, max_bytes=max_bytes)
+        async for chunk in chunks:
+            if len(chunk) < 16_384:
+                upload.feed(chunk)
+            else:
+                await trio.to_thread.run_sync(upload.feed, chunk)
+        nn_id = upload.finish()
+        return nn_id, await trio.to_thread.run_sync(writer.commit)

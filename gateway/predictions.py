@@ -1,0 +1,94 @@
+"""What every door does with a prediction: admit it under the version that serves, and count how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from common.errors import Draining, PipelineError, TooLarge
+from common.stats import Latency
+from common.tensor import Buffer, TensorSpec
+from gateway.catalog import DEFAULT_MODEL, Catalog
+from gateway.dispatch import Dispatcher
+from gateway.requests import Answer, Request
+from gateway.routing import key_of
+
+Reply = Callable[[Answer | PipelineError], None]
+
+MAX_TIMEOUT = 3600.0
+
+
+class Predictions:
+    """Invariant: `in_progress` requests were admitted and have had no reply and no cancel yet."""
+
+    def __init__(self, catalog: Catalog, dispatcher: Dispatcher, *, timeout: float, max_rows: int) -> None:
+        self.timeout = timeout
+        self.max_rows = max_rows
+        self.handling = Latency()
+        self.peak_waiting = 0
+        self.draining = False
+        self._catalog = catalog
+        self._dispatcher = dispatcher
+        self._scheduler = dispatcher.scheduler
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue now."""
+        return self._scheduler.waiting
+
+    @property
+    def queue_max(self) -> int:
+        """Requests that may wait."""
+        return self._scheduler.queue_max
+
+    @property
+    def in_progress(self) -> int:
+        """Requests admitted and not over."""
+        return self._scheduler.unfinished
+
+    def in_flight(self, worker: str) -> int:
+        """Rows at a worker now."""
+        return self._scheduler.in_flight(worker)
+
+    def start(
+        self,
+        signature: tuple[TensorSpec, ...],
+        buffers: tuple[Buffer, ...],
+        rows: int,
+        timeout: float | None,
+        reply: Reply,
+        *,
+        model: str = DEFAULT_MODEL,
+    ) -> Request:
+        """Admit a request; `reply` comes later, exactly once, unless it is cancelled first.
+
+        Raises `NoWeights`, `QueueFull`, `Draining` and `TooLarge`; then there is no reply.
+        """
+        if self.draining:
+            raise Draining("Server is shutting down")
+        if rows > self.max_rows:
+            raise TooLarge(f"{rows} rows in one request: at most {self.max_rows} are allowed")
+        now = trio.current_time()
+
+        def answered(answer: Answer | PipelineError) -> None:
+            self.handling.record(trio.current_time() - now)
+            reply(answer)
+
+        request = Request(
+            self._catalog.active(model).key,
+            signature,
+            buffers,
+            rows,
+            admitted=now,
+            deadline=now + (self.timeout if timeout is None else timeout),
+            route=key_of(buffers),
+            reply=answered,
+        )
+        self._dispatcher.submit(request)
+        self.peak_waiting = max(self.peak_waiting, self._scheduler.waiting)
+        return request
+
+    def cancel(self, request: Request) -> None:
+        """Whoever asked has gone: the request is never run if it still waits."""
+        self._scheduler.cancel(request)

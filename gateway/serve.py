@@ -1,0 +1,182 @@
+"""The gateway put together: what it opens, in which order, who owns which task, and how it ends.
+
+    state ─ surveyor ─ fleet (heartbeats, links) ─ batch loops
+                     ─ deadlines
+                     ─ local workers
+                     ─ HTTP lane
+
+On SIGTERM or Ctrl-C the lane stops accepting, what was admitted is answered, then everything is cancelled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from common import wire
+from common.addresses import Address, link_address, link_endpoint, parse_address, service_url
+from common.errors import LinkError
+from common.link.gateway import Link, listen_link, open_surveyor
+from common.log import event
+from gateway.catalog import Catalog
+from gateway.dispatch import Dispatcher
+from gateway.doors.predict import PredictDoor
+from gateway.doors.rest import body_limit, make_app
+from gateway.doors.shape import error_body
+from gateway.doors.status import StatusDoor
+from gateway.fleet import Fleet, OpenLink
+from gateway.http1 import HttpLimits, Lane
+from gateway.launchers.local import keep_worker
+from gateway.predictions import Predictions
+from gateway.rollout import Rollouts
+from gateway.scheduler import Scheduler
+from gateway.state import State, open_state
+from gateway.surveys import Surveys
+
+log = logging.getLogger("pipeline.gateway")
+
+MAX_BATCH = 1024  # rows in one frame, unless one request has more
+WORKER_WAIT = 5.0  # how long a request waits for any worker at all before it is told 503
+TCP_PORTS = 1000  # each worker's link on plain tcp takes a port of its own, from --addr_worker's up
+DRAIN_GRACE = 30.0
+WORKER_GRACE = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gateway:
+    """What a gateway is made of; all values, nothing open."""
+
+    rest: list[socket.socket]
+    addr_service: str
+    addr_worker: str
+    state: Path | None
+    workers: int
+    worker_arguments: tuple[str, ...]
+    queue_max: int
+    timeout: float
+    max_body: int
+    max_upload: int
+    max_rows: int
+
+
+async def serve(gateway: Gateway, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Run until SIGTERM or SIGINT has been answered with a drain, or until cancelled."""
+    with open_state(gateway.state) as state, _local_directory() as directory:
+        state.blobs.sweep(state.referenced())
+        catalog = Catalog()
+        scheduler = Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT)
+        dispatcher = Dispatcher(scheduler)
+        services = [service_url(parse_address(gateway.addr_service)), f"ipc://{directory}/service"]
+        came = trio.lowlevel.ParkingLot()
+
+        def notice() -> None:
+            came.unpark_all()
+
+        async with open_surveyor(services, notice, notice) as surveyor:
+            surveys = Surveys(surveyor)
+            fleet = Fleet(surveys, dispatcher, open_link=_link_opener(gateway, directory), came=came)
+            rollouts = Rollouts(fleet, catalog, scheduler, state)
+            fleet.sync = rollouts.sync
+            await rollouts.restore()
+            predictions = Predictions(catalog, dispatcher, timeout=gateway.timeout, max_rows=gateway.max_rows)
+            lane = _make_lane(gateway, fleet, predictions, catalog, rollouts, state)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(fleet.run)
+                nursery.start_soon(dispatcher.expire)
+                for n in range(gateway.workers):
+                    nursery.start_soon(_keep_worker, n, gateway, directory)
+                await nursery.start(_drain_on_signal, lane, predictions)
+                task_status.started()
+                await lane.run(gateway.rest)
+                nursery.cancel_scope.cancel()
+
+
+def _make_lane(
+    gateway: Gateway,
+    fleet: Fleet,
+    predictions: Predictions,
+    catalog: Catalog,
+    rollouts: Rollouts,
+    state: State,
+) -> Lane:
+    """The doors on their lane."""
+    predict = PredictDoor(predictions, catalog)
+    direct = {("POST", "/predict"): predict}
+    limits = {("PUT", "/set_weights"): body_limit(gateway.max_upload)}
+    status = StatusDoor(fleet, predictions, catalog)
+    app = make_app(predict, status, rollouts, state.blobs, max_upload=gateway.max_upload)
+    return Lane(
+        app,
+        find_direct=lambda method, path: direct.get((method, path)),
+        limits=HttpLimits(
+            max_body=gateway.max_body, max_body_of=lambda method, path: limits.get((method, path))
+        ),
+        error_body=error_body,
+    )
+
+
+def _link_opener(gateway: Gateway, directory: str) -> OpenLink:
+    """What makes a new worker's link, on the transport that it dials: the gateway's own, or, for workers
+    on this machine, a Unix socket."""
+    ours = parse_address(gateway.addr_worker)
+    bases = {ours.scheme: ours, "ipc": ours if ours.scheme == "ipc" else _local_base(directory)}
+
+    def open_link(
+        hello: wire.HelloAnswer, joined: Callable[[], None], left: Callable[[], None]
+    ) -> tuple[Link, str]:
+        base = bases.get(hello.scheme)
+        if base is None:
+            raise LinkError(f"it dials {hello.scheme}, and this gateway listens on {', '.join(bases)}")
+        if base.scheme not in ("tcp", "tls+tcp"):
+            endpoint = link_endpoint(base, hello.worker)
+            return listen_link(str(link_address(base, endpoint)), joined, left), endpoint
+        for port in range(base.port, base.port + TCP_PORTS):
+            with contextlib.suppress(LinkError):
+                return listen_link(str(base._replace(port=port)), joined, left), str(port)
+        raise LinkError(f"every port from {base.port} to {base.port + TCP_PORTS - 1} is taken")
+
+    return open_link
+
+
+def _local_base(directory: str) -> Address:
+    return Address("ipc", path=f"{directory}/link")
+
+
+async def _keep_worker(n: int, gateway: Gateway, directory: str) -> None:
+    addresses = [
+        "--addr_service", f"ipc://{directory}/service",
+        "--addr_worker", str(_local_base(directory)),
+    ]  # fmt: skip
+    await keep_worker(f"local-{n}", [*addresses, *gateway.worker_arguments], grace=WORKER_GRACE)
+
+
+async def _drain_on_signal(
+    lane: Lane, predictions: Predictions, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """The first signal drains; one more cuts what is still in progress."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        grace = DRAIN_GRACE
+        async for number in signals:
+            event(
+                log, logging.INFO, "draining",
+                because=signal.Signals(number).name, in_progress=predictions.in_progress, grace=grace,
+            )  # fmt: skip
+            predictions.draining = True
+            lane.drain(grace)
+            grace = 0.0
+
+
+@contextlib.contextmanager
+def _local_directory() -> Iterator[str]:
+    """Where this gateway's Unix sockets are; only its own user may look inside."""
+    with tempfile.TemporaryDirectory(prefix="pipeline-") as directory:
+        yield directory

@@ -1,0 +1,89 @@
+"""Typed surveys: a question to the fleet as a message, its answers as messages, each by worker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol, TypeVar
+
+import trio
+
+from common import wire
+from common.errors import WireError
+from common.log import OncePer, event
+from common.tensor import Buffer
+
+log = logging.getLogger("pipeline.fleet")
+
+A = TypeVar("A", bound=wire.Message)
+
+
+class Frame(Protocol):
+    """A received frame; `view` lives as long as it does."""
+
+    view: memoryview
+
+
+class Asker(Protocol):
+    """What carries surveys: the real surveyor, or the one in memory."""
+
+    async def ask(self, question: bytes, survey_time: float, take: Callable[[Frame], bool]) -> None: ...
+
+
+class Surveys:
+    """Asks and decodes. Answers that are no frames, or not of the kind asked for, are counted and dropped."""
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+        self._bad_frames = OncePer(10.0)
+        self.bad_frames = 0
+        self._membership = trio.lowlevel.ParkingLot()
+
+    async def ask(
+        self,
+        question: wire.Message,
+        kind: type[A],
+        survey_time: float,
+        *,
+        expected: Callable[[], Collection[str]],
+        buffers: Sequence[Buffer] = (),
+        on_answer: Callable[[A], None] = lambda answer: None,
+    ) -> dict[str, A]:
+        """Answers by worker id. Over as soon as every worker that is `expected`, which is asked again
+        whenever the fleet changes, has answered; `survey_time` is for those that never will."""
+        answers: dict[str, A] = {}
+
+        def is_complete() -> bool:
+            return answers.keys() >= set(expected())
+
+        def take(frame: Frame) -> bool:
+            answer = self._decode(frame, kind)
+            if answer is not None and answer.worker not in answers:  # type: ignore[attr-defined]
+                answers[answer.worker] = answer  # type: ignore[attr-defined]
+                on_answer(answer)
+            return is_complete()
+
+        async def watch(scope: trio.CancelScope) -> None:
+            while not is_complete():
+                await self._membership.park()
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, nursery.cancel_scope)
+            await self._asker.ask(wire.encode(question, buffers), survey_time, take)
+            nursery.cancel_scope.cancel()
+        return answers
+
+    def membership_changed(self) -> None:
+        """A worker left: whoever waits for its answer may have all there are."""
+        self._membership.unpark_all()
+
+    def _decode(self, frame: Frame, kind: type[A]) -> A | None:
+        try:
+            return wire.expect(kind, frame.view)[0]
+        except WireError as error:
+            self.bad_frames += 1
+            suppressed = self._bad_frames.allow("survey", trio.current_time())
+            if suppressed is not None:
+                event(log, logging.WARNING, "bad frame in a survey", error=error, more=suppressed)
+            return None

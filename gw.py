@@ -1,0 +1,95 @@
+"""The gateway's main: flags and environment, then serve until told to stop. `python gw.py -h` lists them.
+
+Exit codes: 0 stopped in good order, 1 it could not start (an address in use, a state directory in use),
+2 a flag or variable that makes no sense.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+import trio
+
+from common.addresses import parse_host_port
+from common.errors import PipelineError
+from common.link.nng import limit_threads
+from common.log import configure
+from common.settings import GatewaySettings, read_settings
+from gateway.http1 import bind
+from gateway.serve import Gateway, serve
+
+EXIT_OK, EXIT_FAILED = 0, 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a gateway; an exit code."""
+    settings = read_settings(
+        GatewaySettings,
+        sys.argv[1:] if argv is None else argv,
+        os.environ,
+        prog="gw.py",
+        description="Balance predictions over workers, and keep their weights.",
+    )
+    configure(settings.log_level)
+    # Answers wait for whichever thread holds the interpreter: NNG's callbacks need it for microseconds.
+    sys.setswitchinterval(0.0005)
+    limit_threads()
+    host, port = parse_host_port(settings.addr_rest)
+    try:
+        sockets = bind(host, port)
+    except OSError as error:
+        print(f"gw.py: cannot listen on {settings.addr_rest}: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILED
+    try:
+        trio.run(_run, settings, make_gateway(settings, sockets))
+    except PipelineError as error:
+        print(f"gw.py: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def make_gateway(settings: GatewaySettings, sockets: list[socket.socket]) -> Gateway:
+    """What the settings ask for."""
+    threads = settings.threads or max(1, (os.cpu_count() or 1) // max(1, settings.workers))
+    return Gateway(
+        rest=sockets,
+        addr_service=settings.addr_service,
+        addr_worker=settings.addr_worker,
+        state=settings.state_directory,
+        workers=settings.workers,
+        worker_arguments=(
+            "--threads", str(threads),
+            "--cache_size", str(settings.cache_size),
+            "--device", settings.device,
+            "--log_level", settings.log_level,
+        ),
+        queue_max=settings.queue_max,
+        timeout=settings.timeout,
+        max_body=settings.max_body,
+        max_upload=settings.max_upload,
+        max_rows=settings.max_rows,
+    )  # fmt: skip
+
+
+async def _run(settings: GatewaySettings, gateway: Gateway) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, gateway)
+        host, port = gateway.rest[0].getsockname()[:2]
+        print(greeting(f"http://{host}:{port}", settings), flush=True)
+
+
+def greeting(url: str, settings: GatewaySettings) -> str:
+    """The one line on start: where it listens and what to run next."""
+    if settings.workers:
+        return f"Pipeline serves on {url} with {settings.workers} workers. Next: curl {url}/status"
+    return (
+        f"Pipeline serves on {url}. Next, on any host: python worker.py"
+        f" --addr_service {settings.addr_service} --addr_worker {settings.addr_worker}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
