@@ -205,6 +205,7 @@ class StatusAnswer(Message, frozen=True, array_like=True):
     cache_hits: int
     cache_misses: int
     rss: int
+    versions: list[VersionKey]
 
 
 class Drain(Message, frozen=True, array_like=True):

@@ -148,6 +148,7 @@ class ControlPlane:
             cache_hits=sum(cache.hits for cache in caches),
             cache_misses=sum(cache.misses for cache in caches),
             rss=self._process.memory_info().rss,
+            versions=self._registry.versions(),
             **self._counters.figures(),
         )
 

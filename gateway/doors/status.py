@@ -61,7 +61,8 @@ class StatusDoor:
     def _worker(self, worker: Worker, now: float) -> dict[str, Any]:
         hello, said = worker.hello, worker.status
         active = self._catalog.get("default")
-        holds = active is not None and any(key.sha256 == active.sha256 for key in worker.versions)
+        versions = said.versions if said is not None else worker.versions
+        holds = active is not None and any(key.version == active.key.version for key in versions)
         shown: dict[str, Any] = {
             "name": worker.name,
             "id": worker.id,
@@ -76,7 +77,7 @@ class StatusDoor:
             "last_seen_s": round(now - worker.heard, 3),
         }
         if said is None:
-            said = wire.StatusAnswer(worker.id, [], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+            said = wire.StatusAnswer(worker.id, [], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [])
         return shown | {
             "address": said.addresses,
             "req_handling_time_avg_ms": said.handling_mean * 1000,
