@@ -127,7 +127,7 @@ def _link_opener(gateway: Gateway, directory: str) -> OpenLink:
     """What makes a new worker's link, on the transport that it dials: the gateway's own, or, for workers
     on this machine, a Unix socket."""
     ours = parse_address(gateway.addr_worker)
-    bases = {ours.scheme: ours, "ipc": ours if ours.scheme == "ipc" else _local_base(directory)}
+    bases = {ours.scheme: ours, "ipc": _local_base(gateway, directory)}
 
     def open_link(
         hello: wire.HelloAnswer, joined: Callable[[], None], left: Callable[[], None]
@@ -146,14 +146,16 @@ def _link_opener(gateway: Gateway, directory: str) -> OpenLink:
     return open_link
 
 
-def _local_base(directory: str) -> Address:
-    return Address("ipc", path=f"{directory}/link")
+def _local_base(gateway: Gateway, directory: str) -> Address:
+    """Where links of workers on this machine are: the gateway's own address, if that is a Unix socket."""
+    ours = parse_address(gateway.addr_worker)
+    return ours if ours.scheme == "ipc" else Address("ipc", path=f"{directory}/link")
 
 
 async def _keep_worker(n: int, gateway: Gateway, directory: str) -> None:
     addresses = [
         "--addr_service", f"ipc://{directory}/service",
-        "--addr_worker", str(_local_base(directory)),
+        "--addr_worker", str(_local_base(gateway, directory)),
     ]  # fmt: skip
     await keep_worker(f"local-{n}", [*addresses, *gateway.worker_arguments], grace=WORKER_GRACE)
 
