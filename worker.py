@@ -10,8 +10,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from common.log import configure
@@ -33,7 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Run models for a gateway, on this host or any that can reach it.",
     )
     configure(settings.log_level)
-    # torch takes over a second to import, and the flags above are checked in milliseconds.
+    stops: SimpleQueue[None] = SimpleQueue()
+    if settings.check is None:
+        # First of all: importing torch takes a second, and Ctrl-C prints no stack trace.
+        _stop_on_signals(stops)
+        if settings.exit_with_parent:
+            threading.Thread(target=_stop_at_eof, args=(stops,), daemon=True).start()
     import torch
 
     from engine.runtimes.torch_state import choose_device
@@ -46,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     if settings.check is not None:
         return _check(Path(settings.check), device)
-    return _serve(settings, device)
+    return _serve(settings, device, stops)
 
 
 def _check(path: Path, device: torch.device) -> int:
@@ -55,13 +61,14 @@ def _check(path: Path, device: torch.device) -> int:
 
     try:
         print(check_file(path, device))
-    except (LoadError, OSError) as error:
+    except LoadError as error:
         print(f"{path} would not serve: {error}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
 
 
-def _serve(settings: WorkerSettings, device: torch.device) -> int:
+def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[None]) -> int:
+    from common.errors import PipelineError
     from common.link.nng import limit_threads
     from engine.planes.identity import identify
     from engine.planes.service import Addresses, WorkerService
@@ -74,20 +81,26 @@ def _serve(settings: WorkerSettings, device: torch.device) -> int:
         Addresses(settings.addr_service, settings.addr_worker),
         device=device,
         cache_size=settings.cache_size,
+        stops=stops,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: service.stop())
-    if settings.exit_with_parent:
-        threading.Thread(target=_stop_at_eof, args=(service.stop,), daemon=True).start()
-    service.run()
+    try:
+        service.run()
+    except PipelineError as error:
+        print(f"worker.py: cannot dial {settings.addr_service}: {error}", file=sys.stderr)
+        return EXIT_FAILED
     return EXIT_OK
 
 
-def _stop_at_eof(stop: Callable[[], None]) -> None:
+def _stop_on_signals(stops: SimpleQueue[None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stops.put(None))
+
+
+def _stop_at_eof(stops: SimpleQueue[None]) -> None:
     """Whoever started this process holds the other end of its stdin, until it dies."""
     while os.read(0, 4096):
         pass
-    stop()
+    stops.put(None)
 
 
 if __name__ == "__main__":

@@ -1,119 +1,106 @@
 """PredictionCache: an LRU of one model version's answers that computes equal rows in flight once. Pure.
 
-A row's key is its exact bytes where they are short, and a 128-bit digest where they are not, so two rows
-never share an answer by accident; each version has a cache of its own, so a late answer of old weights
-can never be stored under new ones. Results are never changed by the cache.
+A key stands for a row's exact bytes (see `rows`), so two rows never share an answer by accident; each
+version has a cache of its own, so a late answer of old weights can never be stored under new ones. Results
+are never changed by the cache.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-
-EXACT_KEY_BYTES = 64
-FLIGHT_TIMEOUT = 60.0  # how long a row waits for another batch's computation before it is computed anew
+from itertools import islice
 
 Key = bytes
 Value = bytes
 
 
-class Flight:
-    """Rows being computed now by one caller; others who need them wait for it instead."""
-
-    __slots__ = ("_landed", "values")
-
-    def __init__(self) -> None:
-        self._landed = threading.Event()
-        self.values: dict[Key, Value] = {}
-
-    def land(self, values: dict[Key, Value]) -> None:
-        """Hand the values to whoever waits. Keys that failed are not among them."""
-        self.values = values
-        self._landed.set()
-
-    def wait(self) -> dict[Key, Value]:
-        """The values, when the flight has landed; empty if it never does."""
-        self._landed.wait(FLIGHT_TIMEOUT)
-        return self.values
-
-
 class Claim:
-    """What a look-up of several rows found.
+    """What a look-up of several rows found, and the flight of those that nobody else computes.
 
-    `values[i]` is row i's answer or None. The caller must compute every key of `owned` and then call
-    `PredictionCache.fulfil` exactly once; `waiting` are keys that another caller is computing.
+    `values[i]` is row i's answer or None. Whoever made the claim computes every key of `owned` (key → a
+    row that has it) and then calls `PredictionCache.fulfil` exactly once; not at all where nothing is owned.
+    `waiting` are keys that another claim owns.
     """
 
-    __slots__ = ("flight", "owned", "values", "waiting")
+    __slots__ = ("_computed", "_landed", "owned", "values", "waiting")
 
-    def __init__(self, values: list[Value | None]) -> None:
+    def __init__(self, values: list[Value | None], owned: dict[Key, int]) -> None:
         self.values = values
-        self.flight = Flight()
-        self.owned: dict[Key, int] = {}  # key → first row that has it
-        self.waiting: dict[Key, Flight] = {}
+        self.owned = owned
+        self.waiting: dict[Key, Claim] = {}
+        self._computed: dict[Key, Value] = {}
+        self._landed: threading.Event | None = None  # made by the first that waits: nearly nobody does
+
+    def wait(self, timeout: float) -> dict[Key, Value]:
+        """What the owner computed (keys that failed are not among it); empty if it is not done in time."""
+        assert self._landed is not None, "only a claim that names this one in `waiting` waits for it"
+        self._landed.wait(timeout)
+        return self._computed
+
+    def will_be_awaited(self) -> None:
+        """Under the cache's lock, while this claim is in flight."""
+        if self._landed is None:
+            self._landed = threading.Event()
+
+    def land(self, computed: dict[Key, Value]) -> None:
+        """Hand over what was computed to whoever waits."""
+        self._computed = computed
+        if self._landed is not None:
+            self._landed.set()
 
 
 class PredictionCache:
-    """Thread-safe. Invariant: a key is in the entries, or in flight, or in neither; never in both."""
+    """Thread-safe. Invariant: a key is in the entries, or owned by one claim in flight, or in neither."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.hits = 0  # rows answered without being computed for their own sake
-        self.misses = 0  # rows that had to be computed
+        self.hits = 0  # rows that somebody had computed, or was computing
+        self.misses = 0  # rows that whoever asked had to compute
         self._entries: OrderedDict[Key, Value] = OrderedDict()
-        self._flying: dict[Key, Flight] = {}
+        self._flying: list[Claim] = []  # as many as batches at once, so it is searched faster than a dict
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def claim(self, keys: Sequence[Key]) -> Claim:
-        """Look all keys up, and take on those that nobody has or computes."""
-        claim = Claim([None] * len(keys))
-        values, owned, waiting, flight = claim.values, claim.owned, claim.waiting, claim.flight
-        entries, flying = self._entries, self._flying
+    def claim(self, keys: Sequence[Key], *, again: bool = False) -> Claim:
+        """Look all keys up, and take on those that nobody has or computes.
+
+        `again`: the keys were counted by an earlier claim, whose wait for them was in vain.
+        """
+        entries = self._entries
         with self._lock:
-            for i, key in enumerate(keys):
-                value = entries.get(key)
-                if value is not None:
-                    entries.move_to_end(key)
-                    values[i] = value
-                elif (other := flying.get(key)) is None:
-                    flying[key] = flight
-                    owned[key] = i
-                elif other is not flight:
-                    waiting[key] = other
-            self.hits += len(keys) - len(owned)
+            values = list(map(entries.get, keys))
+            owned = {key: i for i, (key, value) in enumerate(zip(keys, values)) if value is None}  # noqa: B905
+            claim = Claim(values, owned)
+            if len(owned) < len(keys):
+                for key, value in zip(keys, values):  # noqa: B905 - strict costs a fifth of this loop
+                    if value is not None:
+                        entries.move_to_end(key)
+            if owned:
+                self._share_flights(claim)
+            if owned:
+                self._flying.append(claim)
+            self.hits += (0 if again else len(keys)) - len(owned)
             self.misses += len(owned)
         return claim
 
-    def fulfil(self, claim: Claim, values: dict[Key, Value]) -> None:
+    def _share_flights(self, claim: Claim) -> None:
+        for other in self._flying:
+            for key in claim.owned.keys() & other.owned.keys():
+                other.will_be_awaited()
+                claim.waiting[key] = other
+                del claim.owned[key]
+
+    def fulfil(self, claim: Claim, computed: dict[Key, Value]) -> None:
         """Store what the claim's owner computed, and let go of what it could not compute."""
         with self._lock:
-            for key in claim.owned:
-                self._flying.pop(key, None)
-            if self.capacity:
-                self._entries.update(values)
-                while len(self._entries) > self.capacity:
-                    self._entries.popitem(last=False)
-        claim.flight.land(values)
-
-
-def row_keys(buffers: Sequence[bytes], row_bytes: Sequence[int], rows: int, signature: bytes) -> list[Key]:
-    """The key of each row of a request's inputs.
-
-    `signature` tells apart rows of equal bytes and other shape. `row_bytes[k]` is input k's bytes per row.
-    """
-    if len(buffers) == 1:
-        data, width = buffers[0], row_bytes[0]
-        keys = [signature + data[i : i + width] for i in range(0, rows * width, width)]
-    else:
-        keys = [
-            signature + b"".join(b[i * w : (i + 1) * w] for b, w in zip(buffers, row_bytes, strict=True))
-            for i in range(rows)
-        ]
-    if keys and len(keys[0]) > EXACT_KEY_BYTES:
-        return [hashlib.blake2b(key, digest_size=16).digest() for key in keys]
-    return keys
+            self._flying.remove(claim)
+            entries = self._entries
+            surplus = len(computed) - self.capacity
+            entries.update(computed if surplus <= 0 else islice(computed.items(), surplus, None))
+            for _ in range(len(entries) - self.capacity):
+                entries.popitem(last=False)
+        claim.land(computed)

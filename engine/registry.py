@@ -1,25 +1,30 @@
-"""The model versions that a worker holds, and the weights on their way to becoming one."""
+"""The model versions that a worker holds."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import tempfile
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
 import torch
 
-from common.errors import LoadError, NotFound
+from common.errors import NotFound
 from common.wire import VersionKey
 from engine.cache import PredictionCache
 from engine.execution import Execution
 from engine.runtimes import torch_state
+from engine.runtimes.torch_file import Source
 
 DEFAULT_ARCHITECTURE = "sample"
 MAX_BATCH = 4096  # rows the sample network is given at once
+
+
+class CacheFigures(NamedTuple):
+    """All caches together: what they hold now, and hits and misses since the worker started."""
+
+    size: int
+    capacity: int
+    hits: int
+    misses: int
 
 
 class Registry:
@@ -29,9 +34,11 @@ class Registry:
         self.device = device
         self.cache_size = cache_size
         self._loaded: dict[tuple[str, str], tuple[VersionKey, Execution]] = {}
+        self._past_hits = 0  # of versions that were dropped
+        self._past_misses = 0
         self._lock = threading.Lock()
 
-    def load(self, key: VersionKey, source: torch_state.Source) -> None:
+    def load(self, key: VersionKey, source: Source) -> None:
         """Load, check and warm a version beside the others; `LoadError` says why it would not serve."""
         with self._lock:
             held = self._loaded.get((key.model, key.version))
@@ -40,12 +47,19 @@ class Registry:
         runtime = torch_state.load(source, DEFAULT_ARCHITECTURE, self.device)
         execution = Execution(runtime, PredictionCache(self.cache_size), max_batch=MAX_BATCH)
         with self._lock:
+            self._forget(key.model, key.version)
             self._loaded[key.model, key.version] = (key, execution)
 
     def drop(self, model: str, version: str) -> None:
         """Forget a version; batches that run it now finish."""
         with self._lock:
-            self._loaded.pop((model, version), None)
+            self._forget(model, version)
+
+    def _forget(self, model: str, version: str) -> None:
+        held = self._loaded.pop((model, version), None)
+        if held is not None:
+            self._past_hits += held[1].cache.hits
+            self._past_misses += held[1].cache.misses
 
     def get(self, model: str, version: str) -> Execution:
         """The execution of a loaded version; `NotFound` where it is not held."""
@@ -59,57 +73,13 @@ class Registry:
         with self._lock:
             return [key for key, _ in self._loaded.values()]
 
-    def caches(self) -> list[PredictionCache]:
-        """The cache of every version held now."""
+    def cache_figures(self) -> CacheFigures:
+        """What the caches hold and did."""
         with self._lock:
-            return [execution.cache for _, execution in self._loaded.values()]
-
-
-class Staging:
-    """Weights that arrive in chunks, each in a temporary file until they are loaded or forgotten."""
-
-    def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="pipeline-weights-")
-        self._lock = threading.Lock()
-
-    def store(self, sha256: str, size: int, offset: int, data: memoryview) -> int:
-        """Append a chunk; how many bytes are there now. A chunk at another offset changes nothing, so
-        that a sender which was cut off may start again from what the answer says."""
-        path = self._path(sha256)
-        with self._lock, path.open("ab") as file:
-            if file.tell() == offset and offset + len(data) <= size:
-                file.write(data)
-            elif offset == 0:
-                file.truncate(0)
-                file.write(data)
-            return file.tell()
-
-    @contextlib.contextmanager
-    def take(self, sha256: str, size: int) -> Iterator[Path]:
-        """The complete file, checked against its digest, removed afterwards (a mapping of it lives on)."""
-        path = self._path(sha256)
-        try:
-            if not path.exists() or path.stat().st_size != size:
-                raise LoadError("the weights did not arrive whole")
-            with path.open("rb") as file:
-                if _digest(file) != sha256:
-                    raise LoadError("the weights were damaged on the way: their sha256 differs")
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Remove whatever is left."""
-        self._directory.cleanup()
-
-    def _path(self, sha256: str) -> Path:
-        if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
-            raise LoadError(f"a digest is 64 hex digits, not {sha256[:80]!r}")
-        return Path(self._directory.name) / sha256
-
-
-def _digest(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
+            caches = [execution.cache for _, execution in self._loaded.values()]
+            return CacheFigures(
+                size=sum(map(len, caches)),
+                capacity=sum(cache.capacity for cache in caches),
+                hits=self._past_hits + sum(cache.hits for cache in caches),
+                misses=self._past_misses + sum(cache.misses for cache in caches),
+            )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pynng
+from pynng._nng import ffi, lib
 
 from common.errors import LinkClosed, LinkError, WorkerLost
 from common.link.nng import RECONNECT_MAX_MS, RECONNECT_MIN_MS, Frame, mapped_errors, prepare
@@ -16,6 +18,44 @@ from common.link.nng import RECONNECT_MAX_MS, RECONNECT_MIN_MS, Frame, mapped_er
 log = logging.getLogger("pipeline.link")
 
 Handler = Callable[[memoryview], bytes | None]
+
+CLOSE_TIME = 1.0
+
+
+class _Port:
+    """A context for one thread, which alone may use it; `call_off` is for the others.
+
+    pynng's own blocking receive ends only when its context is closed, and NNG 1.11 panics when a context is
+    closed while its thread begins to send or receive.
+    """
+
+    def __init__(self, socket: Any) -> None:
+        with mapped_errors():
+            self._context = socket.new_context()
+            aio = ffi.new("nng_aio **")
+            pynng.exceptions.check_err(lib.nng_aio_alloc(aio, ffi.NULL, ffi.NULL))
+            self._aio = aio[0]
+
+    def receive(self) -> Frame:
+        """Wait for a frame; `LinkError` when called off."""
+        with mapped_errors():
+            lib.nng_ctx_recv(self._context.context, self._aio)
+            lib.nng_aio_wait(self._aio)
+            pynng.exceptions.check_err(lib.nng_aio_result(self._aio))
+            return Frame(pynng.Message(lib.nng_aio_get_msg(self._aio)))
+
+    def call_off(self) -> None:
+        """End a `receive` that waits now."""
+        lib.nng_aio_cancel(self._aio)
+
+    def send(self, answer: bytes) -> None:
+        """Answer the frame received last."""
+        with mapped_errors():
+            self._context.send(answer)
+
+    def close(self) -> None:
+        """Give the context back. The aio stays: somebody may be about to call off."""
+        with_closed_ignored(self._context.close)
 
 
 class Answerer:
@@ -28,16 +68,17 @@ class Answerer:
     def __init__(self, socket: Any, url: str, handler: Handler, *, threads: int, name: str) -> None:
         self._socket = socket
         self._handler = handler
+        self._closed = False
         with mapped_errors():
             socket.reconnect_time_min = RECONNECT_MIN_MS
             socket.reconnect_time_max = RECONNECT_MAX_MS
             socket.dial(url, block=False)
-            self._contexts = [socket.new_context() for _ in range(threads)]
         self.url = url
-        self._threads = [
-            threading.Thread(target=self._run, args=(context,), name=f"{name}-{i}", daemon=True)
-            for i, context in enumerate(self._contexts)
-        ]
+        ports = [_Port(socket) for _ in range(threads)]
+        self._threads = {
+            threading.Thread(target=self._run, args=(port,), name=f"{name}-{i}", daemon=True): port
+            for i, port in enumerate(ports)
+        }
         for thread in self._threads:
             thread.start()
 
@@ -46,30 +87,31 @@ class Answerer:
         """Whether the other side is there now."""
         return bool(self._socket.pipes)
 
-    def _run(self, context: Any) -> None:
-        while True:
+    def _run(self, port: _Port) -> None:
+        while not self._closed:
             try:
-                with mapped_errors():
-                    frame = Frame(context.recv_msg())
+                frame = port.receive()  # by name: its view does not keep it alive
                 answer = self._handler(frame.view)
                 if answer is not None:
-                    with mapped_errors():
-                        context.send(answer)
+                    port.send(answer)
             except LinkClosed:
-                return
+                break
             except (LinkError, WorkerLost) as error:
-                log.debug("an answer could not be sent: %s", error)  # its gateway has gone: nothing to do
+                log.debug("nothing to answer, or nobody: %s", error)  # called off, or its gateway has gone
             except Exception:
                 log.exception("a frame's handler failed")
+        port.close()
 
     def close(self) -> None:
-        """Stop receiving, and wait until frames in hand are answered or given up (at most 1 s each)."""
-        for context in self._contexts:
-            with_closed_ignored(context.close)
+        """Stop receiving, wait until frames in hand are answered (at most 1 s in all), and close."""
+        self._closed = True
+        deadline = time.monotonic() + CLOSE_TIME
+        waiting = [(t, p) for t, p in self._threads.items() if t is not threading.current_thread()]
+        while any(thread.is_alive() for thread, _ in waiting) and time.monotonic() < deadline:
+            for thread, port in waiting:
+                port.call_off()  # again and again: it may have been about to receive
+                thread.join(timeout=0.01)
         with_closed_ignored(self._socket.close)
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(timeout=1.0)
 
 
 def with_closed_ignored(close: Callable[[], None]) -> None:

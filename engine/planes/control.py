@@ -17,7 +17,8 @@ from common.log import OncePer, event
 from engine.planes.counters import Counters
 from engine.planes.data import DataPlane
 from engine.planes.identity import Identity, host_addresses
-from engine.registry import Registry, Staging
+from engine.registry import Registry
+from engine.staging import Staging
 
 log = logging.getLogger("pipeline.worker")
 
@@ -49,22 +50,28 @@ class ControlPlane:
         self._data = data
         self._on_link = on_link
         self._on_drain = on_drain
-        self._bad_frames = OncePer(10.0)
+        self._noted = OncePer(10.0)
         self._addresses: tuple[float, list[str]] | None = None
         self._process = psutil.Process()
         self.told_draining = threading.Event()
 
     def handle(self, frame: memoryview) -> bytes | None:
-        """One survey's answer; None where it is not for this worker."""
+        """One survey's answer; None where it is not for this worker or has none. Raises nothing."""
         try:
             message, buffers = wire.decode(frame)
             answer = self._answer(message, buffers)
+            return None if answer is None else wire.encode(answer)
         except WireError as error:
-            suppressed = self._bad_frames.allow("survey", time.monotonic())
-            if suppressed is not None:
-                event(log, logging.WARNING, "bad frame in a survey", error=error, more=suppressed)
-            return None
-        return None if answer is None else wire.encode(answer)
+            self._note(logging.WARNING, "bad frame in a survey", error)
+        except Exception as error:
+            self._note(logging.ERROR, "a survey could not be answered", error)
+        return None
+
+    def _note(self, level: int, text: str, error: Exception) -> None:
+        suppressed = self._noted.allow(text, time.monotonic())
+        if suppressed is not None:
+            event(log, level, text, error=error, more=suppressed)
+            log.debug("where it happened", exc_info=error)
 
     def _answer(self, message: object, buffers: list[memoryview]) -> wire.Message | None:
         me = self._identity.id
@@ -137,16 +144,16 @@ class ControlPlane:
         return answer
 
     def _status(self) -> wire.StatusAnswer:
-        caches = self._registry.caches()
+        caches = self._registry.cache_figures()
         return wire.StatusAnswer(
             worker=self._identity.id,
             addresses=self._host_addresses(),
             requests=self._counters.requests,
             rows=self._counters.rows,
-            cache_size=sum(map(len, caches)),
-            cache_capacity=sum(cache.capacity for cache in caches),
-            cache_hits=sum(cache.hits for cache in caches),
-            cache_misses=sum(cache.misses for cache in caches),
+            cache_size=caches.size,
+            cache_capacity=caches.capacity,
+            cache_hits=caches.hits,
+            cache_misses=caches.misses,
             rss=self._process.memory_info().rss,
             versions=self._registry.versions(),
             **self._counters.figures(),

@@ -8,7 +8,8 @@ from common.stats import Latency
 
 
 class Counters:
-    """Thread-safe. Latencies in seconds; the handling time of a request is that of its batch."""
+    """Thread-safe. Latencies in seconds; the handling time of a request is that of its batch. Batches that
+    were answered without the model do not count among the inference times."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -23,7 +24,8 @@ class Counters:
             self.requests += requests
             self.rows += rows
             self.handling.record(handling, requests)
-            self.infer.record(infer)
+            if infer:
+                self.infer.record(infer)
 
     def figures(self) -> dict[str, float]:
         """Means and percentiles now, by the names they have in `StatusAnswer`."""

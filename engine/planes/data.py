@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 
 from common import wire
-from common.errors import Draining, LoadError, NotFound, WireError
+from common.errors import CallerError, Draining, InvalidRequest, LoadError, PipelineError, WireError
 from common.log import OncePer, event
+from common.tensor import TensorSpec
 from engine.planes.counters import Counters
-from engine.registry import Registry, Staging
+from engine.registry import Registry
+from engine.staging import Staging
 
 log = logging.getLogger("pipeline.worker")
+
+MAX_DIMENSIONS = 32
 
 
 class DataPlane:
@@ -22,13 +27,13 @@ class DataPlane:
         self._registry = registry
         self._staging = staging
         self._counters = counters
-        self._bad_frames = OncePer(10.0)
+        self._noted = OncePer(10.0)
         self._idle = threading.Condition()
         self._busy = 0
         self.draining = False
 
     def handle(self, frame: memoryview) -> bytes:
-        """One frame's answer; a frame that cannot be used is refused, never fatal."""
+        """One frame's answer; a frame that cannot be used is refused, never fatal. Raises nothing."""
         received = time.monotonic()
         with self._idle:
             self._busy += 1
@@ -40,10 +45,13 @@ class DataPlane:
                 return self._store(message, buffers)
             raise WireError(f"a link carries batches and chunks, not {type(message).__name__}")
         except WireError as error:
-            self._note_bad_frame(error)
+            self._note(logging.WARNING, "bad frame on the link", error)
             return _refusal(error)
-        except (NotFound, LoadError) as error:
+        except (CallerError, LoadError, Draining) as error:
             return _refusal(error)
+        except Exception as error:  # ours: the gateway is told, so that nobody waits for an answer
+            self._note(logging.ERROR, "a frame could not be answered", error)
+            return _refusal(PipelineError(f"{type(error).__name__}: {error}"))
         finally:
             with self._idle:
                 self._busy -= 1
@@ -57,7 +65,7 @@ class DataPlane:
 
     def _run(self, batch: wire.Batch, buffers: list[memoryview], received: float) -> bytes:
         if self.draining:
-            return _refusal(Draining("the worker is leaving"))
+            raise Draining("the worker is leaving")
         execution = self._registry.get(batch.model, batch.version)
         _check_sizes(batch, buffers)
         answers: list[wire.PartAnswer] = []
@@ -85,25 +93,39 @@ class DataPlane:
         stored = self._staging.store(chunk.sha256, chunk.size, chunk.offset, buffers[0])
         return wire.encode(wire.ChunkStored(chunk.sha256, stored))
 
-    def _note_bad_frame(self, error: WireError) -> None:
-        suppressed = self._bad_frames.allow("frame", time.monotonic())
+    def _note(self, level: int, text: str, error: Exception) -> None:
+        suppressed = self._noted.allow(text, time.monotonic())
         if suppressed is not None:
-            event(log, logging.WARNING, "bad frame on the link", error=error, more=suppressed)
+            event(log, level, text, error=error, more=suppressed)
+            log.debug("where it happened", exc_info=error)
 
 
 def _check_sizes(batch: wire.Batch, buffers: list[memoryview]) -> None:
     """A frame whose buffers are not what its header says is refused before anything is read from them."""
-    wanted = [
-        spec.row_bytes * sum(part.counts) if min(part.counts, default=0) >= 0 else -1
-        for part in batch.parts
-        for spec in part.inputs
-    ]
+    wanted = [_input_bytes(spec, part.counts) for part in batch.parts for spec in part.inputs]
     if wanted != [buffer.nbytes for buffer in buffers]:
         raise WireError(f"buffers of {[b.nbytes for b in buffers]} bytes where the header says {wanted}")
     for part in batch.parts:
         if len(part.timeouts) != len(part.counts):
             raise WireError(f"{len(part.timeouts)} timeouts for {len(part.counts)} requests")
+        if math.isnan(sum(part.timeouts)):
+            raise WireError("a timeout is not a number")
 
 
-def _refusal(error: WireError | NotFound | LoadError | Draining) -> bytes:
+def _input_bytes(spec: TensorSpec, counts: list[int]) -> int:
+    if (
+        min(counts, default=0) < 0
+        or len(spec.row_shape) > MAX_DIMENSIONS
+        or min(spec.row_shape, default=0) < 0
+    ):
+        raise WireError(
+            f"rows of shape {list(spec.row_shape)[:MAX_DIMENSIONS]} in counts of {counts[:MAX_DIMENSIONS]}"
+        )
+    try:
+        return spec.row_bytes * sum(counts)
+    except InvalidRequest as error:
+        raise WireError(str(error)) from None
+
+
+def _refusal(error: PipelineError) -> bytes:
     return wire.encode(wire.Refused(error.code, str(error)))

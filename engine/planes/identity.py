@@ -6,6 +6,7 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass, field
+from typing import Any
 
 import netifaces
 
@@ -26,10 +27,15 @@ def identify(name: str | None) -> Identity:
 
 
 def host_addresses() -> list[str]:
-    """Every IP address of this host, loopback last; link-local IPv6 without its interface."""
-    found = []
+    """Every IP address of this host, IPv4 before IPv6, loopback last, none with its interface's name."""
+    found: list[str] = []
     for interface in netifaces.interfaces():
+        try:
+            families: Any = netifaces.ifaddresses(interface)
+        except (OSError, ValueError):  # it went away since it was listed
+            continue
         for family in (netifaces.AF_INET, netifaces.AF_INET6):
-            for entry in netifaces.ifaddresses(interface).get(family, ()):
-                found.append(entry["addr"].split("%")[0])
+            found += [
+                entry["addr"].partition("%")[0] for entry in families.get(family, ()) if "addr" in entry
+            ]
     return sorted(dict.fromkeys(found), key=lambda address: (address in ("127.0.0.1", "::1"), ":" in address))

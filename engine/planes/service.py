@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import torch
 
@@ -15,7 +16,8 @@ from engine.planes.control import ControlPlane
 from engine.planes.counters import Counters
 from engine.planes.data import DataPlane
 from engine.planes.identity import Identity
-from engine.registry import Registry, Staging
+from engine.registry import Registry
+from engine.staging import Staging
 
 log = logging.getLogger("pipeline.worker")
 
@@ -35,14 +37,26 @@ class Addresses:
 
 
 class WorkerService:
-    """Runs from `start` until `stop` is called from anywhere, then drains."""
+    """`run` serves until `stop` is called from anywhere, a signal handler too, and then drains.
+
+    `stops` is what `stop` writes to and `run` waits for; given by whoever may want to stop it before it is.
+    """
 
     def __init__(
-        self, identity: Identity, addresses: Addresses, *, device: torch.device, cache_size: int
+        self,
+        identity: Identity,
+        addresses: Addresses,
+        *,
+        device: torch.device,
+        cache_size: int,
+        stops: SimpleQueue[None] | None = None,
     ) -> None:
         self.identity = identity
         self._addresses = addresses
-        self._stop = threading.Event()
+        # Not an Event: its lock is not reentrant, and Ctrl-C is two signals at once (the terminal's to the
+        # whole group, the gateway's to its worker): the second one's handler would wait for the first one's.
+        self._stops: SimpleQueue[None] = SimpleQueue() if stops is None else stops
+        self._closed = False
         self._link: Answerer | None = None
         self._link_lock = threading.Lock()
         self._staging = Staging()
@@ -63,20 +77,21 @@ class WorkerService:
 
     def stop(self) -> None:
         """Ask it to finish what it has and leave."""
-        self._stop.set()
+        self._stops.put(None)
 
     def run(self) -> None:
         """Serve until `stop`; then answer what is in hand, tell the gateway, and close everything."""
         surveys = answer_surveys(service_url(parse_address(self._addresses.service)), self._control.handle)
         event(log, logging.INFO, "looking for the gateway", at=surveys.url, worker=self.identity.name)
         try:
-            self._stop.wait()
+            self._stops.get()
             finished = self._data.drain(DRAIN_GRACE)
             if surveys.is_connected:
                 self._control.told_draining.wait(FAREWELL)
             event(log, logging.INFO, "leaving", worker=self.identity.name, finished=finished)
         finally:
             with self._link_lock:
+                self._closed = True
                 if self._link is not None:
                     self._link.close()
             surveys.close()
@@ -86,7 +101,7 @@ class WorkerService:
         """Dial the link the gateway made for us; NNG keeps dialling it by itself from then on."""
         url = str(link_address(parse_address(self._addresses.worker), endpoint))
         with self._link_lock:
-            if self._link is not None and self._link.url == url:
+            if self._closed or (self._link is not None and self._link.url == url):
                 return
             if self._link is not None:
                 self._link.close()

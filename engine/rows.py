@@ -1,0 +1,74 @@
+"""Rows as bytes: cut out of a request's buffers, keyed for the cache, put together as a model's arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.tensor import Buffer, TensorSpec
+
+Array = npt.NDArray[np.generic]
+
+EXACT_KEY_BYTES = 64
+
+_NUMPY: dict[str, Any] = {
+    "BOOL": np.bool_, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
+    "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
+    "FP32": np.float32, "FP64": np.float64,
+}  # fmt: skip
+
+
+class Rows:
+    """The rows of one part: `count` of them, `columns[k][i]` the bytes of row i of input k."""
+
+    __slots__ = ("_buffers", "_specs", "columns", "count")
+
+    def __init__(self, specs: tuple[TensorSpec, ...], buffers: Sequence[Buffer], count: int) -> None:
+        self.count = count
+        self._specs = specs
+        self._buffers = buffers
+        self.columns = [
+            split_rows(buffer, spec.row_bytes, count) for buffer, spec in zip(buffers, specs, strict=True)
+        ]
+
+    def keys(self, signature: bytes) -> list[bytes]:
+        """The cache's key of each row: its exact bytes where they are short, else a 128-bit digest of them.
+
+        `signature` tells apart rows of equal bytes and unlike shape; it is empty where there are none.
+        """
+        keys = self.columns[0]
+        if signature or len(self.columns) > 1:
+            keys = [signature + b"".join(row) for row in zip(*self.columns, strict=True)]
+        if keys and len(keys[0]) > EXACT_KEY_BYTES:
+            return [hashlib.blake2b(key, digest_size=16).digest() for key in keys]
+        return keys
+
+    def arrays(self, indexes: Collection[int]) -> list[Array]:
+        """Writable arrays of shape (len(indexes), *row_shape), one per input, of the rows at `indexes`;
+        as many indexes as there are rows have to be all of them in order."""
+        arrays: list[Array] = []
+        for spec, buffer, column in zip(self._specs, self._buffers, self.columns, strict=True):
+            # A bytearray, not bytes: torch warns of memory that it must not write to.
+            everything = len(indexes) == self.count
+            data = bytearray(buffer) if everything else bytearray().join([column[i] for i in indexes])
+            flat = np.frombuffer(data, _NUMPY[spec.datatype])
+            arrays.append(flat.reshape(len(indexes), *spec.row_shape))
+        return arrays
+
+
+def split_rows(data: Buffer, width: int, count: int) -> list[bytes]:
+    """`count` rows of `width` bytes each. NumPy cuts them five times as fast as slicing does (measured)."""
+    if not width or not count:
+        return [b""] * count
+    rows: list[bytes] = np.frombuffer(data, _row_type(width)).tolist()
+    return rows
+
+
+@lru_cache(maxsize=256)
+def _row_type(width: int) -> np.dtype[np.void]:
+    return np.dtype((np.void, width))
