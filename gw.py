@@ -7,6 +7,7 @@ Exit codes: 0 stopped in good order, 1 it could not start (an address in use, a 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Balance predictions over workers, and keep their weights.",
     )
     configure(settings.log_level)
+    # Before and after `serve` hears signals, Ctrl-C ends the process like any other, without a stack trace.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Answers wait for whichever thread holds the interpreter: NNG's callbacks need it for microseconds.
     sys.setswitchinterval(0.0005)
     limit_threads()
@@ -44,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gw.py: cannot listen on {settings.addr_rest}: {error.strerror}", file=sys.stderr)
         return EXIT_FAILED
     try:
-        trio.run(_run, settings, make_gateway(settings, sockets))
+        host, port = sockets[0].getsockname()[:2]
+        line = greeting(f"http://{host}:{port}", settings)
+        trio.run(serve, make_gateway(settings, sockets), lambda: print(line, flush=True))
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -72,13 +77,6 @@ def make_gateway(settings: GatewaySettings, sockets: list[socket.socket]) -> Gat
         max_upload=settings.max_upload,
         max_rows=settings.max_rows,
     )  # fmt: skip
-
-
-async def _run(settings: GatewaySettings, gateway: Gateway) -> None:
-    async with trio.open_nursery() as nursery:
-        await nursery.start(serve, gateway)
-        host, port = gateway.rest[0].getsockname()[:2]
-        print(greeting(f"http://{host}:{port}", settings), flush=True)
 
 
 def greeting(url: str, settings: GatewaySettings) -> str:

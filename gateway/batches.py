@@ -68,7 +68,10 @@ def _split_part(
             replies.append((request, _error(errors[i])))
             continue
         end = at + request.rows
-        own = tuple(b[at * w : end * w] for b, w in zip(buffers, widths, strict=True))
+        if len(buffers) == 1:
+            own: tuple[memoryview, ...] = (buffers[0][at * widths[0] : end * widths[0]],)
+        else:
+            own = tuple(b[at * w : end * w] for b, w in zip(buffers, widths, strict=True))
         at = end
         queue = request.sent - request.admitted
         replies.append((request, Answer(part.outputs, own, part.hits[i] == 1, queue, by)))

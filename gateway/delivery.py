@@ -8,7 +8,7 @@ from collections.abc import Collection
 import trio
 
 from common import wire
-from common.errors import PipelineError
+from common.errors import LoadError, PipelineError, WorkerLost
 from common.log import event
 from gateway.blobs import BlobStore
 from gateway.catalog import Active
@@ -24,7 +24,7 @@ LOAD_RATE = 10e6  # … bytes per second on top: a limit for the dead, not for t
 
 
 class Delivery:
-    """Has workers load a version. Everybody is asked at once; who dies meanwhile is no longer asked."""
+    """Has workers load a version, all at once; who leaves meanwhile is no longer asked."""
 
     def __init__(self, fleet: Fleet, blobs: BlobStore) -> None:
         self._fleet = fleet
@@ -36,22 +36,17 @@ class Delivery:
         near = {w for w in wanted if self._is_near(w)}
         if active.size <= INLINE_MAX and len(wanted) > len(near):
             return await self._ask(active, wanted, inline=True)
-        path = str(self._blobs.path(active.sha256).resolve())
-        answers: dict[str, wire.LoadAnswer] = {}
-
-        async def by_path() -> None:
-            answers.update(await self._ask(active, near, path=path))
-
-        async def over_link() -> None:
-            sent = await self._send_all(active, wanted - near)
-            answers.update(await self._ask(active, sent))
-
-        async with trio.open_nursery() as nursery:
-            if near:
-                nursery.start_soon(by_path)
-            if wanted - near:
-                nursery.start_soon(over_link)
+        failures = await self._send_all(active, wanted - near)
+        answers = {w: wire.LoadAnswer(w, False, why) for w, why in failures.items() if self._is_here(w)}
+        if near:
+            path = str(self._blobs.path(active.sha256).resolve())
+            answers |= await self._ask(active, near, path=path)
+        if far := wanted - near - failures.keys():
+            answers |= await self._ask(active, far)
         return answers
+
+    def _is_here(self, worker_id: str) -> bool:
+        return worker_id in self._fleet.ids(State.READY, State.SYNCING)
 
     def _is_near(self, worker_id: str) -> bool:
         """Whether a worker reads the gateway's own files: those dialling a Unix socket do."""
@@ -63,47 +58,56 @@ class Delivery:
     ) -> dict[str, wire.LoadAnswer]:
         key = wire.VersionKey(active.key.model, active.key.version, active.sha256)
         buffers = [await trio.to_thread.run_sync(self._blobs.read, active.sha256)] if inline else []
+        staying = set(workers)
+
+        def expected() -> set[str]:
+            # Who left once is out, even if it is back: it may not have heard the question.
+            staying.intersection_update(self._fleet.ids(State.READY, State.SYNCING))
+            return staying
+
         return await self._fleet.surveys.ask(
             wire.Load(sorted(workers), key, active.size, path),
             wire.LoadAnswer,
             LOAD_TIME + active.size / LOAD_RATE,
-            expected=lambda: set(workers) & self._fleet.ids(State.READY, State.SYNCING),
+            expected=expected,
             buffers=buffers,
         )
 
-    async def _send_all(self, active: Active, workers: Collection[str]) -> set[str]:
-        sent: set[str] = set()
+    async def _send_all(self, active: Active, workers: Collection[str]) -> dict[str, str]:
+        """Send the weights to each worker over its own link: why not, for those that did not get them."""
+        failures: dict[str, str] = {}
 
         async def one(worker: str) -> None:
-            if await self._send(active, worker):
-                sent.add(worker)
+            try:
+                await self._send(active, worker)
+            except (trio.TooSlowError, PipelineError) as error:
+                event(log, logging.WARNING, "weights could not be sent", worker=worker, error=error)
+                failures[worker] = f"the weights could not be sent: {str(error) or 'no answer in time'}"
 
         async with trio.open_nursery() as nursery:
             for worker in workers:
                 nursery.start_soon(one, worker)
-        return sent
+        return failures
 
-    async def _send(self, active: Active, worker: str) -> bool:
-        """Send the weights in chunks, each acknowledged; False if the worker left on the way."""
+    async def _send(self, active: Active, worker: str) -> None:
+        """Send the weights in chunks, each acknowledged."""
         offset = 0
 
         def read(at: int) -> bytes:
             return self._blobs.read(active.sha256, offset=at, size=CHUNK)
 
         while offset < active.size:
-            link = self._fleet.link(worker)
-            if link is None:
-                return False
             data = await trio.to_thread.run_sync(read, offset)
+            link = self._fleet.link(worker)
+            if link is None or not self._is_here(worker):
+                raise WorkerLost("the worker left")
             frame = wire.encode(wire.Chunk(active.sha256, active.size, offset), [data])
-            try:
-                with trio.fail_after(LOAD_TIME):
-                    answer = await link.exchange(frame)
-                stored = wire.expect(wire.ChunkStored, answer.view)[0].stored
-            except (trio.TooSlowError, PipelineError) as error:
-                event(log, logging.WARNING, "weights could not be sent", worker=worker, error=error)
-                return False
+            with trio.fail_after(LOAD_TIME):
+                answer = await link.exchange(frame)
+            message, _ = wire.decode(answer.view)
+            if isinstance(message, wire.Refused):
+                raise LoadError(message.message)
+            stored = message.stored if isinstance(message, wire.ChunkStored) else -1
             if stored <= offset:
-                return False  # it keeps nothing of what it is sent: its load will say why
+                raise LoadError(f"a chunk at {offset} was answered {message!r}")
             offset = stored
-        return True

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Protocol
 
 import trio
 
 from common import wire
-from common.errors import Draining, LinkError, NotFound, PipelineError, WireError, WorkerLost
+from common.errors import (
+    Draining,
+    InvalidRequest,
+    LinkError,
+    NotFound,
+    Overloaded,
+    PipelineError,
+    WireError,
+    WorkerLost,
+)
 from common.log import OncePer, event
 from gateway.batches import encode_batch, grouped, split_answer
-from gateway.requests import Answer, Batch, Provenance, Request
+from gateway.requests import Answer, Batch, ModelKey, Provenance, Request
 from gateway.scheduler import Scheduler
 from gateway.surveys import Frame
 
 log = logging.getLogger("pipeline.dispatch")
 
 EXPIRE_TICK = 0.02
+# A batch may be out so long past the last deadline in it. A worker that answers heartbeats and no batch
+# would otherwise keep its slots, and its share of the requests, for ever.
+OVERDUE = 5.0
 
 
 class Exchanger(Protocol):
     """What carries frames to one worker: the real link, or the one in memory."""
 
     async def exchange(self, frame: bytes) -> Frame: ...
-
-    def kick(self) -> None: ...
 
 
 class _Slots:
@@ -38,11 +49,19 @@ class _Slots:
 
 
 class Dispatcher:
-    """Owns the waking of batch loops. `on_leaving(worker)` is called when a worker says it takes no more."""
+    """Owns the waking of batch loops.
+
+    `on_leaving(worker)` is called when a worker says it takes no more; `on_lost(worker, strike)` when its
+    link broke, or has to be dropped for what came over it, and must have moved its requests when it returns:
+    with a strike each, unless what it had certainly did not kill it. `is_served(key)` says whether workers
+    should hold a version.
+    """
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.on_leaving: Callable[[str], None] = lambda worker: None
+        self.on_lost: Callable[[str, bool], None] = lambda worker, strike: self.lose(worker, strike=strike)
+        self.is_served: Callable[[ModelKey], bool] = lambda key: True
         self.bad_frames = 0
         self._slots: dict[str, _Slots] = {}
         self._bad_frames = OncePer(10.0)
@@ -71,6 +90,7 @@ class Dispatcher:
 
     def lose(self, worker: str, *, strike: bool) -> None:
         """A worker is gone: move on what it had, and answer what must not be tried again."""
+        self._slots.pop(worker, None)
         poisoned, wake = self.scheduler.remove_worker(worker, trio.current_time(), strike=strike)
         for request, error in poisoned:
             event(log, logging.ERROR, "request poisoned", rows=request.rows, strikes=request.strikes)
@@ -109,53 +129,62 @@ class Dispatcher:
                 continue
             if self.scheduler.has_waiting(worker):
                 self.wake(worker)
-            await self._fly(batch, name, link)
+            try:
+                await self._fly(batch, name, link)
+            except Exception as error:
+                self._failed(error, worker, name, slots)
 
     async def _fly(self, batch: Batch, name: str, link: Exchanger) -> None:
-        """Send one batch, wait, and answer its requests."""
+        """Send one batch, wait, and answer its requests. What it raises tells of the link and the worker."""
         sent = trio.current_time()
         groups = grouped(batch.requests)
-        try:
+        with trio.fail_at(max([request.deadline for request in batch.requests]) + OVERDUE):
             frame = await link.exchange(encode_batch(batch, groups, sent))
-            message, buffers = wire.decode(frame.view)
-            if isinstance(message, wire.Refused):
-                self._refused(batch, message, link)
-                return
-            if not isinstance(message, wire.BatchAnswer) or message.id != batch.id:
-                raise WireError(f"a {type(message).__name__} is not the answer to batch {batch.id}")
-            there = message.waited + message.infer
-            link_time = max(0.0, trio.current_time() - sent - there)
-            by = Provenance(
-                name, batch.key.version, batch=message.waited, link=link_time, infer=message.infer
-            )
-            replies = split_answer(message, buffers, groups, by)
-        except (WorkerLost, LinkError):
-            # The link broke or closed. The fleet hears of it from the link itself and moves the requests;
-            # should it not, the kick makes sure.
-            link.kick()
-            await trio.lowlevel.checkpoint()
-        except WireError as error:
-            self._garbage(error, name)
-            link.kick()
-        else:
-            self.scheduler.finish(batch)
-            for request, answer in replies:
-                _reply(request, answer)
+        message, buffers = wire.decode(frame.view)
+        if isinstance(message, wire.Refused):
+            self._refused(batch, message)
+            return
+        if not isinstance(message, wire.BatchAnswer) or message.id != batch.id:
+            raise WireError(f"a {type(message).__name__} is not the answer to batch {batch.id}")
+        there = message.waited + message.infer
+        link_time = max(0.0, trio.current_time() - sent - there)
+        by = Provenance(name, batch.key.version, batch=message.waited, link=link_time, infer=message.infer)
+        replies = split_answer(message, buffers, groups, by)
+        wanted = self.scheduler.finish(batch)
+        if len(wanted) < len(replies):  # the others were cancelled, expired or moved on while it was out
+            still = set(wanted)
+            replies = [reply for reply in replies if reply[0] in still]
+        for request, answer in replies:
+            _reply(request, answer)
 
-    def _refused(self, batch: Batch, refusal: wire.Refused, link: Exchanger) -> None:
+    def _failed(self, error: Exception, worker: str, name: str, slots: _Slots) -> None:
+        """A batch did not come back: the worker's link goes, and its requests with it."""
+        if isinstance(error, WireError | InvalidRequest):
+            self._garbage(error, name)
+        elif isinstance(error, trio.TooSlowError):
+            event(log, logging.WARNING, "batch overdue", worker=name)
+        elif not isinstance(error, WorkerLost | LinkError):
+            log.error("a batch failed", exc_info=error)
+        if self._slots.get(worker) is slots:  # else these loops are being cancelled, and the link is up anew
+            self.on_lost(worker, True)
+
+    def _refused(self, batch: Batch, refusal: wire.Refused) -> None:
         """The worker ran nothing of the batch: it leaves, or it does not hold the version (any more)."""
         if refusal.code == Draining.code:
             self.on_leaving(batch.worker)
             self.wake_all(self.scheduler.give_back(batch))
+        elif refusal.code == NotFound.code and self.is_served(batch.key):
+            event(log, logging.WARNING, "version not held", worker=batch.worker, version=batch.key.version)
+            self.on_lost(batch.worker, False)  # it comes back by itself, and is synced before it is ready
         elif refusal.code == NotFound.code:
-            link.kick()  # it comes back by itself, and is synced before it is ready again
-            self.wake_all(self.scheduler.give_back(batch))
+            for request in self.scheduler.finish(batch):
+                _reply(request, Overloaded(f"version {batch.key.version} no longer serves"))
         else:
             event(log, logging.ERROR, "batch refused", code=refusal.code, message=refusal.message)
             for request in self.scheduler.finish(batch):
                 _reply(request, PipelineError(f"the worker refused the batch: {refusal.message}"))
 
-    def _garbage(self, error: WireError, name: str) -> None:
+    def _garbage(self, error: PipelineError, name: str) -> None:
         self.bad_frames += 1
         suppressed = self._bad_frames.allow(name, trio.current_time())
         if suppressed is not None:
@@ -168,3 +197,5 @@ def _reply(request: Request, answer: Answer | PipelineError) -> None:
         request.reply(answer)
     except Exception:
         log.exception("an answer could not be given")
+        with suppress(Exception):  # unless a part of it was given
+            request.reply(PipelineError("The server failed on this request."))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -27,14 +27,36 @@ HEARTBEAT = 0.5
 SILENCE = 2.0  # seconds without an answer that make a worker suspect
 HELLO_TIME = 0.45  # a hello is over before the next heartbeat
 LINK_TIME = 2.0
+MAX_SLOTS = 64  # batches at one worker at once, whatever it says
+RETRY_MIN, RETRY_MAX = 0.5, 30.0  # pauses between attempts to sync a worker that cannot be
+CLOSE_TIME = 5.0
 
 
 class FleetLink(Exchanger, Protocol):
-    """A link that can be closed."""
+    """A link whose connection can be dropped, and that can be closed."""
+
+    def kick(self) -> None: ...
 
     async def aclose(self) -> None: ...
 
 
+class Bell:
+    """Rung by whoever notices something; a ring while nobody listens is kept for the next who does."""
+
+    def __init__(self) -> None:
+        self._rung = trio.Event()
+
+    def ring(self) -> None:
+        """Wake who waits, or will."""
+        self._rung.set()
+
+    async def wait(self) -> None:
+        """Until it was rung since the last time."""
+        await self._rung.wait()
+        self._rung = trio.Event()
+
+
+A = TypeVar("A", bound=wire.Message)
 OpenLink = Callable[[wire.HelloAnswer, Callable[[], None], Callable[[], None]], tuple[FleetLink, str]]
 Sync = Callable[[Worker, FleetLink], Awaitable[None]]
 
@@ -42,25 +64,26 @@ Sync = Callable[[Worker, FleetLink], Awaitable[None]]
 class _Member:
     """What the gateway holds for one worker beside what it knows of it."""
 
-    def __init__(self, worker: Worker, link: FleetLink) -> None:
+    def __init__(self, worker: Worker, link: FleetLink, endpoint: str) -> None:
         self.worker = worker
         self.link = link
+        self.endpoint = endpoint
+        self.told = 0.0  # when it was told the endpoint last
         self.scope: trio.CancelScope | None = None  # of its sync, then of its batch loops
+        self.heard = trio.Event()  # it answered a hello since its link came up
 
 
 class Fleet:
     """Owns the links. A worker is given to the dispatcher exactly while its state is ready (or draining).
 
-    `open_link` makes a worker's link and says which endpoint to tell it; `came` is unparked when the survey
+    `open_link` makes a worker's link and says which endpoint to tell it; `came` is rung when the survey
     socket sees somebody come or go; `sync`, set before `run`, gives a worker every active version and raises
-    when it cannot.
+    when it cannot. Whatever goes wrong with one worker costs that worker and nobody else.
     """
 
     sync: Sync
 
-    def __init__(
-        self, surveys: Surveys, dispatcher: Dispatcher, *, open_link: OpenLink, came: trio.lowlevel.ParkingLot
-    ) -> None:
+    def __init__(self, surveys: Surveys, dispatcher: Dispatcher, *, open_link: OpenLink, came: Bell) -> None:
         self.roster = Roster(silence=SILENCE)
         self.surveys = surveys
         self._dispatcher = dispatcher
@@ -68,9 +91,9 @@ class Fleet:
         self._open_link = open_link
         self._came = came
         self._members: dict[str, _Member] = {}
-        self._joining: set[str] = set()
-        self._nursery: trio.Nursery | None = None
+        self._nursery: trio.Nursery | None = None  # while `run` does
         dispatcher.on_leaving = self._leaving
+        dispatcher.on_lost = self._lost
 
     # --- what others ask
 
@@ -91,62 +114,99 @@ class Fleet:
             async with trio.open_nursery() as self._nursery:
                 task_status.started()
                 while True:
+                    began = trio.current_time()
                     self._nursery.start_soon(self._hello)
                     with trio.move_on_after(HEARTBEAT):
-                        await self._came.park()
-                    self._notice_silence()
+                        await self._came.wait()
+                    self._look_after(stalled=max(0.0, trio.current_time() - began - HEARTBEAT))
         finally:
-            with trio.CancelScope(shield=True):
-                async with trio.open_nursery() as closing:
+            self._nursery = None
+            with trio.move_on_after(CLOSE_TIME) as closing:
+                closing.shield = True
+                async with trio.open_nursery() as nursery:
                     for member in self._members.values():
-                        closing.start_soon(member.link.aclose)
+                        nursery.start_soon(self._close, member)
 
     async def _hello(self) -> None:
         """One heartbeat. It never ends early: somebody new may be about to answer."""
-        await self.surveys.ask(
-            wire.Hello(self._id),
-            wire.HelloAnswer,
-            HELLO_TIME,
-            expected=lambda: {"somebody new"},
-            on_answer=self._hear,
-        )
+        await self._ask(wire.Hello(self._id), wire.HelloAnswer, HELLO_TIME, {"somebody new"}, self._hear)
+
+    async def _tell_links(self, members: list[_Member]) -> None:
+        now = trio.current_time()
+        for member in members:
+            member.told = now
+        endpoints = {member.worker.id: member.endpoint for member in members}
+        await self._ask(wire.LinkUp(endpoints), wire.Done, LINK_TIME, set(endpoints))
+
+    async def _ask(
+        self,
+        question: wire.Message,
+        kind: type[A],
+        survey_time: float,
+        expected: set[str],
+        on_answer: Callable[[A], None] = lambda answer: None,
+    ) -> None:
+        """A survey of the fleet's own, which is asked again soon whatever became of this one."""
+        try:
+            await self.surveys.ask(
+                question, kind, survey_time, expected=lambda: expected, on_answer=on_answer
+            )
+        except Exception:
+            log.exception("a survey failed")
 
     def _hear(self, answer: wire.HelloAnswer) -> None:
+        if answer.draining and self.roster.get(answer.worker) is None:
+            return  # it has left already, or never was ours
         worker, is_new = self.roster.hear(answer, trio.current_time())
         if is_new:
             event(log, logging.INFO, "worker joining", worker=worker.name, host=answer.host, pid=answer.pid)
-        if worker.id not in self._members and worker.id not in self._joining:
-            assert self._nursery is not None
-            self._joining.add(worker.id)
-            self._nursery.start_soon(self._join, worker)
+        member = self._members.get(worker.id)
+        if member is not None:
+            member.heard.set()
+        else:
+            self._join(worker)
         if answer.draining and worker.state is not State.DRAINING:
             self._happen(worker, Event.DRAIN)
 
-    def _notice_silence(self) -> None:
+    def _look_after(self, *, stalled: float) -> None:
+        """Notice who fell silent, and tell its link again to who did not find it.
+
+        `stalled`: seconds in which the gateway itself heard nobody, because its process did not run.
+        """
         now = trio.current_time()
+        for worker in self.roster:
+            worker.heard = min(now, worker.heard + stalled)
         for worker in self.roster.silent(now):
             event(log, logging.WARNING, "worker silent", worker=worker.name, state=worker.state.value)
             worker.heard = now  # one more silence, and it is gone
             self._happen(worker, Event.SILENT)
+        unlinked = [m for m in self._members.values() if m.worker.state in (State.JOINING, State.SUSPECT)]
+        late = [member for member in unlinked if now - member.told > LINK_TIME]
+        if late:
+            for member in late:
+                member.worker.trouble = f"it has not connected to its link, {member.endpoint}"
+                member.link.kick()  # should there be a connection after all, its end is what we missed
+            assert self._nursery is not None
+            self._nursery.start_soon(self._tell_links, late)
 
-    async def _join(self, worker: Worker) -> None:
+    def _join(self, worker: Worker) -> None:
         """Listen for a new worker and tell it where."""
         try:
             link, endpoint = self._open_link(
                 worker.hello, lambda: self._linked(worker), lambda: self._unlinked(worker)
             )
-        except PipelineError as error:
-            event(log, logging.ERROR, "no link for a worker", worker=worker.name, error=error)
+        except Exception as error:  # also for an id, say, of which no address can be made
+            if worker.trouble != str(error):
+                event(log, logging.ERROR, "no link for a worker", worker=worker.name, error=error)
             worker.trouble = str(error)
             return
-        finally:
-            self._joining.discard(worker.id)
-        self._members[worker.id] = _Member(worker, link)
-        await self.surveys.ask(
-            wire.LinkUp({worker.id: endpoint}), wire.Done, LINK_TIME, expected=lambda: {worker.id}
-        )
+        worker.trouble = ""
+        member = self._members[worker.id] = _Member(worker, link, endpoint)
+        member.heard.set()
+        assert self._nursery is not None
+        self._nursery.start_soon(self._tell_links, [member])
 
-    # --- events, on trio's thread
+    # --- events, on trio's thread: between tasks, where an exception would be the end of the process
 
     def _linked(self, worker: Worker) -> None:
         if worker.state is not State.GONE:
@@ -155,48 +215,64 @@ class Fleet:
     def _unlinked(self, worker: Worker) -> None:
         if worker.state is not State.GONE:
             self._happen(worker, Event.UNLINKED)
-            self._came.unpark_all()
+            self._came.ring()
+
+    def _lost(self, worker_id: str, strike: bool) -> None:
+        member = self._members.get(worker_id)
+        if member is not None:
+            member.link.kick()
+            self._happen(member.worker, Event.UNLINKED, strike=strike)
 
     def _leaving(self, worker_id: str) -> None:
         worker = self.roster.get(worker_id)
         if worker is not None and worker.state is not State.DRAINING:
             self._happen(worker, Event.DRAIN)
 
-    def _happen(self, worker: Worker, what: Event) -> None:
-        before, now = worker.state, self.roster.happen(worker, what)
-        if before is not now:
-            level = logging.WARNING if now is State.SUSPECT else logging.INFO
-            event(log, level, f"worker {now.value}", worker=worker.name, because=what.value)
-        self._act(worker, before, now, what)
+    def _happen(self, worker: Worker, what: Event, *, strike: bool = True) -> None:
+        if self._nursery is None:
+            return  # it is over; only links are still being closed
+        try:
+            before, now = worker.state, self.roster.happen(worker, what)
+            if before is not now:
+                level = logging.WARNING if now is State.SUSPECT else logging.INFO
+                event(log, level, f"worker {now.value}", worker=worker.name, because=what.value)
+            self._act(worker, before, now, what, strike=strike)
+        except Exception:
+            log.exception("%s could not be dealt with: worker %s", what.value, worker.name)
         self.surveys.membership_changed()
 
-    def _act(self, worker: Worker, before: State, now: State, what: Event) -> None:
+    def _act(self, worker: Worker, before: State, now: State, what: Event, *, strike: bool) -> None:
         """What a new state asks for."""
         member = self._members.get(worker.id)
-        if member is None:
+        if member is None or self._nursery is None:
             return
         if now is State.SYNCING and what is Event.LINKED:
-            assert self._nursery is not None
-            self._restart(member, self._bring_in)
+            if before is not State.JOINING:
+                # What it said it holds may have been before; and NNG's threads connect even a worker whose
+                # own are stuck. So it has to be heard again first.
+                member.heard = trio.Event()
+                self._came.ring()
+            self._restart(member)
         elif now in (State.SUSPECT, State.GONE) and before is not now:
-            self._let_go(member, strike=before is not State.DRAINING)
+            self._let_go(member, strike=strike and before is not State.DRAINING)
         elif now is State.DRAINING and before is not now:
             self._dispatcher.wake_all(
                 self._dispatcher.scheduler.retire_worker(worker.id, trio.current_time())
             )
         if what is Event.SILENT:
             member.link.kick()
+        if now is State.SUSPECT and before is not now:
+            member.told = trio.current_time()  # it dials again by itself
         if now is State.GONE:
             del self._members[worker.id]
-            assert self._nursery is not None
-            self._nursery.start_soon(member.link.aclose)
+            self._nursery.start_soon(self._close, member)
 
-    def _restart(self, member: _Member, task: Callable[[_Member], Awaitable[None]]) -> None:
+    def _restart(self, member: _Member) -> None:
         if member.scope is not None:
             member.scope.cancel()
         member.scope = trio.CancelScope()
         assert self._nursery is not None
-        self._nursery.start_soon(_within, member.scope, task, member)
+        self._nursery.start_soon(self._bring_in, member, member.scope)
 
     def _let_go(self, member: _Member, *, strike: bool) -> None:
         """Its requests go elsewhere, and its loops end."""
@@ -205,25 +281,38 @@ class Fleet:
             member.scope = None
         self._dispatcher.lose(member.worker.id, strike=strike)
 
-    async def _bring_in(self, member: _Member) -> None:
+    async def _close(self, member: _Member) -> None:
+        try:
+            await member.link.aclose()
+        except Exception:
+            log.exception("the link of worker %s could not be closed", member.worker.name)
+
+    async def _bring_in(self, member: _Member, scope: trio.CancelScope) -> None:
         """Sync a linked worker; when it holds every active version, serve requests with it."""
+        worker = member.worker
+        with scope:
+            await member.heard.wait()  # or silence, which cancels
+            pause = RETRY_MIN
+            while not await self._is_synced(member):
+                await trio.sleep(pause)
+                pause = min(2 * pause, RETRY_MAX)
+            # There was no checkpoint since the sync, so no rollout that it would not know of.
+            if worker.state is not State.SYNCING or scope.cancel_called:
+                return
+            worker.trouble = ""
+            slots = min(max(1, worker.hello.slots), MAX_SLOTS)
+            self._dispatcher.wake_all(self._dispatcher.scheduler.add_worker(worker.id, slots=slots))
+            self._happen(worker, Event.SYNCED)
+            await self._dispatcher.serve(worker.id, worker.name, member.link, slots)
+
+    async def _is_synced(self, member: _Member) -> bool:
+        """Sync a worker once; if that fails, it is known why."""
         worker = member.worker
         try:
             await self.sync(worker, member.link)
-        except PipelineError as error:
-            worker.trouble = str(error)
-            event(log, logging.ERROR, "worker cannot be synced", worker=worker.name, error=error)
-            return
-        if worker.state is not State.SYNCING:
-            return
-        worker.trouble = ""
-        self._dispatcher.wake_all(self._dispatcher.scheduler.add_worker(worker.id, slots=worker.hello.slots))
-        self._happen(worker, Event.SYNCED)
-        await self._dispatcher.serve(worker.id, worker.name, member.link, worker.hello.slots)
-
-
-async def _within(
-    scope: trio.CancelScope, task: Callable[[_Member], Awaitable[None]], member: _Member
-) -> None:
-    with scope:
-        await task(member)
+        except Exception as error:
+            worker.trouble = str(error) or type(error).__name__
+            ours = None if isinstance(error, PipelineError) else error
+            log.error("worker cannot be synced worker=%s error=%s", worker.name, error, exc_info=ours)
+            return False
+        return True

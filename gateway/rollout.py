@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from common import wire
-from common.errors import LoadError
+from common.errors import LinkError, LoadError, PipelineError
 from common.log import event
 from gateway.blobs import Blob
 from gateway.catalog import DEFAULT_MODEL, Active, Catalog
@@ -23,7 +23,8 @@ from gateway.state import State, VersionRecord
 
 log = logging.getLogger("pipeline.rollout")
 
-OLD_VERSION_GRACE = 60.0  # how long the old version's last requests may take before they lose it
+OLD_VERSION_GRACE = 60.0  # how long a rollout waits for the old version's last requests before it answers
+DRAIN_TICK = 0.002
 TELL_TIME = 2.0
 
 
@@ -40,7 +41,11 @@ class Rolled:
 
 
 class Rollouts:
-    """One change at a time: a rollout and the sync of a joining worker never overlap."""
+    """One change at a time: a rollout and the sync of a joining worker never overlap.
+
+    Invariant: every ready worker holds what serves and what retires, which is a version that serves no more
+    and was not yet forgotten, as requests that were admitted under it may be on their way.
+    """
 
     def __init__(self, fleet: Fleet, catalog: Catalog, scheduler: Scheduler, state: State) -> None:
         self._fleet = fleet
@@ -49,6 +54,13 @@ class Rollouts:
         self._state = state
         self._delivery = Delivery(fleet, state.blobs)
         self._turn = trio.Lock()
+        self._retiring: dict[ModelKey, Active] = {}
+        self._checked: set[ModelKey] = set()  # of what the state holds as checked
+
+    def is_served(self, key: ModelKey) -> bool:
+        """Whether a ready worker should hold this version."""
+        active = self._catalog.get(key.model)
+        return key in self._retiring or (active is not None and active.key == key)
 
     async def restore(self) -> None:
         """Serve what the state directory says was served last."""
@@ -56,66 +68,105 @@ class Rollouts:
             self._catalog.switch(_active(record))
 
     async def set_weights(self, nn_id: str, blob: Blob) -> Rolled:
-        """Make a stored blob the weights that serve. After this returns ok, only they answer."""
+        """Make a stored blob the weights that serve. After this returns ok, only they answer.
+
+        Raises `StateError` if the change cannot be made durable; then the old weights serve on.
+        """
         async with self._turn:
             record = await trio.to_thread.run_sync(self._record, nn_id, blob)
             new = _active(record)
             workers = self._fleet.ids(Life.READY)
             answers = await self._delivery.load(new, workers)
             # Who left the fleet meanwhile is synced when it comes back; who stays and is silent failed.
-            asked = [w for w in workers if w in answers or w in self._fleet.ids(Life.READY)]
+            asked = [w for w in sorted(workers) if w in answers or w in self._fleet.ids(Life.READY)]
             silent = wire.LoadAnswer("", False, "the worker did not answer in time")
             results = [answers.get(worker, silent) for worker in asked]
             rolled = Rolled([(answer.ok, answer.trace) for answer in results])
-            old = self._catalog.get(new.key.model)
             if not rolled.ok:
-                if old is None or old.key != new.key:
-                    await self._drop(new, self._fleet.ids())
                 event(log, logging.WARNING, "weights refused", version=new.key.version, workers=len(asked))
+                await self._take_back(new)
                 return rolled
-            await self._serve(new, record, checked=bool(asked))
-            await self._retire(old, new)
-            return rolled
+            old = self._catalog.get(new.key.model)
+            try:
+                await self._serve(new, checked=bool(asked))
+            except PipelineError:
+                await self._take_back(new)
+                raise
+        if old is not None and old.key != new.key:
+            await self._retire(old)
+        return rolled
 
     async def sync(self, worker: Worker, link: FleetLink) -> None:
-        """Give one worker every active version and take the others away; `LoadError` if it refuses one."""
+        """Give one worker every version it should hold and take the others away; `LoadError` if it refuses
+        one that others can load."""
         async with self._turn:
             held = {(key.model, key.version): key.sha256 for key in worker.versions}
             for active in self._catalog.all():
-                if held.pop((active.key.model, active.key.version), None) == active.sha256:
-                    continue
-                answers = await self._delivery.load(active, {worker.id})
-                answer = answers.get(worker.id)
-                if answer is None:
-                    raise LoadError(f"it did not load version {active.key.version} in time")
-                if not answer.ok:
-                    await self._refused_by(worker, active, answer.trace)
-                    continue
-                await trio.to_thread.run_sync(self._state.mark_checked, *active.key)
+                if held.get(active.key) != active.sha256:
+                    await self._give(worker, active)
+                else:
+                    await self._mark_checked(active.key)
+            for active in list(self._retiring.values()):
+                if held.get(active.key) != active.sha256:
+                    await self._load_one(worker, active)
             for model, version in held:
-                await self._tell(wire.Drop([worker.id], model, version), {worker.id})
+                if not self.is_served(ModelKey(model, version)):
+                    await self._tell(wire.Drop([worker.id], model, version), {worker.id})
 
-    async def _refused_by(self, worker: Worker, active: Active, trace: str) -> None:
-        """A version that no worker ever loaded turns out not to load: go back to the one before it."""
+    async def _give(self, worker: Worker, active: Active) -> None:
+        """Have one worker load what serves."""
+        trace = await self._load_one(worker, active)
+        if trace is None:
+            await self._mark_checked(active.key)
+            return
         record = await trio.to_thread.run_sync(self._state.version, *active.key)
         if record is None or record.checked:
-            last = trace.strip().splitlines()[-1:] or ["no reason given"]
-            raise LoadError(f"it refuses version {active.key.version}: {last[0]}", trace)
-        model = active.key.model
+            raise LoadError(f"it refuses version {active.key.version}: {_last_line(trace)}", trace)
+        back = await self._go_back(active, worker)
+        if back is not None and (trace := await self._load_one(worker, back)) is not None:
+            raise LoadError(f"it refuses version {back.key.version} too: {_last_line(trace)}", trace)
+
+    async def _load_one(self, worker: Worker, active: Active) -> str | None:
+        """None when the worker has loaded the version, else why it refused."""
+        answer = (await self._delivery.load(active, {worker.id})).get(worker.id)
+        if answer is None:
+            raise LoadError(f"it did not load version {active.key.version} in time")
+        return None if answer.ok else answer.trace or "no reason given"
+
+    async def _go_back(self, refused: Active, worker: Worker) -> Active | None:
+        """Weights that no worker ever loaded turn out not to load: serve those before them, if any."""
+        model = refused.key.model
         previous = await trio.to_thread.run_sync(self._state.previous, model)
-        back = previous if previous is not None and previous.checked else None
+        back = _active(previous) if previous is not None and previous.checked else None
         event(
             log, logging.ERROR, "unchecked weights do not load: going back",
-            version=active.key.version, to=back.version if back else None, worker=worker.name,
+            version=refused.key.version, to=back.key.version if back else None, worker=worker.name,
         )  # fmt: skip
-        await trio.to_thread.run_sync(self._state.activate, model, back.version if back else None)
+        await trio.to_thread.run_sync(self._state.activate, model, back.key.version if back else None)
         if back is None:
             self._catalog.clear(model)
+        else:
+            self._retiring.pop(back.key, None)
+            self._catalog.switch(back)
+        return back
+
+    async def _mark_checked(self, key: ModelKey) -> None:
+        if key in self._checked:
             return
-        self._catalog.switch(_active(back))
-        answers = await self._delivery.load(_active(back), {worker.id})
-        if worker.id not in answers or not answers[worker.id].ok:
-            raise LoadError(f"it refuses version {back.version} too")
+        try:
+            await trio.to_thread.run_sync(self._state.mark_checked, *key)
+            self._checked.add(key)
+        except PipelineError as error:  # a full disk keeps no worker out: the next one's sync tries again
+            event(log, logging.ERROR, "version not marked as checked", version=key.version, error=error)
+
+    async def _take_back(self, new: Active) -> None:
+        """A rollout came to nothing: as if the version had never been there, unless it was before."""
+        if not self.is_served(new.key):
+            await self._drop(new)
+        try:
+            await trio.to_thread.run_sync(self._forget_unchecked, new.key)
+        except PipelineError as error:  # what the workers said is what the client has to know
+            event(log, logging.ERROR, "refused weights are kept", version=new.key.version, error=error)
 
     def _record(self, nn_id: str, blob: Blob) -> VersionRecord:
         """The version these bytes are: named by the nn_id, or with a digest behind it where that name
@@ -128,42 +179,61 @@ class Rollouts:
         self._state.add_version(record)
         return record
 
-    async def _serve(self, new: Active, record: VersionRecord, *, checked: bool) -> None:
-        """The durable switch, then the one that requests see."""
+    def _forget_unchecked(self, key: ModelKey) -> None:
+        """A refused upload must not keep its name from the right file."""
+        known = self._state.version(*key)
+        if known is not None and not known.checked and self._state.active(key.model) != known:
+            self._state.forget_version(*key)
+
+    async def _serve(self, new: Active, *, checked: bool) -> None:
+        """The durable switch, then the one that requests see. From then on the old version retires."""
 
         def write() -> None:
             if checked:
-                self._state.mark_checked(record.model, record.version)
-            self._state.activate(record.model, record.version)
+                self._state.mark_checked(*new.key)
+            self._state.activate(*new.key)
 
         await trio.to_thread.run_sync(write)
+        old = self._catalog.get(new.key.model)
+        if old is not None:
+            self._retiring[old.key] = old
+        self._retiring.pop(new.key, None)
         self._catalog.switch(new)
         event(log, logging.INFO, "weights serve", version=new.key.version, bytes=new.size)
         await self._tell(wire.Commit(sorted(self._fleet.ids()), *new.key), self._fleet.ids(Life.READY))
 
-    async def _retire(self, old: Active | None, new: Active) -> None:
+    async def _retire(self, old: Active) -> None:
         """Wait for the old version's last request, then have every worker forget it."""
-        if old is None or old.key == new.key:
-            return
         with trio.move_on_after(OLD_VERSION_GRACE):
-            await self._scheduler_drained(old.key)
-        await self._drop(old, self._fleet.ids())
+            while self._is_needed(old.key):  # noqa: ASYNC110 - the scheduler is pure: it has no events
+                await trio.sleep(DRAIN_TICK)
+        async with self._turn:
+            # With those of former rollouts, should their requests have taken longer than the grace.
+            for key in [key for key in self._retiring if not self._is_needed(key)]:
+                await self._drop(self._retiring.pop(key))
 
-    async def _scheduler_drained(self, key: ModelKey) -> None:
-        while self._scheduler.live(key):  # noqa: ASYNC110 - the scheduler is pure: it has no events
-            await trio.sleep(0.002)
+    def _is_needed(self, key: ModelKey) -> bool:
+        return key in self._retiring and self._scheduler.live(key) > 0
 
-    async def _drop(self, version: Active, workers: set[str]) -> None:
+    async def _drop(self, version: Active) -> None:
+        workers = self._fleet.ids()
         await self._tell(wire.Drop(sorted(workers), *version.key), workers)
 
     async def _tell(self, message: wire.Message, workers: set[str]) -> None:
         """A survey nobody refuses; who does not hear it is put right when it is synced."""
-        await self._fleet.surveys.ask(
-            message,
-            wire.Done,
-            TELL_TIME,
-            expected=lambda: workers & self._fleet.ids(Life.READY, Life.SYNCING),
-        )
+        try:
+            await self._fleet.surveys.ask(
+                message,
+                wire.Done,
+                TELL_TIME,
+                expected=lambda: workers & self._fleet.ids(Life.READY, Life.SYNCING),
+            )
+        except LinkError as error:
+            event(log, logging.ERROR, "the fleet could not be told", what=type(message).__name__, error=error)
+
+
+def _last_line(trace: str) -> str:
+    return trace.strip().splitlines()[-1]
 
 
 def _active(record: VersionRecord) -> Active:

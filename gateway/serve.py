@@ -11,11 +11,12 @@ On SIGTERM or Ctrl-C the lane stops accepting, what was admitted is answered, th
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import body_limit, make_app
 from gateway.doors.shape import error_body
 from gateway.doors.status import StatusDoor
-from gateway.fleet import Fleet, OpenLink
+from gateway.fleet import Bell, Fleet, OpenLink
 from gateway.http1 import HttpLimits, Lane
 from gateway.launchers.local import keep_worker
 from gateway.predictions import Predictions
@@ -67,36 +68,42 @@ class Gateway:
     max_rows: int
 
 
-async def serve(gateway: Gateway, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Run until SIGTERM or SIGINT has been answered with a drain, or until cancelled."""
+async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> None:
+    """Run until SIGTERM or SIGINT has been answered with a drain, or until cancelled.
+
+    `on_ready` is called when clients may come. Raises `StateError` and `LinkError` if it cannot start.
+    """
     with open_state(gateway.state) as state, _local_directory() as directory:
         state.blobs.sweep(state.referenced())
         catalog = Catalog()
         scheduler = Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT)
         dispatcher = Dispatcher(scheduler)
         services = [service_url(parse_address(gateway.addr_service)), f"ipc://{directory}/service"]
-        came = trio.lowlevel.ParkingLot()
-
-        def notice() -> None:
-            came.unpark_all()
-
-        async with open_surveyor(services, notice, notice) as surveyor:
+        came = Bell()
+        async with _held_port(gateway), open_surveyor(services, came.ring, came.ring) as surveyor:
             surveys = Surveys(surveyor)
             fleet = Fleet(surveys, dispatcher, open_link=_link_opener(gateway, directory), came=came)
             rollouts = Rollouts(fleet, catalog, scheduler, state)
             fleet.sync = rollouts.sync
+            dispatcher.is_served = rollouts.is_served
             await rollouts.restore()
             predictions = Predictions(catalog, dispatcher, timeout=gateway.timeout, max_rows=gateway.max_rows)
             lane = _make_lane(gateway, fleet, predictions, catalog, rollouts, state)
-            async with trio.open_nursery() as nursery:
-                await nursery.start(fleet.run)
-                nursery.start_soon(dispatcher.expire)
-                for n in range(gateway.workers):
-                    nursery.start_soon(_keep_worker, n, gateway, directory)
-                await nursery.start(_drain_on_signal, lane, predictions)
-                task_status.started()
-                await lane.run(gateway.rest)
-                nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as outer:
+                # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
+                await outer.start(_drain_on_signal, lane, predictions)
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(fleet.run)
+                    nursery.start_soon(dispatcher.expire)
+                    # Local workers end before the heartbeats do: they leave as soon as one has heard so.
+                    async with trio.open_nursery() as launchers:
+                        for n in range(gateway.workers):
+                            launchers.start_soon(_keep_worker, n, gateway, directory)
+                        on_ready()
+                        await lane.run(gateway.rest)
+                        launchers.cancel_scope.cancel()
+                    nursery.cancel_scope.cancel()
+                outer.cancel_scope.cancel()
 
 
 def _make_lane(
@@ -128,6 +135,7 @@ def _link_opener(gateway: Gateway, directory: str) -> OpenLink:
     on this machine, a Unix socket."""
     ours = parse_address(gateway.addr_worker)
     bases = {ours.scheme: ours, "ipc": _local_base(gateway, directory)}
+    ports = itertools.count()  # from where the last one was found: each attempt costs a socket
 
     def open_link(
         hello: wire.HelloAnswer, joined: Callable[[], None], left: Callable[[], None]
@@ -138,12 +146,27 @@ def _link_opener(gateway: Gateway, directory: str) -> OpenLink:
         if base.scheme not in ("tcp", "tls+tcp"):
             endpoint = link_endpoint(base, hello.worker)
             return listen_link(str(link_address(base, endpoint)), joined, left), endpoint
-        for port in range(base.port, base.port + TCP_PORTS):
+        for _ in range(TCP_PORTS):
+            port = base.port + next(ports) % TCP_PORTS
             with contextlib.suppress(LinkError):
                 return listen_link(str(base._replace(port=port)), joined, left), str(port)
-        raise LinkError(f"every port from {base.port} to {base.port + TCP_PORTS - 1} is taken")
+        raise LinkError(f"no port from {base.port} to {base.port + TCP_PORTS - 1} can be listened on")
 
     return open_link
+
+
+@contextlib.asynccontextmanager
+async def _held_port(gateway: Gateway) -> AsyncIterator[None]:
+    """The port of all links, taken at once: a port in use is said at start, not when a worker comes."""
+    base = parse_address(gateway.addr_worker)
+    if base.scheme not in ("ws", "wss"):
+        yield
+        return
+    door = listen_link(str(base._replace(path=f"{base.path}/link")), lambda: None, lambda: None)
+    try:
+        yield
+    finally:
+        await door.aclose()
 
 
 def _local_base(gateway: Gateway, directory: str) -> Address:

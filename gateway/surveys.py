@@ -37,7 +37,7 @@ class Surveys:
         self._asker = asker
         self._bad_frames = OncePer(10.0)
         self.bad_frames = 0
-        self._membership = trio.lowlevel.ParkingLot()
+        self._in_progress: dict[trio.CancelScope, Callable[[], None]] = {}
 
     async def ask(
         self,
@@ -50,33 +50,37 @@ class Surveys:
         on_answer: Callable[[A], None] = lambda answer: None,
     ) -> dict[str, A]:
         """Answers by worker id. Over as soon as every worker that is `expected`, which is asked again
-        whenever the fleet changes, has answered; `survey_time` is for those that never will."""
-        answers: dict[str, A] = {}
+        whenever the fleet changes, has answered; `survey_time` is for those that never will.
 
-        def is_complete() -> bool:
-            return answers.keys() >= set(expected())
+        Raises `LinkError` when the question cannot be sent.
+        """
+        answers: dict[str, A] = {}
 
         def take(frame: Frame) -> bool:
             answer = self._decode(frame, kind)
             if answer is not None and answer.worker not in answers:  # type: ignore[attr-defined]
                 answers[answer.worker] = answer  # type: ignore[attr-defined]
                 on_answer(answer)
-            return is_complete()
+            return answers.keys() >= set(expected())
 
-        async def watch(scope: trio.CancelScope) -> None:
-            while not is_complete():
-                await self._membership.park()
-            scope.cancel()
+        with trio.move_on_after(survey_time) as scope:
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch, nursery.cancel_scope)
-            await self._asker.ask(wire.encode(question, buffers), survey_time, take)
-            nursery.cancel_scope.cancel()
+            def end_if_complete() -> None:
+                if answers.keys() >= set(expected()):
+                    scope.cancel()
+
+            self._in_progress[scope] = end_if_complete
+            try:
+                end_if_complete()
+                await self._asker.ask(wire.encode(question, buffers), survey_time, take)
+            finally:
+                del self._in_progress[scope]
         return answers
 
     def membership_changed(self) -> None:
         """A worker left: whoever waits for its answer may have all there are."""
-        self._membership.unpark_all()
+        for end_if_complete in list(self._in_progress.values()):
+            end_if_complete()
 
     def _decode(self, frame: Frame, kind: type[A]) -> A | None:
         try:

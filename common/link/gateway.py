@@ -14,7 +14,7 @@ import trio
 from pynng._aio import AIOHelper
 from pynng._nng import lib
 
-from common.errors import LinkClosed, WorkerLost
+from common.errors import LinkClosed, LinkError, WorkerLost
 from common.link.nng import Frame, free_unsent, mapped_errors, on_pipes, prepare, send_nowait, set_survey_time
 
 Notify = Callable[[], None]
@@ -47,6 +47,12 @@ async def _send(context: Any, frame: bytes) -> None:
             raise
 
 
+async def _receive(context: Any) -> Frame:
+    """pynng's own `arecv_msg`, without its look-up under a lock of the pipe that the message came by."""
+    with AIOHelper(context, "trio") as helper:
+        return Frame(await helper.arecv_msg())
+
+
 async def _close(socket: Any, contexts: list[Any]) -> None:
     """Contexts first, then the socket, off trio's thread: NNG takes up to 0.1 s for it."""
 
@@ -77,8 +83,7 @@ class Surveyor:
                 set_survey_time(context, survey_time)
                 await _send(context, question)
                 while True:
-                    frame = Frame(await context.arecv_msg())
-                    if take(frame):
+                    if take(await _receive(context)):
                         return
             except (pynng.exceptions.Timeout, pynng.exceptions.BadState):
                 return  # NNG's two ways to say that the survey's time is over
@@ -94,9 +99,8 @@ async def open_surveyor(urls: list[str], joined: Notify, left: Notify) -> AsyncI
         socket = prepare(pynng.Surveyor0())
         on_pipes(socket, _hop(joined), _hop(left))
     try:
-        with mapped_errors():
-            for url in urls:
-                socket.listen(url)
+        for url in urls:
+            _listen(socket, url)
         yield Surveyor(socket)
     finally:
         await _close(socket, [])
@@ -128,7 +132,7 @@ class Link:
         try:
             with mapped_errors():
                 await _send(context, frame)
-                return Frame(await context.arecv_msg())
+                return await _receive(context)
         finally:
             self._idle.append(context)
 
@@ -163,12 +167,20 @@ def listen_link(url: str, joined: Notify, left: Notify) -> Link:
         socket = prepare(pynng.Req0(resend_time=-1))
         socket.add_pre_pipe_connect_cb(_refuse_second_pipe)
         on_pipes(socket, _hop(joined), _hop(left))
-        try:
-            socket.listen(url)
-        except pynng.exceptions.NNGException:
-            socket.close()
-            raise
+    try:
+        _listen(socket, url)
+    except LinkError:
+        socket.close()
+        raise
     return Link(socket)
+
+
+def _listen(socket: Any, url: str) -> None:
+    try:
+        with mapped_errors():
+            socket.listen(url)
+    except LinkError as error:
+        raise LinkError(f"cannot listen on {url}: {error}") from error
 
 
 __all__ = ["Link", "LinkClosed", "Surveyor", "WorkerLost", "listen_link", "open_surveyor"]

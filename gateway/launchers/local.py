@@ -28,38 +28,47 @@ async def keep_worker(name: str, arguments: Sequence[str], *, grace: float) -> N
     backoff = BACKOFF_MIN
     while True:
         began = trio.current_time()
-        process = await trio.lowlevel.open_process(
-            [sys.executable, str(WORKER), "--name", name, "--exit_with_parent", *arguments],
-            stdin=subprocess.PIPE,
-            env=_environment(),
-        )
-        event(log, logging.INFO, "worker started", worker=name, pid=process.pid)
         try:
-            await process.wait()
-        finally:
-            if process.returncode is None:
-                await _stop(process, grace)
+            how = await _run_once(name, arguments, grace=grace)
+        except OSError as error:  # no memory or no process number left: there may be one later
+            how = f"could not start: {error}"
         if trio.current_time() - began > STEADY:
             backoff = BACKOFF_MIN
-        event(
-            log, logging.WARNING, "worker ended", worker=name, how=_how(process.returncode), again_in=backoff
-        )
+        event(log, logging.WARNING, "worker ended", worker=name, how=how, again_in=backoff)
         await trio.sleep(backoff)
         backoff = min(backoff * 2, BACKOFF_MAX)
 
 
+async def _run_once(name: str, arguments: Sequence[str], *, grace: float) -> str:
+    """Run one worker process until it ends, and say how it did."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, str(WORKER), "--name", name, "--exit_with_parent", *arguments],
+        stdin=subprocess.PIPE,
+        env=_environment(),
+        # Ctrl-C is the gateway's to deal with: its workers first answer what it has, then are told.
+        start_new_session=True,
+    )
+    event(log, logging.INFO, "worker started", worker=name, pid=process.pid)
+    try:
+        await process.wait()
+    finally:
+        with trio.CancelScope(shield=True):
+            if process.returncode is None:
+                await _stop(process, grace)
+            if process.stdin is not None:
+                await process.stdin.aclose()
+    return _how(process.returncode)
+
+
 async def _stop(process: trio.Process, grace: float) -> None:
     """Ask, wait, force; and reap."""
-    with trio.CancelScope(shield=True):
-        with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-        with trio.move_on_after(grace):
-            await process.wait()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        if process.stdin is not None:
-            await process.stdin.aclose()
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    with trio.move_on_after(grace):
+        await process.wait()
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
 
 
 def _environment() -> dict[str, str]:
@@ -69,5 +78,6 @@ def _environment() -> dict[str, str]:
 
 def _how(code: int | None) -> str:
     if code is not None and code < 0:
-        return f"killed by {signal.Signals(-code).name}"
+        names = {each.value: each.name for each in signal.Signals}
+        return f"killed by {names.get(-code, f'signal {-code}')}"
     return f"exit code {code}"
