@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -31,6 +32,7 @@ class Body(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(Body)
+_UNFIT = re.compile(r"[^ -~]")  # for a header line: a worker may call itself anything
 
 
 class Asked(Protocol):
@@ -63,9 +65,9 @@ class _AsgiExchange:
         self.answered.set()
 
     async def watch(self, scope: trio.CancelScope) -> None:
-        """Cancel `scope` when the client goes."""
-        while not await self._request.is_disconnected():  # noqa: ASYNC110 - ASGI has no event for it
-            await trio.sleep(0.1)
+        """Cancel `scope` when the client goes. (Starlette's `is_disconnected` never says so on trio.)"""
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
         scope.cancel()
 
 
@@ -186,7 +188,7 @@ def render_one(answer: Answer, nn_id: str) -> bytes:
     """The answer to one row: a number for outputs of one element, a list otherwise."""
     result = _rows(answer)[0]
     if isinstance(result, float):
-        return b'{"status":true,"message":"%b","result":%b}' % (nn_id.encode(), repr(result).encode())
+        return b'{"status":true,"message":"%b","result":%b}' % (nn_id.encode(), encode(result))
     return encode({"status": True, "message": nn_id, "result": result})
 
 
@@ -198,6 +200,8 @@ def render_many(answer: Answer, nn_id: str) -> bytes:
 def _rows(answer: Answer) -> list[Any]:
     """The first output as JSON values, one per row; `ModelError` if one of them is not finite, which JSON
     cannot say."""
+    if not answer.outputs or 0 in answer.outputs[0].row_shape:
+        raise ModelError("the model's answer is empty")
     spec, buffer = answer.outputs[0], answer.buffers[0]
     flat = flat_values(buffer, spec.datatype)
     if not math.isfinite(sum(flat)) and not all(map(math.isfinite, flat)):
@@ -220,4 +224,5 @@ def provenance(answer: Answer) -> bytes:
 def _render(by: Provenance) -> bytes:
     phases = (("batch", by.batch), ("link", by.link), ("infer", by.infer))
     timing = ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in phases)
-    return f"{timing}\r\nx-worker: {by.worker}\r\nx-model-version: {by.version}\r\n".encode()
+    worker = _UNFIT.sub("?", by.worker)
+    return f"{timing}\r\nx-worker: {worker}\r\nx-model-version: {by.version}\r\n".encode()

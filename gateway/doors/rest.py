@@ -44,7 +44,7 @@ def make_app(
         nn_id, blob = await receive_upload(request.stream(), content_type, blobs, max_bytes=max_upload)
         return _json(rolled_answer(await rollouts.set_weights(nn_id, blob)))
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/status", get_status, methods=["GET"]),
             Route("/set_weights", put_weights, methods=["PUT"]),
@@ -54,8 +54,11 @@ def make_app(
             PipelineError: _pipeline_error,
             HTTPException: _http_error,
             ClientDisconnect: _gone,
+            Exception: _unexpected,
         },
     )
+    app.router.redirect_slashes = False  # what is not there is 404 and JSON, never a 307 without a body
+    return app
 
 
 def rolled_answer(rolled: Rolled) -> dict[str, object]:
@@ -80,12 +83,17 @@ async def _pipeline_error(_request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = error.detail
+    message, path = error.detail, request.scope["path"]  # `request.url` fails on some Host headers
     if error.status_code == 404:
-        message = f"There is nothing at {request.url.path}"
+        message = f"There is nothing at {path}"
     elif error.status_code == 405:
-        message = f"{request.method} is not allowed at {request.url.path}"
+        message = f"{request.method} is not allowed at {path}"
     return _json(failure(message), error.status_code, dict(error.headers or {}))
+
+
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    """Starlette raises the error anew once this is sent, and whoever called the app logs it."""
+    return _json(failure("The server failed on this request."), 500)
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:

@@ -84,9 +84,9 @@ class StatusDoor:
             "count_requests_handled": said.requests,
             "count_rows_handled": said.rows,
             "inference_time_avg_ms": said.infer_mean * 1000,
-            "p50_ms": said.p50 * 1000,
-            "p95_ms": said.p95 * 1000,
-            "p99_ms": said.p99 * 1000,
+            "p50": said.p50 * 1000,
+            "p95": said.p95 * 1000,
+            "p99": said.p99 * 1000,
             "rss_mb": round(said.rss / 2**20, 1),
             "cache": {
                 "size": said.cache_size,

@@ -21,6 +21,7 @@ from gateway.http1.transport import Transport, TransportLane
 log = logging.getLogger("pipeline.http")
 
 _RECEIVE = 64 * 1024
+_RECEIVE_BODY = 256 * 1024
 _JOIN = 64 * 1024
 """Up to this size head and body are copied into one write."""
 _TURN = 16
@@ -119,7 +120,7 @@ class Connection(Transport):
 
     def _receive(self) -> None:
         try:
-            data = self.sock.recv(_RECEIVE)
+            data = self.sock.recv(self._room())
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -136,6 +137,13 @@ class Connection(Transport):
         self.reader.feed(data)
         if current is not None and current.on_news is not None:
             current.on_news()
+
+    def _room(self) -> int:
+        """How much to read at once; more in the middle of a body, within what the app may leave unread."""
+        current = self.current
+        if current is None or current.complete:
+            return _RECEIVE
+        return max(_RECEIVE, min(_RECEIVE_BODY, self.lane.limits.max_unread - len(current.body)))
 
     def _left(self, events: int) -> None:
         """The client closed its sending side, or is gone for good.
@@ -249,8 +257,13 @@ class Connection(Transport):
             self.write(lane.heads.json(status, body))
             self.finish(True)
             return
-        self.write(lane.heads.direct(status, len(body), extra, keep=keep, http10=exchange.http10))
-        if exchange.method != "HEAD" and may_have_body(status):
+        head = lane.heads.direct(status, len(body), extra, keep=keep, http10=exchange.http10)
+        if exchange.method == "HEAD" or not may_have_body(status):
+            self.write(head)
+        elif len(body) <= _JOIN:
+            self.write(head + body)
+        else:
+            self.write(head)
             self.write(body)
         self.finish(keep)
 

@@ -45,6 +45,7 @@ class Exchange(Request):
         if self.answered:
             raise RuntimeError(f"{self.method} {self.path} was answered twice.")
         self.answered = True
+        self.on_gone = None  # it knows of us, and would keep us alive until the garbage collector comes
         if not self.gone and self.connection is not None:
             self.connection.answer(self, status, body, extra)
 

@@ -17,6 +17,7 @@ from hypercorn.typing import ASGIFramework
 from gateway.http1.asgi import App, Message, Receive, Send
 from gateway.http1.exchange import Exchange
 from gateway.http1.limits import HttpLimits
+from gateway.http1.responses import ErrorBody
 
 log = logging.getLogger("pipeline.http")
 
@@ -73,7 +74,7 @@ class ReadAheadStream(trio.abc.HalfCloseableStream):
 class Handover:
     """Serves the connections given to it with one Hypercorn configuration, until `shutdown` or `kill`."""
 
-    def __init__(self, app: App, limits: HttpLimits) -> None:
+    def __init__(self, app: App, limits: HttpLimits, error_body: ErrorBody) -> None:
         self._config = Config()
         self._config.errorlog = log
         self._config.include_server_header = False
@@ -81,7 +82,7 @@ class Handover:
         self._config.h2_max_header_list_size = limits.max_head
         self._config.h11_max_incomplete_size = 2 * limits.max_head
         self._context = WorkerContext(None)
-        self._app = ASGIWrapper(cast(ASGIFramework, _Bounded(app, limits)))
+        self._app = ASGIWrapper(cast(ASGIFramework, _Bounded(app, limits, error_body)))
         self._write_time = limits.write_time
         self._streams: set[ReadAheadStream] = set()
 
@@ -116,26 +117,47 @@ class Handover:
 class _Bounded:
     """The app with the lane's body limit, which Hypercorn does not have."""
 
-    def __init__(self, app: App, limits: HttpLimits) -> None:
+    def __init__(self, app: App, limits: HttpLimits, error_body: ErrorBody) -> None:
         self._app = app
         self._limits = limits
+        self._error_body = error_body
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            receive = self._counted(receive, self._limits.body_limit(scope["method"], scope["path"]))
+            limit = self._limits.body_limit(scope["method"], scope["path"])
+            refusal = self._error_body(413, f"The body is larger than {limit} bytes.", scope["path"])
+            body = _BoundedBody(receive, send, limit, refusal)
+            receive, send = body.receive, body.send
         await self._app(scope, receive, send)
 
-    @staticmethod
-    def _counted(receive: Receive, limit: int) -> Receive:
-        taken = 0
 
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > limit:
-                log.warning("an HTTP/2 body larger than %d bytes was cut", limit)
-                return {"type": "http.disconnect"}
+class _BoundedBody:
+    """One request whose body, once it is over the limit, is answered 413; the app is told that its client
+    has gone, and what it still says is dropped."""
+
+    def __init__(self, receive: Receive, send: Send, limit: int, refusal: bytes) -> None:
+        self._receive = receive
+        self._send = send
+        self._limit = self._left = limit
+        self._refusal = refusal
+        self._has_answered = False
+        self._refused = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left >= 0:
             return message
+        if not self._refused:
+            self._refused = True
+            log.warning("an HTTP/2 body larger than %d bytes was cut", self._limit)
+            if not self._has_answered:
+                headers = [(b"content-type", b"application/json")]
+                await self._send({"type": "http.response.start", "status": 413, "headers": headers})
+                await self._send({"type": "http.response.body", "body": self._refusal})
+        return {"type": "http.disconnect"}
 
-        return counted
+    async def send(self, message: Message) -> None:
+        self._has_answered = True
+        if not self._refused:
+            await self._send(message)

@@ -55,7 +55,7 @@ class Lane:
         self.draining = False
         self.now = 0.0
         self._app = app
-        self._handover = Handover(app, self.limits)
+        self._handover = Handover(app, self.limits, error_body)
         self._closed = trio.lowlevel.ParkingLot()
         self._drain = trio.Event()
         self._listeners: dict[int, socket.socket] = {}

@@ -22,7 +22,7 @@ class HttpLimits:
     max_body_of: Callable[[str, str], int | None] | None = None
     max_pipelined: int = 64 * 1024
     """Bytes read ahead while a request waits for its answer; then the socket is left alone."""
-    max_unread: int = 256 * 1024
+    max_unread: int = 1024 * 1024
     """Body bytes that the app has not taken yet; then the socket is left alone."""
     max_discarded: int = 256 * 1024
     """Body bytes left over after the answer that are read and thrown away to keep the connection."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
+
+ErrorBody = Callable[[int, str, str], bytes]
+"""(status, message, path) to the body of a refusal."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -45,19 +48,24 @@ class ResponseHeads:
 
     def json(self, status: int, body: bytes) -> bytes:
         """The whole answer for the common case: JSON, HTTP/1.1, kept alive, with a body."""
+        return b"%b%d\r\n\r\n%b" % (self._json_head(status), len(body), body)
+
+    def _json_head(self, status: int) -> bytes:
+        """The head of a JSON answer up to the number of bytes in its body."""
         head = self._json.get(status)
         if head is None:
             head = self._status_line(status) + self._date
             head += b"content-type: application/json\r\ncontent-length: "
             self._json[status] = head
-        return b"%b%d\r\n\r\n%b" % (head, len(body), body)
+        return head
 
     def direct(self, status: int, size: int, extra: bytes, *, keep: bool, http10: bool) -> bytes:
         """The head for a body of `size` bytes; `extra` are header lines that each end in CRLF."""
+        if may_have_body(status) and b"content-type:" not in extra.lower():
+            line = _connection_line(keep, http10)
+            return b"%b%d\r\n%b%b\r\n" % (self._json_head(status), size, extra, line)
         lines = [self._status_line(status), self._date]
         if may_have_body(status):
-            if not extra or b"content-type:" not in extra.lower():
-                lines.append(b"content-type: application/json\r\n")
             lines.append(b"content-length: %d\r\n" % size)
         lines += [extra, _connection_line(keep, http10), b"\r\n"]
         return b"".join(lines)
