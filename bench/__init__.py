@@ -1,0 +1,1 @@
+"""Measures Pipeline from outside: real processes, real sockets, and a bound beside every figure."""

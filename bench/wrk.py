@@ -1,0 +1,52 @@
+"""wrk as the load generator: one thread of it costs less than any client written in Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.programs import Server
+
+SCRIPTS = Path(__file__).resolve().parent / "load"
+
+
+class Load(NamedTuple):
+    """What wrk saw; seconds. `errors` are answers that are not 2xx, and connections that broke."""
+
+    requests: int
+    seconds: float
+    p50: float
+    p99: float
+    longest: float
+    errors: int
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.requests / self.seconds
+
+
+def find_wrk() -> None:
+    """`RuntimeError` with the command that installs it where there is no wrk."""
+    if shutil.which("wrk") is None:
+        raise RuntimeError("wrk is not installed: apt install wrk")
+
+
+def drive(server: Server, script: str, *, clients: int, seconds: float, **told: object) -> Load:
+    """Load a server from one thread with `clients` closed-loop connections. The script in bench/load is
+    `told` its parameters by the environment, in capitals."""
+    command = [
+        "wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "10s",
+        "-s", str(SCRIPTS / script), server.url,
+    ]  # fmt: skip
+    environment = os.environ | {name.upper(): str(value) for name, value in told.items()}
+    environment["LUA_PATH"] = f"{SCRIPTS}/?.lua"
+    said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    lines = [line for line in said.splitlines() if line.startswith("RESULT ")]
+    if not lines:
+        raise RuntimeError(f"wrk gave no result:\n{said}")
+    return Load(**json.loads(lines[0].removeprefix("RESULT ")))
