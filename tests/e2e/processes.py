@@ -1,0 +1,326 @@
+"""Gateways and workers as processes of their own: how tests start them, ask them and are rid of them.
+
+A `Site` owns everything it starts. When it closes, all of it is killed by pid, and whatever these processes
+had started in turn must end by itself: every one carries the site's mark in its environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.e2e.rest import Answer, Client
+from tests.e2e.weights import upload
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ROOT / "tests" / "services"
+MARK = "E2E_SITE"
+START = 30.0  # torch takes seconds to import on a busy machine
+PAUSE = 0.01  # between two looks at a thing that is waited for
+
+
+def wait_for(happened: Callable[[], Any], what: str, timeout: float = START) -> Any:
+    """What `happened` returns as soon as it is true; `AssertionError` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = happened()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(PAUSE)
+
+
+class Process:
+    """One program at work; both its streams go to the file `log`."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as file:
+            self._popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=ROOT,
+                start_new_session=True,  # what a test sends to a whole terminal must not reach pytest
+            )
+        self.pid = self._popen.pid
+
+    @property
+    def output(self) -> str:
+        """Everything it has printed and logged."""
+        return self.log.read_text(errors="replace")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._popen.poll() is None
+
+    def lines(self, *words: str) -> list[str]:
+        """The lines of its output that hold all of these words."""
+        return [line for line in self.output.splitlines() if all(word in line for word in words)]
+
+    def wait_for_line(self, *words: str) -> str:
+        """The first line with all of these words, waited for."""
+        line: str = wait_for(lambda: self.lines(*words), f"{self.name} says {words}")[0]
+        return line
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to this process alone."""
+        self._popen.send_signal(number)
+
+    def interrupt_terminal(self) -> None:
+        """What Ctrl-C does: SIGINT to this process and everything it started in its session."""
+        os.killpg(self.pid, signal.SIGINT)
+
+    def children(self) -> list[psutil.Process]:
+        """What it has started, and what that has."""
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def kill(self) -> None:
+        """SIGKILL, and reap."""
+        self._popen.kill()
+        self._popen.wait()
+
+    def wait(self, timeout: float = START) -> int:
+        """Its exit code, once it has ended."""
+        return self._popen.wait(timeout)
+
+
+class Worker(Process):
+    """A worker that its gateway did not start; its pid is how /status tells it from others."""
+
+
+class Gateway(Process):
+    """A gateway; asked over real sockets."""
+
+    port = 0
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._clients: list[Client] = []
+
+    def kill(self) -> None:
+        """SIGKILL, reap, and close the connections that were made to it."""
+        super().kill()
+        for client in self._clients:
+            client.close()
+
+    @property
+    def url(self) -> str:
+        """Where its REST door is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, *, timeout: float = 30.0) -> Client:
+        """A new connection to it, used again for every request."""
+        client = Client(self.port, timeout=timeout)
+        self._clients.append(client)
+        return client
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
+        """One request on a connection of its own."""
+        with self.client() as client:
+            return client.ask(method, path, body, **headers)
+
+    def predict(self, *row: float, **headers: str) -> Answer:
+        """One prediction on a connection of its own."""
+        with self.client() as client:
+            return client.predict(*row, **headers)
+
+    def set_weights(self, nn_id: str, blob: bytes) -> Answer:
+        """Upload what `torch.save` wrote, as the contract says."""
+        body, content_type = upload(nn_id, blob)
+        return self.ask("PUT", "/set_weights", body, content_type=content_type)
+
+    def status(self) -> dict[str, Any]:
+        """What /status says now."""
+        answer = self.ask("GET", "/status")
+        assert answer.status == 200
+        return answer.json
+
+    def wait_status(self, holds: Callable[[dict[str, Any]], Any], what: str, timeout: float = START) -> Any:
+        """Polls /status on one connection until it is as it should be; that status."""
+        with self.client() as client:
+
+            def look() -> Any:
+                status = client.ask("GET", "/status").json
+                return status if holds(status) else None
+
+            return wait_for(look, what, timeout)
+
+    def wait_ready(self, count: int, timeout: float = START) -> list[dict[str, Any]]:
+        """Until exactly `count` workers are ready and there are no others; those workers."""
+        workers: list[dict[str, Any]] = self.wait_status(
+            lambda status: [worker["state"] for worker in status["workers"]] == ["ready"] * count,
+            f"{count} workers ready, and no others",
+            timeout,
+        )["workers"]
+        return workers
+
+    def worker(self, pid: int) -> dict[str, Any] | None:
+        """What /status says of the worker with this pid, if it knows it."""
+        return next((worker for worker in self.status()["workers"] if worker["pid"] == pid), None)
+
+    def wait_state(self, pid: int, state: str | None, timeout: float = START) -> None:
+        """Until the worker with this pid is in this state of life; None: unknown to the gateway."""
+
+        def holds(status: dict[str, Any]) -> bool:
+            states = [worker["state"] for worker in status["workers"] if worker["pid"] == pid]
+            return states == ([] if state is None else [state])
+
+        self.wait_status(holds, f"worker {pid} {state}", timeout)
+
+
+class Ports:
+    """Free ports, held by sockets that are bound and do not listen: another may listen there (both with
+    SO_REUSEADDR), and nobody is given them by chance."""
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+
+    def take(self) -> int:
+        """One more free port."""
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        self._sockets.append(held)
+        port: int = held.getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        """Give all of them back."""
+        for held in self._sockets:
+            held.close()
+
+
+class Site:
+    """A gateway's addresses, a folder, and every process that a test starts there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.processes: list[Process] = []
+        self.ports = Ports()
+        self.rest_port = self.ports.take()
+        self.addr_service = f"ws://127.0.0.1:{self.ports.take()}"
+        self.addr_worker = f"ws://127.0.0.1:{self.ports.take()}"
+        self._mark = uuid.uuid4().hex
+        self._names: dict[str, int] = {}
+
+    @property
+    def fleet(self) -> tuple[str, ...]:
+        """The flags that gateway and workers are both given."""
+        return ("--addr_service", self.addr_service, "--addr_worker", self.addr_worker)
+
+    def use_scheme(self, scheme: str) -> None:
+        """Have the fleet's sockets speak another transport."""
+        if scheme == "ipc":
+            self.addr_service, self.addr_worker = (
+                f"ipc://{self.folder}/{name}" for name in ("service", "link")
+            )
+            return
+        self.addr_service, self.addr_worker = (f"{scheme}://127.0.0.1:{self.ports.take()}" for _ in range(2))
+
+    def start_gateway(self, *flags: str, ephemeral: bool = True) -> Gateway:
+        """Start a gateway at this site's addresses and wait until it answers."""
+        gateway = self.spawn_gateway(*flags, ephemeral=ephemeral)
+        wait_for(
+            lambda: gateway.lines("Pipeline serves on") or not gateway.is_alive, "the gateway's greeting"
+        )
+        assert gateway.is_alive, gateway.output
+        return gateway
+
+    def spawn_gateway(self, *flags: str, ephemeral: bool = True) -> Gateway:
+        """The same without waiting, for a gateway that may not start."""
+        kept = ("--ephemeral",) if ephemeral else ("--state", str(self.state))
+        rest = ("--addr_rest", f"127.0.0.1:{self.rest_port}")
+        gateway: Gateway = self.spawn(Gateway, ROOT / "gw.py", *rest, *self.fleet, *kept, *flags)
+        gateway.port = self.rest_port
+        return gateway
+
+    def spawn_worker(self, *flags: str, program: str | None = None, **environment: str) -> Worker:
+        """Start a worker, or one of tests/services that is one; it dials by itself."""
+        path = ROOT / "worker.py" if program is None else SERVICES / f"{program}.py"
+        fleet = (*self.fleet, "--threads", "1")
+        worker: Worker = self.spawn(Worker, path, *fleet, *flags, **environment)
+        return worker
+
+    def spawn(self, kind: type[Any], program: Path, *flags: str, **environment: str) -> Any:
+        """Start any program of ours as a process that the site owns."""
+        count = self._names[program.stem] = self._names.get(program.stem, 0) + 1
+        name = f"{program.stem}-{count}"
+        process = kind(
+            name,
+            [sys.executable, str(program), *flags],
+            {**_environment(), MARK: self._mark, **environment},
+            self.folder / f"{name}.log",
+        )
+        self.processes.append(process)
+        return process
+
+    def tails(self) -> str:
+        """The end of every log, for a test that failed."""
+        parts = []
+        for process in self.processes:
+            end = "alive" if process.is_alive else f"exit code {process.wait()}"
+            last = re.sub(r"(?m)^(.{400}).+$", r"\1…", "\n".join(process.output.splitlines()[-40:]))
+            parts.append(f"--- {process.name} (pid {process.pid}, {end})\n{last}")
+        return "\n".join(parts)
+
+    def survivors(self) -> list[psutil.Process]:
+        """Every process with the site's mark that has not ended."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                is_ours = process.environ().get(MARK) == self._mark
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def close(self) -> None:
+        """Kill what the site started; `AssertionError` if that leaves anything behind, or if any of it
+        failed in a way nobody had written a sentence for."""
+        try:
+            for process in self.processes:
+                process.kill()
+            with suppress(AssertionError):
+                wait_for(lambda: not self.survivors(), "orphans end by themselves", 10.0)
+            orphans = self.survivors()
+            for orphan in orphans:
+                orphan.kill()
+        finally:
+            self.ports.close()
+        assert not orphans, f"left behind: {orphans}"
+        for process in self.processes:
+            assert "Traceback (most recent call last)" not in process.output, f"{process.name} failed"
+
+
+@contextmanager
+def open_site(folder: Path) -> Iterator[Site]:
+    """A site that is closed whatever happens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    site = Site(folder)
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+def _environment() -> dict[str, str]:
+    """This process's own, without anything that would configure ours."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_")}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
