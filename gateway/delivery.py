@@ -19,6 +19,7 @@ log = logging.getLogger("pipeline.rollout")
 
 INLINE_MAX = 16 << 20  # weights up to this size ride in the survey itself
 CHUNK = 4 << 20
+KEPT_CHUNKS = 4
 LOAD_TIME = 30.0  # seconds to load weights, and …
 LOAD_RATE = 10e6  # … bytes per second on top: a limit for the dead, not for the slow
 
@@ -76,10 +77,11 @@ class Delivery:
     async def _send_all(self, active: Active, workers: Collection[str]) -> dict[str, str]:
         """Send the weights to each worker over its own link: why not, for those that did not get them."""
         failures: dict[str, str] = {}
+        chunks = _Chunks(active, self._blobs)
 
         async def one(worker: str) -> None:
             try:
-                await self._send(active, worker)
+                await self._send(chunks, worker)
             except (trio.TooSlowError, PipelineError) as error:
                 event(log, logging.WARNING, "weights could not be sent", worker=worker, error=error)
                 failures[worker] = f"the weights could not be sent: {str(error) or 'no answer in time'}"
@@ -89,19 +91,14 @@ class Delivery:
                 nursery.start_soon(one, worker)
         return failures
 
-    async def _send(self, active: Active, worker: str) -> None:
+    async def _send(self, chunks: _Chunks, worker: str) -> None:
         """Send the weights in chunks, each acknowledged."""
         offset = 0
-
-        def read(at: int) -> bytes:
-            return self._blobs.read(active.sha256, offset=at, size=CHUNK)
-
-        while offset < active.size:
-            data = await trio.to_thread.run_sync(read, offset)
+        while offset < chunks.size:
+            frame = await chunks.frame(offset)
             link = self._fleet.link(worker)
             if link is None or not self._is_here(worker):
                 raise WorkerLost("the worker left")
-            frame = wire.encode(wire.Chunk(active.sha256, active.size, offset), [data])
             with trio.fail_after(LOAD_TIME):
                 answer = await link.exchange(frame)
             message, _ = wire.decode(answer.view)
@@ -111,3 +108,28 @@ class Delivery:
             if stored <= offset:
                 raise LoadError(f"a chunk at {offset} was answered {message!r}")
             offset = stored
+
+
+class _Chunks:
+    """A blob as frames. Workers that are sent it at once are at nearly the same place, so the last few
+    frames are kept: each is read and put together once, not once a worker."""
+
+    def __init__(self, active: Active, blobs: BlobStore) -> None:
+        self.size = active.size
+        self._sha256 = active.sha256
+        self._blobs = blobs
+        self._frames: dict[int, bytes] = {}
+        self._turn = trio.Lock()
+
+    async def frame(self, offset: int) -> bytes:
+        """The frame of the chunk at `offset`."""
+        async with self._turn:
+            if offset not in self._frames:
+                if len(self._frames) == KEPT_CHUNKS:
+                    del self._frames[next(iter(self._frames))]
+                self._frames[offset] = await trio.to_thread.run_sync(self._read, offset)
+            return self._frames[offset]
+
+    def _read(self, offset: int) -> bytes:
+        data = self._blobs.read(self._sha256, offset=offset, size=CHUNK)
+        return wire.encode(wire.Chunk(self._sha256, self.size, offset), [data])
