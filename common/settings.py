@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from common.addresses import is_loopback_host, parse_address, parse_host_port
+from common.addresses import is_loopback_host, parse_address, parse_host_port, parse_link_base
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _SIZE = re.compile(r"([0-9]{1,12}) ?(?:([kmgt])(?:ib)?)?", re.IGNORECASE)
@@ -129,7 +129,8 @@ _COUNT_OR_ZERO = Kind("N", _parse_whole, _at_least(0))
 _BYTES = Kind("SIZE", parse_size, _at_least(1), _show_size)
 _SECONDS = Kind("SECONDS", _parse_seconds, _check_seconds)
 _HOST_PORT = Kind("HOST:PORT", str, _parsed_by(parse_host_port))
-_FLEET = Kind("URL", str, _parsed_by(parse_address))
+_SERVICE = Kind("URL", str, _parsed_by(parse_address))
+_LINKS = Kind("URL", str, _parsed_by(parse_link_base))
 _PATH = Kind("PATH", str, _check_path)
 _WORKER = Kind("NAME", str, _check_name)
 _DEVICE = Kind("DEVICE", str.lower, _among("cpu", "cuda", "auto"))
@@ -141,10 +142,10 @@ class FleetSettings:
     """What the gateway and the worker are both told."""
 
     addr_service: str = option(
-        "ws://127.0.0.1:54000", _FLEET, "addresses", "control plane: the gateway listens, workers dial"
+        "ws://127.0.0.1:54000", _SERVICE, "addresses", "control plane: the gateway listens, workers dial"
     )
     addr_worker: str = option(
-        "ws://127.0.0.1:54001", _FLEET, "addresses", "data plane; both take ws, wss, tcp, tls+tcp, ipc"
+        "ws://127.0.0.1:54001", _LINKS, "addresses", "data plane; both take ws, wss, tcp, tls+tcp, ipc"
     )
     threads: int | None = option(None, _COUNT, "workers", "torch threads (default: cores / local workers)")
     cache_size: int = option(10_000, _COUNT_OR_ZERO, "workers", "rows in the prediction cache, 0 for none")
