@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -26,6 +27,7 @@ SLOTS = 2
 DATA_THREADS = SLOTS + 2
 DRAIN_GRACE = 30.0
 FAREWELL = 1.5  # how long a leaving worker waits for a heartbeat to tell the gateway so
+FAREWELL_TICK = 0.02  # and how soon it notices that there is no gateway to tell
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,7 @@ class WorkerService:
         try:
             self._stops.get()
             finished = self._data.drain(DRAIN_GRACE)
-            if surveys.is_connected:
-                self._control.told_draining.wait(FAREWELL)
+            self._say_farewell(surveys)
             event(log, logging.INFO, "leaving", worker=self.identity.name, finished=finished)
         finally:
             with self._link_lock:
@@ -96,6 +97,13 @@ class WorkerService:
                     self._link.close()
             surveys.close()
             self._staging.close()
+
+    def _say_farewell(self, surveys: Answerer) -> None:
+        """Wait until the gateway, while there is one, has heard that this worker leaves."""
+        until = time.monotonic() + FAREWELL
+        while surveys.is_connected and time.monotonic() < until:
+            if self._control.told_draining.wait(FAREWELL_TICK):
+                return
 
     def _open_link(self, endpoint: str) -> None:
         """Dial the link the gateway made for us; NNG keeps dialling it by itself from then on."""
