@@ -78,7 +78,8 @@ class Scheduler:
         """The client has gone: forget the request, and never run it if it still waits."""
         if request.stage is Stage.WAITING:
             self._unqueue(request)
-        self._end(request)
+        if request.stage is not Stage.NEW:  # the queue was full: it was never here
+            self._end(request)
 
     # --- what a batch loop does
 
