@@ -25,12 +25,16 @@ class Predictions:
     def __init__(self, catalog: Catalog, dispatcher: Dispatcher, *, timeout: float, max_rows: int) -> None:
         self.timeout = timeout
         self.max_rows = max_rows
-        self.handling = Latency()
         self.peak_waiting = 0
         self.draining = False
         self._catalog = catalog
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
+
+    @property
+    def handling(self) -> Latency:
+        """From admission to the answer."""
+        return self._dispatcher.handling
 
     @property
     def waiting(self) -> int:
@@ -70,11 +74,6 @@ class Predictions:
         if rows > self.max_rows:
             raise TooLarge(f"{rows} rows in one request: at most {self.max_rows} are allowed")
         now = trio.current_time()
-
-        def answered(answer: Answer | PipelineError) -> None:
-            self.handling.record(trio.current_time() - now)
-            reply(answer)
-
         request = Request(
             self._catalog.active(model).key,
             signature,
@@ -83,7 +82,7 @@ class Predictions:
             admitted=now,
             deadline=now + (self.timeout if timeout is None else timeout),
             route=key_of(buffers),
-            reply=answered,
+            reply=reply,
         )
         self._dispatcher.submit(request)
         self.peak_waiting = max(self.peak_waiting, self._scheduler.waiting)
