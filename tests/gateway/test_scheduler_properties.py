@@ -345,7 +345,7 @@ class DeadlyRequests(AnyOrder):
                 assert request in self.deadly
 
 
-moderate = settings(max_examples=120, stateful_step_count=50, deadline=None)
+moderate = settings(max_examples=100, stateful_step_count=50, deadline=None)
 
 TestAnythingInAnyOrderLosesAndDoublesNothing = AnyOrder.TestCase
 TestAnythingInAnyOrderLosesAndDoublesNothing.settings = moderate
