@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.load import run_load, wait_answered
-from tests.e2e.processes import Gateway, Process, Site, Worker
+from tests.e2e.processes import Gateway, Site, Worker
 from tests.e2e.weights import ONE, TWO, expected, is_right, padded, stored
 
 SCHEMES = ["ws", "tcp", "ipc"]
 LARGE = 17 << 20  # over what rides in a survey
 LENIENT = 1.0  # a join takes milliseconds; a busy machine, not ours, takes the rest
-
-
-def said_at(process: Process, *words: str) -> float:
-    """When a process logged its first line with these words, waited for; seconds since the epoch."""
-    moment = process.wait_for_line(*words).split()[0]
-    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
 def answers_rightly(gateway: Gateway, nn_id: str, *row: float) -> bool:
@@ -35,7 +28,8 @@ def test_a_worker_is_ready_soon_after_it_dials(site, scheme):
     workers = [site.spawn_worker("--name", f"joiner-{i}") for i in range(3)]
     gateway.wait_ready(3)
     took = [
-        said_at(gateway, "worker ready", f"worker=joiner-{i}") - said_at(worker, "looking for the gateway")
+        gateway.said_at("worker ready", f"worker=joiner-{i}")[0]
+        - worker.said_at("looking for the gateway")[0]
         for i, worker in enumerate(workers)
     ]
     print(f"{scheme}: ready {', '.join(f'{each * 1000:.0f}' for each in took)} ms after it dialled")
@@ -66,7 +60,7 @@ def test_a_late_joiner_holds_the_weights_before_it_is_sent_a_request(site):
         wait_answered(load, 300)
     assert load.wrong == []
     assert {outcome.answer.headers["x-worker"] for outcome in load.outcomes} == {"first", "late"}
-    assert said_at(late, "weights loaded") <= said_at(gateway, "worker ready", "worker=late")
+    assert late.said_at("weights loaded")[0] <= gateway.said_at("worker ready", "worker=late")[0]
     assert gateway.lines("version not held") == []
 
 
