@@ -6,8 +6,12 @@ Exit codes: 0 stopped in good order, 1 it could not start (an address in use, a 
 
 from __future__ import annotations
 
-import os
 import signal
+
+if __name__ == "__main__":  # first of all: until somebody hears it, Ctrl-C is quiet, while we import too
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import os
 import socket
 import sys
 from collections.abc import Sequence

@@ -6,8 +6,12 @@ worker could not start, 2 a flag or variable that makes no sense.
 
 from __future__ import annotations
 
-import os
 import signal
+
+if __name__ == "__main__":  # first of all: until somebody hears it, Ctrl-C is quiet, while we import too
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import os
 import sys
 import threading
 from collections.abc import Sequence
