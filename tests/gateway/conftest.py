@@ -1,6 +1,5 @@
-"""What the gateway's collaboration tests share: virtual time, and threads that take none of it.
-
-    pytestmark = pytest.mark.usefixtures("virtual_time")
+"""What the gateway's collaboration tests share: virtual time, and threads that take none of it. A file asks
+for it with `pytestmark = pytest.mark.usefixtures("virtual_time")`.
 """
 
 from __future__ import annotations

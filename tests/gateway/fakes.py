@@ -89,8 +89,9 @@ class FakeWorker:
         self.held = trio.Event()
 
     def asked(self, kind: type[wire.Message]) -> list[Any]:
-        """Every survey of this kind that it heard."""
-        return [message for message in self.surveyed if isinstance(message, kind)]
+        """Every survey of this kind that was meant for it."""
+        heard: list[Any] = [message for message in self.surveyed if isinstance(message, kind)]
+        return [message for message in heard if self.id in getattr(message, "workers", [self.id])]
 
     # --- surveys
 

@@ -10,7 +10,7 @@ from gateway.roster import TRANSITIONS, Event, Roster, State, Worker
 #                linked      synced      unlinked    silent      drain
 LIVES = """
     joining      syncing     -           joining     gone        draining
-    syncing      syncing     ready       suspect     suspect     draining
+    syncing      syncing     ready       suspect     gone        draining
     ready        ready       -           suspect     suspect     draining
     suspect      syncing     suspect     suspect     gone        gone
     draining     draining    draining    gone        gone        draining
