@@ -27,8 +27,8 @@ ENVELOPE = 64 << 10
 
 
 def body_limit(max_upload: int) -> int:
-    """The largest request body that can hold weights of `max_upload` bytes (wrapped lines included)."""
-    return max_upload * 4 // 3 + max_upload // 32 + ENVELOPE
+    """The largest request body that can hold weights of `max_upload` bytes, in lines of 48 bytes at least."""
+    return max_upload * 4 // 3 + max_upload // 24 + ENVELOPE
 
 
 def make_app(

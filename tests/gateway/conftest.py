@@ -4,6 +4,7 @@ for it with `pytestmark = pytest.mark.usefixtures("virtual_time")`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -32,8 +33,12 @@ def _run(main: Callable[..., Awaitable[Any]], *, clock: object, instruments: Seq
     return trio.run(main, clock=MockClock(autojump_threshold=0), instruments=instruments)
 
 
+def _is_async(item: pytest.Function) -> bool:
+    return inspect.iscoroutinefunction(item.function)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # pytest-trio takes a clock only from a test's own arguments, where it would stand in every signature.
     for item in items:
-        if "virtual_time" in getattr(item, "fixturenames", ()):
+        if isinstance(item, pytest.Function) and "virtual_time" in item.fixturenames and _is_async(item):
             item.add_marker(pytest.mark.trio(run=_run), append=False)

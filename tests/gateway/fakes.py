@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import trio
 
 from common import wire
 from common.link.fake import FakeNetwork, FakePeer
-from common.tensor import TensorSpec, pack_vectors
+from common.tensor import TensorSpec
 
 SERVICE = "mem://service"
+REFUSAL = "Traceback: more than it can take"
 
 
 class FakeWorker:
@@ -47,7 +49,8 @@ class FakeWorker:
         self.says_draining = self.refuses_batches = False
         self.held = trio.Event()  # not set: batches wait in it
         self.held.set()
-        self.deadly = -1.0  # a row with this number in it kills the worker
+        self.deadly = -1.0  # a row with this number in it kills the worker, …
+        self.refused = -2.0  # … and with this one is more than the model can take
         self.said: list[bytes | wire.Message] = []  # what the next batches are answered instead of an answer
         self.surveyed: list[wire.Message] = []
         self.batches: list[tuple[str, list[float]]] = []  # (version, numbers) of each batch that it ran
@@ -191,15 +194,22 @@ class FakeWorker:
         if self.said:
             said = self.said.pop(0)
             return said if isinstance(said, bytes) else wire.encode(said)
-        return _answer(batch, buffers, factor=float(weights.split()[0]))
+        return _answer(batch, buffers, factor=float(weights.split()[0]), refused=self.refused)
 
 
-def _answer(batch: wire.Batch, buffers: list[memoryview], *, factor: float) -> bytes:
+def _answer(batch: wire.Batch, buffers: list[memoryview], *, factor: float, refused: float) -> bytes:
+    """What the made-up network makes of a batch; it refuses requests that hold the number `refused`."""
     parts, outputs = [], []
     for part, buffer in zip(batch.parts, buffers, strict=True):
-        width = part.inputs[0].row_shape[0]
-        flat = buffer.cast("f").tolist()
-        sums = [[factor * sum(flat[i : i + width])] for i in range(0, len(flat), width)]
-        parts.append(wire.PartAnswer((TensorSpec("result", "FP32", (1,)),), [], bytes(len(part.counts))))
-        outputs.append(pack_vectors(sums)[1])
+        width, flat = part.inputs[0].row_shape[0], buffer.cast("f").tolist()
+        rows = [flat[i : i + width] for i in range(0, len(flat), width)]
+        errors, sums = [], []
+        for index, count in enumerate(part.counts):
+            own, rows = rows[:count], rows[count:]
+            if any(refused in row for row in own):
+                errors.append(wire.RequestError(index, "model_error", "it failed", REFUSAL))
+            else:
+                sums += [factor * sum(row) for row in own]
+        parts.append(wire.PartAnswer((TensorSpec("result", "FP32", (1,)),), errors, bytes(len(part.counts))))
+        outputs.append(array("f", sums).tobytes())
     return wire.encode(wire.BatchAnswer(batch.id, 0.001, 0.002, parts), outputs)
