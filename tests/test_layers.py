@@ -40,6 +40,7 @@ pure_modules = {
     "engine.cache",
     "gateway.batches",
     "gateway.catalog",
+    "gateway.placement",
     "gateway.deadlines",
     "gateway.requests",
     "gateway.roster",
