@@ -125,9 +125,11 @@ class Dispatcher:
     async def _loop(self, worker: str, name: str, link: Exchanger, slots: _Slots) -> None:
         while True:
             slots.woken = False
-            batch = self.scheduler.take(worker, trio.current_time())
+            now = trio.current_time()
+            batch = self.scheduler.take(worker, now)
             if batch is None:
-                await slots.idle.park()
+                with trio.move_on_at(self.scheduler.next_due(worker, now)):
+                    await slots.idle.park()
                 continue
             if self.scheduler.has_waiting(worker):
                 self.wake(worker)

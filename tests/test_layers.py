@@ -41,6 +41,7 @@ pure_modules = {
     "gateway.batches",
     "gateway.catalog",
     "gateway.placement",
+    "gateway.queues",
     "gateway.deadlines",
     "gateway.requests",
     "gateway.roster",
