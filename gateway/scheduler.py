@@ -35,6 +35,7 @@ class Scheduler:
 
     def __init__(self, *, queue_max: int, max_batch: int, worker_wait: float) -> None:
         self.queue_max = queue_max
+        self.default = Limits(max_batch)
         self.limits: dict[str, Limits] = {}  # by model, where they are not the default
         self.worker_wait = worker_wait  # how long a request waits for any worker to be ready
         self.waiting = 0
@@ -48,7 +49,6 @@ class Scheduler:
         self._holders: dict[ModelKey, frozenset[str]] = {}  # where not every worker has the version
         self._live: Counter[ModelKey] = Counter()
         self._waits: Counter[str] = Counter()  # requests that wait, by model
-        self._default = Limits(max_batch)
 
     # --- what a door does
 
@@ -218,7 +218,7 @@ class Scheduler:
         return now - max(request.admitted, self._last_left) >= self.worker_wait
 
     def _limits(self, model: str) -> Limits:
-        return self.limits.get(model, self._default)
+        return self.limits.get(model, self.default)
 
     def _choose(self, request: Request) -> str | None:
         """The worker to queue a request for; None where nobody has what it needs."""
@@ -314,7 +314,10 @@ class Scheduler:
         return batch
 
     def _close_to_new(self, worker: str, now: float) -> None:
-        self._load -= self._loads.pop(worker, 0)
+        load = self._loads.pop(worker, None)
+        if load is None:
+            return  # it retired before
+        self._load -= load
         self._preferences.set_workers(self._loads)
         self._last_left = now
 

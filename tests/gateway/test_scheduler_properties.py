@@ -112,7 +112,7 @@ class AnyOrder(RuleBasedStateMachine):
             return None
         assert batch.worker == worker in self.ready
         assert {request.key for request in batch.requests} == {batch.key}
-        assert batch.rows <= self.scheduler.max_batch or len(batch.requests) == 1
+        assert batch.rows <= self.scheduler.default.max_batch or len(batch.requests) == 1
         assert all(request.sent == self.now for request in batch.requests)
         self.out[worker].append(batch)
         self.awake.add(worker)  # whoever took one looks again, or wakes another to look
