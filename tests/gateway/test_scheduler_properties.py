@@ -43,7 +43,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.deaths: Counter[Request] = Counter()  # workers that died while they had it
         self.ready: set[str] = set()
         self.retired: set[str] = set()
-        self.nobody_since = 0.0  # when the last ready worker went
+        self.left = 0.0  # when a worker that took requests went, or gave a version up
+        self.holders: dict[ModelKey, set[str]] = {}  # of versions that not everybody has
         self.out: dict[str, list[Batch]] = {}  # batches at each worker that is still there
         self.lost: list[Batch] = []  # batches whose worker is not
         self.awake: set[str] = set()  # workers with a batch loop that is going to look again
@@ -79,7 +80,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.answers[request] = []
         if deadly:
             self.deadly.add(request)
-        assert (woken is None) is (not self.ready)
+        assert (woken is None) is (not self.able(key))
         if woken is not None:
             self.wake([woken])
 
@@ -201,9 +202,24 @@ class AnyOrder(RuleBasedStateMachine):
         self.wake(woken)
 
     def close_to_new(self, worker: str) -> None:
-        if self.ready == {worker}:
-            self.nobody_since = self.now
+        if worker in self.ready:
+            self.left = self.now
         self.ready.discard(worker)
+
+    @rule(key=keys, workers=st.none() | st.sets(st.sampled_from(WORKERS)))
+    def place(self, key: ModelKey, workers: set[str] | None) -> None:
+        before = self.holders.get(key)
+        if workers is not None and (before is None or not before <= workers):
+            self.left = self.now
+        if workers is None:
+            self.holders.pop(key, None)
+        else:
+            self.holders[key] = workers
+        self.wake(self.scheduler.place(key, workers, self.now))
+
+    def able(self, key: ModelKey) -> set[str]:
+        """The workers that take requests of this version."""
+        return self.ready & self.holders.get(key, self.ready)
 
     def wake(self, workers: list[str]) -> None:
         assert set(workers) <= self.ready
@@ -224,7 +240,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert not (self.is_unrouted(request) and self.is_hopeless(request))
 
     def is_hopeless(self, request: Request) -> bool:
-        return self.now - max(request.admitted, self.nobody_since) >= WORKER_WAIT
+        return self.now - max(request.admitted, self.left) >= WORKER_WAIT
 
     def is_unrouted(self, request: Request) -> bool:
         return request.stage is Stage.WAITING and request.worker is None
@@ -252,6 +268,13 @@ class AnyOrder(RuleBasedStateMachine):
             request for batches in self.out.values() for batch in batches for request in batch.wanted()
         )
         assert flying == Counter(request for request in self.requests if request.stage is Stage.FLYING)
+
+    @invariant()
+    def a_request_waits_for_a_worker_that_holds_its_version_or_for_one_to_come(self) -> None:
+        for request in self.requests:
+            if request.stage is Stage.WAITING:
+                able = self.able(request.key)
+                assert request.worker in able if able else request.worker is None
 
     @invariant()
     def the_counters_say_what_is_there(self) -> None:
@@ -306,6 +329,8 @@ class AnyOrder(RuleBasedStateMachine):
         """Given workers and time to work, everything ends and nothing is left over."""
         if not hasattr(self, "scheduler"):
             return
+        for key in KEYS:
+            self.place(key, None)
         for _ in range(4 * len(self.requests) + 4):
             if not self.ready:
                 spare = next(worker for worker in [*WORKERS, "e"] if worker not in self.out)
