@@ -11,7 +11,7 @@ from common import wire
 from common.errors import LoadError, PipelineError, WorkerLost
 from common.log import event
 from gateway.blobs import BlobStore
-from gateway.catalog import Active
+from gateway.catalog import Version
 from gateway.fleet import Fleet
 from gateway.roster import State
 
@@ -31,19 +31,19 @@ class Delivery:
         self._fleet = fleet
         self._blobs = blobs
 
-    async def load(self, active: Active, workers: Collection[str]) -> dict[str, wire.LoadAnswer]:
+    async def load(self, version: Version, workers: Collection[str]) -> dict[str, wire.LoadAnswer]:
         """Answers by worker; a worker that left the fleet before it answered is not among them."""
         wanted = set(workers)
         near = {w for w in wanted if self._is_near(w)}
-        if active.size <= INLINE_MAX and len(wanted) > len(near):
-            return await self._ask(active, wanted, inline=True)
-        failures = await self._send_all(active, wanted - near)
+        if version.size <= INLINE_MAX and len(wanted) > len(near):
+            return await self._ask(version, wanted, inline=True)
+        failures = await self._send_all(version, wanted - near)
         answers = {w: wire.LoadAnswer(w, False, why) for w, why in failures.items() if self._is_here(w)}
         if near:
-            path = str(self._blobs.path(active.sha256).resolve())
-            answers |= await self._ask(active, near, path=path)
+            path = str(self._blobs.path(version.sha256).resolve())
+            answers |= await self._ask(version, near, path=path)
         if far := wanted - near - failures.keys():
-            answers |= await self._ask(active, far)
+            answers |= await self._ask(version, far)
         return answers
 
     def _is_here(self, worker_id: str) -> bool:
@@ -55,10 +55,10 @@ class Delivery:
         return worker is not None and worker.hello.scheme == "ipc"
 
     async def _ask(
-        self, active: Active, workers: Collection[str], *, inline: bool = False, path: str = ""
+        self, version: Version, workers: Collection[str], *, inline: bool = False, path: str = ""
     ) -> dict[str, wire.LoadAnswer]:
-        key = wire.VersionKey(active.key.model, active.key.version, active.sha256)
-        buffers = [await trio.to_thread.run_sync(self._blobs.read, active.sha256)] if inline else []
+        key = wire.VersionKey(*version.key, version.sha256)
+        buffers = [await trio.to_thread.run_sync(self._blobs.read, version.sha256)] if inline else []
         staying = set(workers)
 
         def expected() -> set[str]:
@@ -67,17 +67,17 @@ class Delivery:
             return staying
 
         return await self._fleet.surveys.ask(
-            wire.Load(sorted(workers), key, active.size, path),
+            wire.Load(sorted(workers), key, version.size, path, version.file, version.settings),
             wire.LoadAnswer,
-            LOAD_TIME + active.size / LOAD_RATE,
+            LOAD_TIME + version.size / LOAD_RATE,
             expected=expected,
             buffers=buffers,
         )
 
-    async def _send_all(self, active: Active, workers: Collection[str]) -> dict[str, str]:
+    async def _send_all(self, version: Version, workers: Collection[str]) -> dict[str, str]:
         """Send the weights to each worker over its own link: why not, for those that did not get them."""
         failures: dict[str, str] = {}
-        chunks = _Chunks(active, self._blobs)
+        chunks = _Chunks(version, self._blobs)
 
         async def one(worker: str) -> None:
             try:
@@ -114,9 +114,9 @@ class _Chunks:
     """A blob as frames. Workers that are sent it at once are at nearly the same place, so the last few
     frames are kept: each is read and put together once, not once a worker."""
 
-    def __init__(self, active: Active, blobs: BlobStore) -> None:
-        self.size = active.size
-        self._sha256 = active.sha256
+    def __init__(self, version: Version, blobs: BlobStore) -> None:
+        self.size = version.size
+        self._sha256 = version.sha256
         self._blobs = blobs
         self._frames: dict[int, bytes] = {}
         self._turn = trio.Lock()

@@ -82,10 +82,12 @@ class Fleet:
 
     `open_link` makes a worker's link and says which endpoint to tell it; `came` is rung when the survey
     socket sees somebody come or go; `sync`, set before `run`, gives a worker every active version and raises
-    when it cannot. Whatever goes wrong with one worker costs that worker and nobody else.
+    when it cannot; `left` is told who takes nothing new any more. Whatever goes wrong with one worker costs
+    that worker and nobody else.
     """
 
     sync: Sync
+    left: Callable[[str], None] = staticmethod(lambda worker: None)
 
     def __init__(self, surveys: Surveys, dispatcher: Dispatcher, *, open_link: OpenLink, came: Bell) -> None:
         self.roster = Roster(silence=SILENCE)
@@ -104,6 +106,10 @@ class Fleet:
     def ids(self, *states: State) -> set[str]:
         """The workers in any of these states (all, without any)."""
         return {w.id for w in self.roster if not states or w.state in states}
+
+    def patterns(self) -> dict[str, list[str]]:
+        """The patterns of the models that each worker may hold, of all that serve or are about to."""
+        return {w.id: w.hello.models for w in self.roster if w.state in (State.SYNCING, State.READY)}
 
     def link(self, worker: str) -> FleetLink | None:
         """A worker's link, while it is known."""
@@ -274,6 +280,7 @@ class Fleet:
                 member.pause = 0.0
             self._let_go(member, strike=strike and before is not State.DRAINING)
         elif now is State.DRAINING and before is not now:
+            self.left(worker.id)
             self._dispatcher.wake_all(
                 self._dispatcher.scheduler.retire_worker(worker.id, trio.current_time())
             )
@@ -297,6 +304,7 @@ class Fleet:
         if member.scope is not None:
             member.scope.cancel()
             member.scope = None
+        self.left(member.worker.id)
         self._dispatcher.lose(member.worker.id, strike=strike)
 
     async def _close(self, member: _Member) -> None:

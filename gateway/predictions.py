@@ -64,24 +64,30 @@ class Predictions:
         reply: Reply,
         *,
         model: str = DEFAULT_MODEL,
+        version: str | None = None,
     ) -> Request:
-        """Admit a request; `reply` comes later, exactly once, unless it is cancelled first.
+        """Admit a request, under the active version where it names none; `reply` comes later, exactly once,
+        unless it is cancelled first.
 
-        Raises `NoWeights`, `QueueFull`, `Draining` and `TooLarge`; then there is no reply.
+        Raises `NoWeights`, `NotFound`, `QueueFull`, `Draining` and `TooLarge`; then there is no reply.
         """
         if self.draining:
             raise Draining("Server is shutting down")
         if rows > self.max_rows:
             raise TooLarge(f"{rows} rows in one request: at most {self.max_rows} are allowed")
+        found = self._catalog.active(model) if version is None else self._catalog.find(model, version)
+        settings = found.settings
+        if timeout is None:
+            timeout = self.timeout if settings.timeout is None else settings.timeout
         now = trio.current_time()
         request = Request(
-            self._catalog.active(model).key,
+            found.key,
             signature,
             buffers,
             rows,
             admitted=now,
-            deadline=now + (self.timeout if timeout is None else timeout),
-            route=key_of(buffers),
+            deadline=now + timeout,
+            route=key_of(buffers) if settings.affinity and settings.cache_size != 0 else None,
             reply=reply,
         )
         self._dispatcher.submit(request)

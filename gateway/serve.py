@@ -28,12 +28,14 @@ from common.errors import LinkError
 from common.link.gateway import Link, listen_link, open_surveyor
 from common.log import event
 from gateway.catalog import Catalog
+from gateway.delivery import Delivery
 from gateway.dispatch import Dispatcher
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import body_limit, make_app
 from gateway.doors.shape import error_body
 from gateway.doors.status import StatusDoor
 from gateway.fleet import Bell, Fleet, OpenLink
+from gateway.holders import Holders
 from gateway.http1 import HttpLimits, Lane
 from gateway.launchers.local import keep_worker
 from gateway.predictions import Predictions
@@ -41,6 +43,7 @@ from gateway.rollout import Rollouts
 from gateway.scheduler import Scheduler
 from gateway.state import State, open_state
 from gateway.surveys import Surveys
+from gateway.syncing import Syncing
 
 log = logging.getLogger("pipeline.gateway")
 
@@ -83,8 +86,11 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
         async with _held_port(gateway), open_surveyor(services, came.ring, came.ring) as surveyor:
             surveys = Surveys(surveyor)
             fleet = Fleet(surveys, dispatcher, open_link=_link_opener(gateway, directory), came=came)
-            rollouts = Rollouts(fleet, catalog, scheduler, state)
-            fleet.sync = rollouts.sync
+            delivery = Delivery(fleet, state.blobs)
+            holders = Holders(dispatcher, fleet.patterns)
+            rollouts = Rollouts(fleet, catalog, holders, scheduler, state, delivery)
+            syncing = Syncing(fleet, catalog, holders, rollouts, state, delivery)
+            fleet.sync, fleet.left = syncing.sync, syncing.left
             dispatcher.is_served = rollouts.is_served
             await rollouts.restore()
             predictions = Predictions(catalog, dispatcher, timeout=gateway.timeout, max_rows=gateway.max_rows)
@@ -95,6 +101,7 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                 async with trio.open_nursery() as nursery:
                     await nursery.start(fleet.run)
                     nursery.start_soon(dispatcher.expire)
+                    nursery.start_soon(syncing.keep_placed)
                     # Local workers end before the heartbeats do: they leave as soon as one has heard so.
                     async with trio.open_nursery() as launchers:
                         for n in range(gateway.workers):

@@ -15,8 +15,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from common.errors import NotFound, StateError
+from common.models import DEFAULTS, ModelSettings
 from gateway.blobs import BlobStore, disk_errors, sync_directory
 
 DATABASE = "pipeline.sqlite"
@@ -45,14 +49,21 @@ MIGRATIONS = (
         FOREIGN KEY (model, previous) REFERENCES versions (model, version)
     );
     """,
+    """
+    ALTER TABLE versions ADD COLUMN file TEXT NOT NULL DEFAULT '';
+    ALTER TABLE versions ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE versions ADD COLUMN serves INTEGER NOT NULL DEFAULT 0 CHECK (serves IN (0, 1));
+    """,
 )
 
-_SELECT = """SELECT model, version, nn_id, sha256, size, created, checked FROM versions"""
+_COLUMNS = "model, version, nn_id, sha256, size, created, checked, file, settings, serves"
+_SELECT = f"SELECT {_COLUMNS} FROM versions"
 
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """One version of a model: whose bytes it is, when it came (unix seconds), whether it is known to load."""
+    """One version of a model: whose bytes it is, when it came (unix seconds), whether it is known to load,
+    what its file was called, and whether it serves those who name it (who name none get the active one)."""
 
     model: str
     version: str
@@ -61,6 +72,9 @@ class VersionRecord:
     size: int
     created: float
     checked: bool = False
+    file: str = ""
+    settings: ModelSettings = DEFAULTS
+    serves: bool = False
 
 
 class State:
@@ -82,11 +96,9 @@ class State:
         with self._transaction() as connection:
             known = self._version(record.model, record.version)
             if known is None:
-                connection.execute(
-                    "INSERT INTO versions (model, version, nn_id, sha256, size, created, checked)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    astuple(record),
-                )
+                settings = msgspec.json.encode(record.settings).decode()
+                values = *astuple(record)[:8], settings, record.serves
+                connection.execute(f"INSERT INTO versions ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", values)
             elif (known.sha256, known.size, known.nn_id) != (record.sha256, record.size, record.nn_id):
                 raise StateError(
                     f"version {record.version} of {record.model} is already there with other weights"
@@ -110,6 +122,13 @@ class State:
                 "UPDATE versions SET checked = 1 WHERE model = ? AND version = ?", (model, version)
             )
 
+    def set_serving(self, model: str, version: str, serves: bool) -> None:
+        """Remember whether a version serves those who name it. `NotFound` if there is no such version."""
+        with self._transaction() as connection:
+            self._expect(model, version)
+            values = serves, model, version
+            connection.execute("UPDATE versions SET serves = ? WHERE model = ? AND version = ?", values)
+
     def activate(self, model: str, version: str | None) -> None:
         """Make a version the one that serves, or none of them; the one before becomes `previous`.
 
@@ -132,6 +151,10 @@ class State:
     def previous(self, model: str) -> VersionRecord | None:
         """The version that served before the active one, if there was one and it is still there."""
         return self._activated(model, "previous")
+
+    def all_serving(self) -> list[VersionRecord]:
+        """Every version that serves by its name."""
+        return self._records(f"{_SELECT} WHERE serves ORDER BY id")
 
     def all_active(self) -> dict[str, VersionRecord]:
         """The version that serves, of every model of which one does."""
@@ -158,7 +181,7 @@ class State:
     def _records(self, query: str, *values: str) -> list[VersionRecord]:
         with _database_errors(self._path):
             rows = self._connection.execute(query, values).fetchall()
-            return [VersionRecord(*(*row[:6], bool(row[6]))) for row in rows]
+            return [_record(row) for row in rows]
 
     def _version(self, model: str, version: str) -> VersionRecord | None:
         return next(iter(self._records(f"{_SELECT} WHERE model = ? AND version = ?", model, version)), None)
@@ -182,6 +205,14 @@ class State:
                 if self._connection.in_transaction:  # a full disk makes SQLite roll back by itself
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def _record(row: tuple[Any, ...]) -> VersionRecord:
+    settings = msgspec.json.decode(row[8], type=ModelSettings)
+    model, version, nn_id, sha256, size, created, checked, file, _, serves = row
+    return VersionRecord(
+        model, version, nn_id, sha256, size, created, bool(checked), file, settings, bool(serves)
+    )
 
 
 @contextmanager

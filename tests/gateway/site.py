@@ -17,8 +17,10 @@ from common.link.fake import FakeLink, FakeNetwork, FakeSurveyor
 from common.tensor import pack_vectors, vector_spec
 from gateway.blobs import Blob
 from gateway.catalog import Catalog
+from gateway.delivery import Delivery
 from gateway.dispatch import Dispatcher
 from gateway.fleet import Bell, Fleet
+from gateway.holders import Holders
 from gateway.predictions import Predictions
 from gateway.requests import Answer, Request
 from gateway.rollout import Rolled, Rollouts
@@ -26,6 +28,7 @@ from gateway.roster import State as Life
 from gateway.scheduler import Scheduler
 from gateway.state import State, open_state
 from gateway.surveys import Surveys
+from gateway.syncing import Syncing
 from tests.gateway.fakes import SERVICE, FakeWorker
 
 NN = "0123456789abcdef0123456789abcdef"
@@ -76,8 +79,11 @@ class Site:
         self.predictions = Predictions(self.catalog, self.dispatcher, timeout=timeout, max_rows=1000)
         self.surveys = Surveys(surveyor)
         self.fleet = Fleet(self.surveys, self.dispatcher, open_link=self.open_link, came=came)
-        self.rollouts = Rollouts(self.fleet, self.catalog, self.scheduler, state)
-        self.fleet.sync = self.rollouts.sync
+        delivery = Delivery(self.fleet, state.blobs)
+        self.holders = Holders(self.dispatcher, self.fleet.patterns)
+        self.rollouts = Rollouts(self.fleet, self.catalog, self.holders, self.scheduler, state, delivery)
+        self.syncing = Syncing(self.fleet, self.catalog, self.holders, self.rollouts, state, delivery)
+        self.fleet.sync, self.fleet.left = self.syncing.sync, self.syncing.left
         self.dispatcher.is_served = self.rollouts.is_served
         self.nursery: trio.Nursery
         self._names = 0
@@ -160,6 +166,7 @@ async def open_site(directory: Path | None = None, **how: Any) -> AsyncIterator[
             async with trio.open_nursery() as site.nursery:
                 await site.nursery.start(site.fleet.run)
                 site.nursery.start_soon(site.dispatcher.expire)
+                site.nursery.start_soon(site.syncing.keep_placed)
                 yield site
                 await site.until(lambda: not any(site.scheduler.in_flight(w.id) for w in site.fleet.roster))
                 site.assert_empty()

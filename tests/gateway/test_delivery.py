@@ -7,7 +7,7 @@ import trio
 
 from common import wire
 from gateway import delivery
-from gateway.catalog import Active
+from gateway.catalog import Version
 from gateway.delivery import LOAD_TIME, Delivery
 from gateway.requests import ModelKey
 from gateway.roster import State as Life
@@ -48,7 +48,7 @@ class Reads:
 async def load(site: Site, data: bytes, *workers: FakeWorker) -> dict[str, wire.LoadAnswer]:
     """What each worker answered, by its name."""
     blob = site.blob(data)
-    active = Active(ModelKey("default", NN), NN, blob.sha256, blob.size)
+    active = Version(ModelKey("default", NN), NN, blob.sha256, blob.size)
     answers = await Delivery(site.fleet, site.state.blobs).load(active, {w.id for w in workers})
     names = {worker.id: worker.name for worker in workers}
     return {names[worker]: answer for worker, answer in answers.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from common.errors import Draining, NoWeights, QueueFull, TooLarge
+from common.errors import Draining, NotFound, NoWeights, QueueFull, TooLarge
 from common.tensor import pack_vectors, vector_spec
 from tests.gateway.site import NN, NN2, Site, open_site
 
@@ -28,10 +28,10 @@ async def test_before_there_are_weights_nothing_is_admitted():
         assert site.predictions.in_progress == 0
 
 
-async def test_a_model_that_nobody_named_has_no_weights():
+async def test_a_model_nobody_knows_is_not_found():
     async with open_site() as site:
         await site.set_weights(b"2")
-        with pytest.raises(NoWeights):
+        with pytest.raises(NotFound, match="there is no model another"):
             start(site, 1, model="another")
 
 

@@ -510,4 +510,4 @@ async def test_a_sync_that_gets_no_answer_says_so():
         worker = site.fleet.roster.get(slow.id)
         link = site.fleet.link(slow.id)
         with pytest.raises(LoadError, match=f"it did not load version {NN} in time"):
-            await site.rollouts.sync(worker, link)
+            await site.syncing.sync(worker, link)

@@ -42,7 +42,10 @@ with open_state(pathlib.Path(sys.argv[1])) as state:
         connection.execute("DELETE FROM versions")
         for number in range(2000):
             values = ("x", str(number), "", "0" * 64, 0, 0.0, 0)
-            connection.execute("INSERT INTO versions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", values)
+            connection.execute(
+                "INSERT INTO versions (model, version, nn_id, sha256, size, created, checked)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)", values
+            )
         os.kill(os.getpid(), 9)
 """
 TRIES_TO_OPEN = """
