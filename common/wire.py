@@ -167,11 +167,14 @@ class Load(Message, frozen=True, array_like=True):
 
 
 class LoadAnswer(Message, frozen=True, array_like=True):
-    """Whether the version would serve here; `trace` is the text of the stack trace where not."""
+    """Whether the version would serve here, and what one row of each input and output is, as far as its format
+    says; `trace` is the text of the stack trace where not."""
 
     worker: str
     ok: bool
     trace: str = ""
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 class Commit(Message, frozen=True, array_like=True):

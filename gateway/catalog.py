@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from common.errors import NotFound, NoWeights
 from common.models import DEFAULTS, ModelSettings
+from common.tensor import TensorSpec
 from gateway.requests import ModelKey
 
 DEFAULT_MODEL = "default"
@@ -21,6 +22,8 @@ class Version(NamedTuple):
     size: int
     file: str = ""
     settings: ModelSettings = DEFAULTS
+    inputs: tuple[TensorSpec, ...] = ()  # what one row of each is, where a worker has said so
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 class Catalog:
@@ -51,6 +54,10 @@ class Catalog:
             raise NotFound(f"version {version} of {model} does not serve: there are {there}")
         return found
 
+    def named(self, model: str, version: str | None) -> Version:
+        """What somebody asks for who may name a version: `find`, or `active`."""
+        return self.active(model) if version is None else self.find(model, version)
+
     def get(self, model: str) -> Version | None:
         """The active version, if there is one."""
         return self._active.get(model)
@@ -62,6 +69,15 @@ class Catalog:
     def add(self, version: Version) -> None:
         """From now on this version serves who names it."""
         self._serving[version.key] = version
+
+    def describe(self, version: Version) -> None:
+        """More is known of a version that serves."""
+        key = version.key
+        if key in self._serving:
+            self._serving[key] = version
+        active = self._active.get(key.model)
+        if active is not None and active.key == key:
+            self._active[key.model] = version
 
     def switch(self, version: Version) -> None:
         """From now on this version serves, also who names none."""

@@ -9,7 +9,7 @@ import trio
 from common.errors import Draining, PipelineError, TooLarge
 from common.stats import Latency
 from common.tensor import Buffer, TensorSpec
-from gateway.catalog import DEFAULT_MODEL, Catalog
+from gateway.catalog import Version
 from gateway.dispatch import Dispatcher
 from gateway.requests import Answer, Request
 from gateway.routing import key_of
@@ -22,12 +22,11 @@ MAX_TIMEOUT = 3600.0
 class Predictions:
     """Invariant: `in_progress` requests were admitted and have had no reply and no cancel yet."""
 
-    def __init__(self, catalog: Catalog, dispatcher: Dispatcher, *, timeout: float, max_rows: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, *, timeout: float, max_rows: int) -> None:
         self.timeout = timeout
         self.max_rows = max_rows
         self.peak_waiting = 0
         self.draining = False
-        self._catalog = catalog
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
 
@@ -57,31 +56,28 @@ class Predictions:
 
     def start(
         self,
+        version: Version,
         signature: tuple[TensorSpec, ...],
         buffers: tuple[Buffer, ...],
         rows: int,
         timeout: float | None,
         reply: Reply,
-        *,
-        model: str = DEFAULT_MODEL,
-        version: str | None = None,
     ) -> Request:
-        """Admit a request, under the active version where it names none; `reply` comes later, exactly once,
-        unless it is cancelled first.
+        """Admit a request under a version that serves; `reply` comes later, exactly once, unless it is
+        cancelled first. There must be no checkpoint since the catalog was asked.
 
-        Raises `NoWeights`, `NotFound`, `QueueFull`, `Draining` and `TooLarge`; then there is no reply.
+        Raises `QueueFull`, `Draining` and `TooLarge`; then there is no reply.
         """
         if self.draining:
             raise Draining("Server is shutting down")
         if rows > self.max_rows:
             raise TooLarge(f"{rows} rows in one request: at most {self.max_rows} are allowed")
-        found = self._catalog.active(model) if version is None else self._catalog.find(model, version)
-        settings = found.settings
+        settings = version.settings
         if timeout is None:
             timeout = self.timeout if settings.timeout is None else settings.timeout
         now = trio.current_time()
         request = Request(
-            found.key,
+            version.key,
             signature,
             buffers,
             rows,

@@ -174,6 +174,8 @@ class Rollouts:
             event(log, logging.WARNING, "version refused", model=new.key.model, version=new.key.version)
             await self._take_back(new)
             return rolled, []
+        for answer in results[:1]:
+            new = new._replace(inputs=answer.inputs, outputs=answer.outputs)
         try:
             old = await self._serve(new, asked, activate=activate)
         except PipelineError:
@@ -204,7 +206,7 @@ class Rollouts:
 
         def write() -> None:
             if workers:
-                self._state.mark_checked(*new.key)
+                self._state.mark_checked(*new.key, new.inputs, new.outputs)
             self._state.set_serving(*new.key, True)
             if becomes_active:
                 self._state.activate(*new.key)
@@ -288,4 +290,6 @@ def as_version(record: VersionRecord) -> Version:
         record.size,
         record.file,
         record.settings,
+        record.inputs,
+        record.outputs,
     )

@@ -93,7 +93,7 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
             fleet.sync, fleet.left = syncing.sync, syncing.left
             dispatcher.is_served = rollouts.is_served
             await rollouts.restore()
-            predictions = Predictions(catalog, dispatcher, timeout=gateway.timeout, max_rows=gateway.max_rows)
+            predictions = Predictions(dispatcher, timeout=gateway.timeout, max_rows=gateway.max_rows)
             lane = _make_lane(gateway, fleet, predictions, catalog, rollouts, state)
             async with trio.open_nursery() as outer:
                 # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.

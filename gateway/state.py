@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import msgspec
 
 from common.errors import NotFound, StateError
 from common.models import DEFAULTS, ModelSettings
+from common.tensor import TensorSpec
 from gateway.blobs import BlobStore, disk_errors, sync_directory
 
 DATABASE = "pipeline.sqlite"
@@ -52,11 +53,16 @@ MIGRATIONS = (
     """
     ALTER TABLE versions ADD COLUMN file TEXT NOT NULL DEFAULT '';
     ALTER TABLE versions ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE versions ADD COLUMN inputs TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE versions ADD COLUMN outputs TEXT NOT NULL DEFAULT '[]';
     ALTER TABLE versions ADD COLUMN serves INTEGER NOT NULL DEFAULT 0 CHECK (serves IN (0, 1));
     """,
 )
 
-_COLUMNS = "model, version, nn_id, sha256, size, created, checked, file, settings, serves"
+_COLUMNS = "model, version, nn_id, sha256, size, created, checked, file, settings, inputs, outputs, serves"
+Signature = tuple[TensorSpec, ...]
+
+_PLAIN = str, int, float
 _SELECT = f"SELECT {_COLUMNS} FROM versions"
 
 
@@ -74,6 +80,8 @@ class VersionRecord:
     checked: bool = False
     file: str = ""
     settings: ModelSettings = DEFAULTS
+    inputs: Signature = ()
+    outputs: Signature = ()
     serves: bool = False
 
 
@@ -96,9 +104,9 @@ class State:
         with self._transaction() as connection:
             known = self._version(record.model, record.version)
             if known is None:
-                settings = msgspec.json.encode(record.settings).decode()
-                values = *astuple(record)[:8], settings, record.serves
-                connection.execute(f"INSERT INTO versions ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", values)
+                values = _row(record)
+                marks = ", ".join("?" * len(values))
+                connection.execute(f"INSERT INTO versions ({_COLUMNS}) VALUES ({marks})", values)
             elif (known.sha256, known.size, known.nn_id) != (record.sha256, record.size, record.nn_id):
                 raise StateError(
                     f"version {record.version} of {record.model} is already there with other weights"
@@ -114,12 +122,14 @@ class State:
         """Every version of a model, in the order they were added."""
         return self._records(f"{_SELECT} WHERE model = ? ORDER BY id", model)
 
-    def mark_checked(self, model: str, version: str) -> None:
-        """Remember that a worker has loaded it. `NotFound` if there is no such version."""
+    def mark_checked(self, model: str, version: str, inputs: Signature = (), outputs: Signature = ()) -> None:
+        """Remember that a worker has loaded it, and what it takes and gives. `NotFound` if there is no such
+        version."""
         with self._transaction() as connection:
             self._expect(model, version)
             connection.execute(
-                "UPDATE versions SET checked = 1 WHERE model = ? AND version = ?", (model, version)
+                "UPDATE versions SET checked = 1, inputs = ?, outputs = ? WHERE model = ? AND version = ?",
+                (_json(inputs), _json(outputs), model, version),
             )
 
     def set_serving(self, model: str, version: str, serves: bool) -> None:
@@ -207,12 +217,25 @@ class State:
                 raise
 
 
+def _row(record: VersionRecord) -> tuple[object, ...]:
+    """A record as the database has it, in the order of its columns."""
+    plain = (getattr(record, each.name) for each in fields(record))
+    return tuple(value if isinstance(value, _PLAIN) else _json(value) for value in plain)
+
+
 def _record(row: tuple[Any, ...]) -> VersionRecord:
-    settings = msgspec.json.decode(row[8], type=ModelSettings)
-    model, version, nn_id, sha256, size, created, checked, file, _, serves = row
+    model, version, nn_id, sha256, size, created, checked, file, settings, inputs, outputs, serves = row
     return VersionRecord(
-        model, version, nn_id, sha256, size, created, bool(checked), file, settings, bool(serves)
-    )
+        model, version, nn_id, sha256, size, created, bool(checked), file,
+        msgspec.json.decode(settings, type=ModelSettings),
+        msgspec.json.decode(inputs, type=Signature),
+        msgspec.json.decode(outputs, type=Signature),
+        bool(serves),
+    )  # fmt: skip
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 @contextmanager
@@ -324,7 +347,11 @@ def _database_errors(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.OperationalError, sqlite3.IntegrityError) as error:
         raise StateError(f"{path} cannot be used ({error}): has the disk room, and may we write?") from error
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 decodes even what it says of the damage
+    except (
+        sqlite3.Error,
+        UnicodeDecodeError,
+        msgspec.MsgspecError,
+    ) as error:  # sqlite3 decodes even what it says of the damage
         raise StateError(
             f"{path} is damaged ({error}): put back a copy of it, or move the folder away to start anew"
         ) from error

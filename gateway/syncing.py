@@ -106,25 +106,24 @@ class Syncing:
     async def _give(self, worker: Worker, version: Version, held: dict[ModelKey, str]) -> None:
         """Have one worker load what serves."""
         if held.get(version.key) == version.sha256:
-            await self._mark_checked(version.key)
+            await self._mark_checked(version)
             return
-        trace = await self._load(worker, version)
-        if trace is None:
-            await self._mark_checked(version.key)
+        answer = await self._load(worker, version)
+        if answer.ok:
+            await self._mark_checked(version._replace(inputs=answer.inputs, outputs=answer.outputs))
             return
         record = await trio.to_thread.run_sync(self._state.version, *version.key)
         if record is None or record.checked:
-            raise LoadError(f"it refuses version {version.key.version}: {_last_line(trace)}", trace)
+            raise _refusal(version, answer, "")
         back = await self._go_back(version, worker)
-        if back is not None and (trace := await self._load(worker, back)) is not None:
-            raise LoadError(f"it refuses version {back.key.version} too: {_last_line(trace)}", trace)
+        if back is not None and not (answer := await self._load(worker, back)).ok:
+            raise _refusal(back, answer, " too")
 
-    async def _load(self, worker: Worker, version: Version) -> str | None:
-        """None when the worker has loaded the version, else why it refused."""
+    async def _load(self, worker: Worker, version: Version) -> wire.LoadAnswer:
         answer = (await self._delivery.load(version, {worker.id})).get(worker.id)
         if answer is None:
             raise LoadError(f"it did not load version {version.key.version} in time")
-        return None if answer.ok else answer.trace or "no reason given"
+        return answer
 
     async def _go_back(self, refused: Version, worker: Worker) -> Version | None:
         """A version that no worker ever loaded turns out not to load: serve the one before it, if any."""
@@ -152,15 +151,21 @@ class Syncing:
         self._catalog.switch(back)
         return back
 
-    async def _mark_checked(self, key: ModelKey) -> None:
+    async def _mark_checked(self, version: Version) -> None:
+        """A worker has it: so it loads, and it is known what it takes."""
+        key, signature = version.key, (version.inputs, version.outputs)
         if key in self._checked:
             return
         try:
-            await trio.to_thread.run_sync(self._state.mark_checked, *key)
-            self._checked.add(key)
+            await trio.to_thread.run_sync(self._state.mark_checked, *key, *signature)
         except PipelineError as error:  # a full disk keeps no worker out: the next one's sync tries again
             event(log, logging.ERROR, "version not marked as checked", version=key.version, error=error)
+        else:
+            self._checked.add(key)
+            self._catalog.describe(version)
 
 
-def _last_line(trace: str) -> str:
-    return trace.strip().splitlines()[-1]
+def _refusal(version: Version, answer: wire.LoadAnswer, too: str) -> LoadError:
+    trace = answer.trace or "no reason given"
+    reason = trace.strip().splitlines()[-1]
+    return LoadError(f"it refuses version {version.key.version}{too}: {reason}", trace)

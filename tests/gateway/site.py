@@ -76,7 +76,7 @@ class Site:
         queue_max, timeout = how.get("queue_max", 1000), how.get("timeout", 10.0)
         self.scheduler = Scheduler(queue_max=queue_max, max_batch=64, worker_wait=WORKER_WAIT)
         self.dispatcher = Dispatcher(self.scheduler)
-        self.predictions = Predictions(self.catalog, self.dispatcher, timeout=timeout, max_rows=1000)
+        self.predictions = Predictions(self.dispatcher, timeout=timeout, max_rows=1000)
         self.surveys = Surveys(surveyor)
         self.fleet = Fleet(self.surveys, self.dispatcher, open_link=self.open_link, came=came)
         delivery = Delivery(self.fleet, state.blobs)
@@ -140,7 +140,8 @@ class Site:
     def ask(self, *row: float, seconds: float | None = None) -> Asked:
         asked = Asked()
         buffer = pack_vectors([row])[1]
-        asked.request = self.predictions.start(vector_spec(len(row)), (buffer,), 1, seconds, asked.reply)
+        version, signature = self.catalog.active(), vector_spec(len(row))
+        asked.request = self.predictions.start(version, signature, (buffer,), 1, seconds, asked.reply)
         return asked
 
     async def predict(self, *row: float, seconds: float | None = None) -> float | PipelineError:

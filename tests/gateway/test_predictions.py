@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from common.errors import Draining, NotFound, NoWeights, QueueFull, TooLarge
+from common.errors import Draining, NoWeights, QueueFull, TooLarge
 from common.tensor import pack_vectors, vector_spec
 from tests.gateway.site import NN, NN2, Site, open_site
 
@@ -16,7 +16,7 @@ def start(site: Site, rows: int, **how) -> list:
     """Ask for so many rows; what is answered."""
     got: list = []
     buffer = pack_vectors([[float(n)] for n in range(rows)])[1]
-    site.predictions.start(vector_spec(1), (buffer,), rows, None, got.append, **how)
+    site.predictions.start(site.catalog.active(), vector_spec(1), (buffer,), rows, None, got.append, **how)
     return got
 
 
@@ -26,13 +26,6 @@ async def test_before_there_are_weights_nothing_is_admitted():
         with pytest.raises(NoWeights, match="No weights loaded"):
             site.ask(1)
         assert site.predictions.in_progress == 0
-
-
-async def test_a_model_nobody_knows_is_not_found():
-    async with open_site() as site:
-        await site.set_weights(b"2")
-        with pytest.raises(NotFound, match="there is no model another"):
-            start(site, 1, model="another")
 
 
 async def test_more_rows_than_a_request_may_have_are_refused():
