@@ -167,8 +167,8 @@ class Load(Message, frozen=True, array_like=True):
 
 
 class LoadAnswer(Message, frozen=True, array_like=True):
-    """Whether the version would serve here, and what one row of each input and output is, as far as its format
-    says; `trace` is the text of the stack trace where not."""
+    """Whether the version would serve here, and what one row of each input and output is, where its format
+    says so; `trace` is the text of the stack trace where not."""
 
     worker: str
     ok: bool
