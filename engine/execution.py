@@ -39,7 +39,8 @@ class Execution:
         # What the outputs are for input rows of each shape. It only grows, so whoever finds a row in the
         # cache finds its layout here.
         self._layouts: dict[bytes, Layout] = {}
-        self._has_free_shapes = any(-1 in spec.row_shape for spec in runtime.inputs)
+        self._is_shape_known = runtime.inputs is not None
+        self._has_free_shapes = any(-1 in spec.row_shape for spec in runtime.inputs or ())
 
     def run(self, part: Part, buffers: Sequence[memoryview], received: float) -> Ran:
         """Answer every request of the part, whose buffers are as long as it says.
@@ -92,6 +93,8 @@ class Execution:
 
     def _signature(self, inputs: tuple[TensorSpec, ...]) -> bytes:
         """What tells rows of equal bytes and unlike shape apart: nothing, where all shapes are fixed."""
+        if not self._is_shape_known:
+            return repr(inputs).encode()
         if not self._has_free_shapes:
             return b""
         return repr([spec.row_shape for spec in inputs]).encode()

@@ -11,10 +11,12 @@ from common.errors import NotFound
 from common.wire import VersionKey
 from engine.cache import PredictionCache
 from engine.execution import Execution
-from engine.runtimes import torch_state
-from engine.runtimes.torch_file import Source
+from engine.runtimes.formats import load_runtime
+from engine.runtimes.options import LoadOptions
+from engine.runtimes.source import Source
 
-DEFAULT_ARCHITECTURE = "sample"
+DEFAULT_FORMAT = "torch"
+DEFAULT_OPTIONS = LoadOptions(architecture="sample")
 MAX_BATCH = 4096  # rows the sample network is given at once
 
 
@@ -44,7 +46,7 @@ class Registry:
             held = self._loaded.get((key.model, key.version))
         if held is not None and held[0].sha256 == key.sha256:
             return
-        runtime = torch_state.load(source, DEFAULT_ARCHITECTURE, self.device)
+        runtime = load_runtime(source, DEFAULT_FORMAT, DEFAULT_OPTIONS, self.device)
         execution = Execution(runtime, PredictionCache(self.cache_size), max_batch=MAX_BATCH)
         with self._lock:
             self._forget(key.model, key.version)
