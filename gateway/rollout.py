@@ -284,7 +284,7 @@ class Rollouts:
 def as_version(record: VersionRecord) -> Version:
     """A version as the catalog knows it."""
     return Version(
-        ModelKey(record.model, record.version),
+        record.key,
         record.nn_id,
         record.sha256,
         record.size,

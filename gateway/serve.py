@@ -30,6 +30,7 @@ from common.log import event
 from gateway.catalog import Catalog
 from gateway.delivery import Delivery
 from gateway.dispatch import Dispatcher
+from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import body_limit, make_app
 from gateway.doors.shape import error_body
@@ -94,7 +95,12 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
             dispatcher.is_served = rollouts.is_served
             await rollouts.restore()
             predictions = Predictions(dispatcher, timeout=gateway.timeout, max_rows=gateway.max_rows)
-            lane = _make_lane(gateway, fleet, predictions, catalog, rollouts, state)
+            predict = PredictDoor(predictions, catalog)
+            status = StatusDoor(fleet, predictions, catalog)
+            models = ModelsDoor(
+                predict, catalog, holders, fleet, rollouts, state, max_upload=gateway.max_upload
+            )
+            lane = _make_lane(gateway, predict, status, models, rollouts, state)
             async with trio.open_nursery() as outer:
                 # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
                 await outer.start(_drain_on_signal, lane, predictions)
@@ -115,24 +121,28 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
 
 def _make_lane(
     gateway: Gateway,
-    fleet: Fleet,
-    predictions: Predictions,
-    catalog: Catalog,
+    predict: PredictDoor,
+    status: StatusDoor,
+    models: ModelsDoor,
     rollouts: Rollouts,
     state: State,
 ) -> Lane:
     """The doors on their lane."""
-    predict = PredictDoor(predictions, catalog)
-    direct = {("POST", "/predict"): predict}
     limits = {("PUT", "/set_weights"): body_limit(gateway.max_upload)}
-    status = StatusDoor(fleet, predictions, catalog)
-    app = make_app(predict, status, rollouts, state.blobs, max_upload=gateway.max_upload)
+
+    def find_direct(method: str, path: str) -> PredictDoor | None:
+        if path == "/predict":
+            return predict if method == "POST" else None
+        return models.find_direct(method, path)
+
+    def max_body_of(method: str, path: str) -> int | None:
+        return limits.get((method, path), models.body_limit(method, path))
+
+    app = make_app(predict, status, models, rollouts, state.blobs, max_upload=gateway.max_upload)
     return Lane(
         app,
-        find_direct=lambda method, path: direct.get((method, path)),
-        limits=HttpLimits(
-            max_body=gateway.max_body, max_body_of=lambda method, path: limits.get((method, path))
-        ),
+        find_direct=find_direct,
+        limits=HttpLimits(max_body=gateway.max_body, max_body_of=max_body_of),
         error_body=error_body,
     )
 

@@ -23,6 +23,7 @@ from common.errors import NotFound, StateError
 from common.models import DEFAULTS, ModelSettings
 from common.tensor import TensorSpec
 from gateway.blobs import BlobStore, disk_errors, sync_directory
+from gateway.requests import ModelKey
 
 DATABASE = "pipeline.sqlite"
 LOCK = "lock"
@@ -83,6 +84,11 @@ class VersionRecord:
     inputs: Signature = ()
     outputs: Signature = ()
     serves: bool = False
+
+    @property
+    def key(self) -> ModelKey:
+        """The queue of requests for it."""
+        return ModelKey(self.model, self.version)
 
 
 class State:
