@@ -92,11 +92,8 @@ class ModelsDoor:
         """Every model, its active version, and the versions that serve."""
         shown = []
         for model in self._catalog.models():
-            active = self._catalog.get(model)
             serving = [version.key.version for version in self._catalog.of(model)]
-            shown.append(
-                {"name": model, "active": active.key.version if active else None, "serving": serving}
-            )
+            shown.append({"name": model, "active": self._active(model), "serving": serving})
         return json_response({"status": True, "message": "OK", "models": shown})
 
     async def show(self, request: Request) -> Response:
@@ -106,13 +103,12 @@ class ModelsDoor:
         if not records:
             raise NotFound(f"there is no model {model}: GET /models says which there are")
         previous = await trio.to_thread.run_sync(self._state.previous, model)
-        active = self._catalog.get(model)
         return json_response(
             {
                 "status": True,
                 "message": "OK",
                 "name": model,
-                "active": active.key.version if active else None,
+                "active": self._active(model),
                 "previous": previous.version if previous else None,
                 "versions": [self._shown(record) for record in records],
             }
@@ -155,6 +151,10 @@ class ModelsDoor:
         return await self._predict.of(params["model"], params.get("version")).over_asgi(request)
 
     # --- inside
+
+    def _active(self, model: str) -> str | None:
+        active = self._catalog.get(model)
+        return None if active is None else active.key.version
 
     def _shown(self, record: VersionRecord) -> dict[str, Any]:
         key = record.key
@@ -200,8 +200,8 @@ def _names(request: Request) -> tuple[str, str]:
     for what, name in (("model", model), ("version", version)):
         if not _NAME.match(name):
             raise InvalidRequest(
-                f"{name!r} cannot name a {what}: use 1 to 64 letters, digits and . _ -, and begin with one of the"
-                " first two"
+                f"{name!r} cannot name a {what}: use 1 to 64 letters, digits and . _ -, the first of them a"
+                " letter or digit"
             )
     return model, version
 

@@ -1,5 +1,5 @@
-"""REST as a Starlette app: `PUT /set_weights`, `GET /status`, `/models`, and predictions for HTTP/2, since the
-HTTP/1.1 lane answers those itself."""
+"""REST as a Starlette app: `PUT /set_weights`, `GET /status`, `/models`, and predictions for HTTP/2, since
+the HTTP/1.1 lane answers those itself."""
 
 from __future__ import annotations
 

@@ -334,7 +334,7 @@ def test_whatever_the_body_is_only_the_caller_is_blamed(raw):
     ],
 )
 def test_rows_come_as_a_vector_as_vectors_or_as_base64(body, rows, width, numbers):
-    signature, buffer, count = read_input(body, 10)
+    signature, (buffer,), count = read_input(body, 10)
     assert (signature, count) == (vector_spec(width), rows)
     assert memoryview(buffer).cast("B").cast("f").tolist() == numbers
 
@@ -343,7 +343,7 @@ def test_rows_come_as_a_vector_as_vectors_or_as_base64(body, rows, width, number
     ("body", "message"),
     [
         (Body(), "vector or data is required"),
-        (Body(vector=[1.0], data="AAAA"), "give one of vector, vectors and data, not several"),
+        (Body(vector=[1.0], data="AAAA"), "give one of vector, vectors, data and inputs, not several"),
         (Body(vectors=[]), "vectors is empty: give at least one row"),
         (Body(data="AAA"), "data has wrong format: it should be base64 of float32 numbers"),
         (Body(data="AAAA\n"), "data has wrong format: it should be base64 of float32 numbers"),
