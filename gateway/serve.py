@@ -27,24 +27,15 @@ from common.addresses import Address, link_address, link_endpoint, parse_address
 from common.errors import LinkError
 from common.link.gateway import Link, listen_link, open_surveyor
 from common.log import event
-from gateway.catalog import Catalog
-from gateway.delivery import Delivery
-from gateway.dispatch import Dispatcher
-from gateway.doors.models import ModelsDoor
-from gateway.doors.predict import PredictDoor
-from gateway.doors.rest import body_limit, make_app
+from gateway.core import Core, Doors
+from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
-from gateway.doors.status import StatusDoor
-from gateway.fleet import Bell, Fleet, OpenLink
-from gateway.holders import Holders
+from gateway.fleet import Bell, OpenLink
 from gateway.http1 import HttpLimits, Lane
 from gateway.launchers.local import keep_worker
 from gateway.predictions import Predictions
-from gateway.rollout import Rollouts
 from gateway.scheduler import Scheduler
-from gateway.state import State, open_state
-from gateway.surveys import Surveys
-from gateway.syncing import Syncing
+from gateway.state import open_state
 
 log = logging.getLogger("pipeline.gateway")
 
@@ -79,35 +70,20 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
     """
     with open_state(gateway.state) as state, _local_directory() as directory:
         state.blobs.sweep(state.referenced())
-        catalog = Catalog()
-        scheduler = Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT)
-        dispatcher = Dispatcher(scheduler)
         services = [service_url(parse_address(gateway.addr_service)), f"ipc://{directory}/service"]
         came = Bell()
         async with _held_port(gateway), open_surveyor(services, came.ring, came.ring) as surveyor:
-            surveys = Surveys(surveyor)
-            fleet = Fleet(surveys, dispatcher, open_link=_link_opener(gateway, directory), came=came)
-            delivery = Delivery(fleet, state.blobs)
-            holders = Holders(dispatcher, fleet.patterns)
-            rollouts = Rollouts(fleet, catalog, holders, scheduler, state, delivery)
-            syncing = Syncing(fleet, catalog, holders, rollouts, state, delivery)
-            fleet.sync, fleet.left = syncing.sync, syncing.left
-            dispatcher.is_served = rollouts.is_served
-            await rollouts.restore()
-            predictions = Predictions(dispatcher, timeout=gateway.timeout, max_rows=gateway.max_rows)
-            predict = PredictDoor(predictions, catalog)
-            status = StatusDoor(fleet, predictions, catalog)
-            models = ModelsDoor(
-                predict, catalog, holders, fleet, rollouts, state, max_upload=gateway.max_upload
-            )
-            lane = _make_lane(gateway, predict, status, models, rollouts, state)
+            core = Core(
+                state, surveyor, came, _link_opener(gateway, directory),
+                Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT),
+                timeout=gateway.timeout, max_rows=gateway.max_rows,
+            )  # fmt: skip
+            lane = _make_lane(gateway, Doors(core, max_upload=gateway.max_upload))
             async with trio.open_nursery() as outer:
                 # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
-                await outer.start(_drain_on_signal, lane, predictions)
+                await outer.start(_drain_on_signal, lane, core.predictions)
                 async with trio.open_nursery() as nursery:
-                    await nursery.start(fleet.run)
-                    nursery.start_soon(dispatcher.expire)
-                    nursery.start_soon(syncing.keep_placed)
+                    await nursery.start(core.run)
                     # Local workers end before the heartbeats do: they leave as soon as one has heard so.
                     async with trio.open_nursery() as launchers:
                         for n in range(gateway.workers):
@@ -119,29 +95,17 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                 outer.cancel_scope.cancel()
 
 
-def _make_lane(
-    gateway: Gateway,
-    predict: PredictDoor,
-    status: StatusDoor,
-    models: ModelsDoor,
-    rollouts: Rollouts,
-    state: State,
-) -> Lane:
+def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
     """The doors on their lane."""
-    limits = {("PUT", "/set_weights"): body_limit(gateway.max_upload)}
-
-    def find_direct(method: str, path: str) -> PredictDoor | None:
-        if path == "/predict":
-            return predict if method == "POST" else None
-        return models.find_direct(method, path)
 
     def max_body_of(method: str, path: str) -> int | None:
-        return limits.get((method, path), models.body_limit(method, path))
+        if (method, path) == ("PUT", "/set_weights"):
+            return body_limit(gateway.max_upload)
+        return doors.models.body_limit(method, path)
 
-    app = make_app(predict, status, models, rollouts, state.blobs, max_upload=gateway.max_upload)
     return Lane(
-        app,
-        find_direct=find_direct,
+        doors.app,
+        find_direct=doors.find_direct,
         limits=HttpLimits(max_body=gateway.max_body, max_body_of=max_body_of),
         error_body=error_body,
     )

@@ -16,19 +16,13 @@ from common.errors import PipelineError
 from common.link.fake import FakeLink, FakeNetwork, FakeSurveyor
 from common.tensor import pack_vectors, vector_spec
 from gateway.blobs import Blob
-from gateway.catalog import Catalog
-from gateway.delivery import Delivery
-from gateway.dispatch import Dispatcher
-from gateway.fleet import Bell, Fleet
-from gateway.holders import Holders
-from gateway.predictions import Predictions
+from gateway.core import Core
+from gateway.fleet import Bell
 from gateway.requests import Answer, Request
-from gateway.rollout import Rolled, Rollouts
+from gateway.rollout import Rolled
 from gateway.roster import State as Life
 from gateway.scheduler import Scheduler
 from gateway.state import State, open_state
-from gateway.surveys import Surveys
-from gateway.syncing import Syncing
 from tests.gateway.fakes import SERVICE, FakeWorker
 
 NN = "0123456789abcdef0123456789abcdef"
@@ -62,29 +56,18 @@ class Asked:
         return self.replies[0]
 
 
-class Site:
-    """A gateway without doors, over a network in memory; made by `open_site`."""
+class Site(Core):
+    """A gateway over a network in memory; made by `open_site`."""
 
     def __init__(
         self, state: State, surveyor: FakeSurveyor, network: FakeNetwork, came: Bell, how: Any
     ) -> None:
         self.network = network
         self.surveyor = surveyor
-        self.state = state
         self.came = came
-        self.catalog = Catalog()
-        queue_max, timeout = how.get("queue_max", 1000), how.get("timeout", 10.0)
-        self.scheduler = Scheduler(queue_max=queue_max, max_batch=64, worker_wait=WORKER_WAIT)
-        self.dispatcher = Dispatcher(self.scheduler)
-        self.predictions = Predictions(self.dispatcher, timeout=timeout, max_rows=1000)
-        self.surveys = Surveys(surveyor)
-        self.fleet = Fleet(self.surveys, self.dispatcher, open_link=self.open_link, came=came)
-        delivery = Delivery(self.fleet, state.blobs)
-        self.holders = Holders(self.dispatcher, self.fleet.patterns)
-        self.rollouts = Rollouts(self.fleet, self.catalog, self.holders, self.scheduler, state, delivery)
-        self.syncing = Syncing(self.fleet, self.catalog, self.holders, self.rollouts, state, delivery)
-        self.fleet.sync, self.fleet.left = self.syncing.sync, self.syncing.left
-        self.dispatcher.is_served = self.rollouts.is_served
+        scheduler = Scheduler(queue_max=how.get("queue_max", 1000), max_batch=64, worker_wait=WORKER_WAIT)
+        timeout = how.get("timeout", 10.0)
+        super().__init__(state, surveyor, came, self.open_link, scheduler, timeout=timeout, max_rows=1000)
         self.nursery: trio.Nursery
         self._names = 0
 
@@ -163,11 +146,8 @@ async def open_site(directory: Path | None = None, **how: Any) -> AsyncIterator[
     with open_state(directory) as state:
         async with network.open_surveyor([SERVICE], came.ring, came.ring) as surveyor:
             site = Site(state, surveyor, network, came, how)
-            await site.rollouts.restore()
             async with trio.open_nursery() as site.nursery:
-                await site.nursery.start(site.fleet.run)
-                site.nursery.start_soon(site.dispatcher.expire)
-                site.nursery.start_soon(site.syncing.keep_placed)
+                await site.nursery.start(site.run)
                 yield site
                 await site.until(lambda: not any(site.scheduler.in_flight(w.id) for w in site.fleet.roster))
                 site.assert_empty()

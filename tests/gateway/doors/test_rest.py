@@ -14,9 +14,9 @@ import pytest
 import trio
 
 from common.errors import LinkError, StateError
-from gateway.doors.predict import PredictDoor
-from gateway.doors.rest import body_limit, make_app, rolled_answer
-from gateway.doors.status import StatusDoor
+from gateway.core import Doors
+from gateway.doors.answers import rolled_answer
+from gateway.doors.rest import body_limit
 from gateway.rollout import Rolled
 from tests.gateway.site import NN, Site, open_site
 
@@ -30,9 +30,7 @@ class Client:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        status = StatusDoor(site.fleet, site.predictions, site.catalog)
-        predict = PredictDoor(site.predictions, site.catalog)
-        self.app = make_app(predict, status, site.rollouts, site.state.blobs, max_upload=MAX_UPLOAD)
+        self.app = Doors(site, max_upload=MAX_UPLOAD).app
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://gateway")
 
@@ -233,7 +231,7 @@ async def test_a_method_that_a_path_does_not_take_is_405_and_says_which_it_does(
 
 async def test_a_bug_is_500_in_the_same_shape_and_raised_for_the_log(monkeypatch):
     async with open_client() as client:
-        monkeypatch.setattr(client.site.catalog, "active", lambda: 1 / 0)
+        monkeypatch.setattr(client.site.catalog, "active", lambda model: 1 / 0)
         assert await client.ask("POST", "/predict", json={"vector": [1]}) == (
             500,
             refusal("The server failed on this request."),
