@@ -83,7 +83,7 @@ class Predictions:
             rows,
             admitted=now,
             deadline=now + timeout,
-            route=key_of(buffers) if settings.affinity and settings.cache_size != 0 else None,
+            route=key_of(buffers) if settings.affinity is not False and settings.cache_size != 0 else None,
             reply=reply,
         )
         self._dispatcher.submit(request)

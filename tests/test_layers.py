@@ -34,6 +34,8 @@ may_import: dict[str, set[str]] = {
 pure_modules = {
     "common.addresses",
     "common.errors",
+    "common.model_file",
+    "common.models",
     "common.stats",
     "common.tensor",
     "common.wire",
