@@ -31,14 +31,15 @@ class Metrics:
 
     def count(self, answers: Sequence[Any], seconds: float) -> None:
         """Rows that got these answers, some of which may be errors, after so many seconds."""
-        answered = len(answers)
-        for answer in answers:
-            if isinstance(answer, PipelineError):
-                answered -= 1
-                self.errors += 1
+        answered = [answer for answer in answers if not isinstance(answer, PipelineError)]
+        self.errors += len(answers) - len(answered)
         if answered:
-            self.answered += answered
-            self.latency.record(seconds, answered)
+            self.count_answered(answered, seconds)
+
+    def count_answered(self, answers: Sequence[Any], seconds: float) -> None:
+        """`count` of answers none of which is an error."""
+        self.answered += len(answers)
+        self.latency.record(seconds, len(answers))
 
     def add(self, other: Metrics) -> None:
         """Count everything that another one counted."""

@@ -17,8 +17,8 @@ CACHE_BYTES = 64 * 2**20
 @dataclasses.dataclass(frozen=True)
 class ServingOptions:
     """`batch_size`: rows that the model is given at once, at most.
-    `max_wait_time`: seconds that a batch which is not full waits for more rows. 0 waits for nobody: what comes
-    while a batch runs is the next one.
+    `max_wait_time`: seconds that a batch which is not full waits for more rows. 0 waits for nobody: what
+    comes while a batch runs is the next one.
     `max_queue_size`: requests that wait, at most.
     `cache_size`: rows whose answers are remembered; 0 for a model whose answers may differ for equal rows.
     `cache_bytes`: what these may take; None: no matter.

@@ -125,9 +125,9 @@ class ModelServer:
     ) -> str:
         """Load a version of a model beside those that serve, and return its name.
 
-        `model_path`: a file, or the bytes of one. `model_type`: `state_dict`, … (`runtimes.formats` has them);
-        None finds it from the file. `version`: None is the next free of "1", "2", …. `options`: those of
-        `LoadOptions`, and any of this class's for this version alone; `TypeError` for another.
+        `model_path`: a file, or the bytes of one. `model_type`: its format (see `runtimes.formats`), None
+        finds it from the file. `version`: None is the next free of "1", "2", …. `options`: those of
+        `LoadOptions` and `ServingOptions`, for this version alone; `TypeError` for another.
 
         Raises `LoadError` where it would not serve, `InvalidRequest` where the version is there already.
         """
@@ -254,7 +254,7 @@ class ModelServer:
     # --- figures
 
     def health_check(self) -> dict[str, Any]:
-        """`status` (`running`, `stopping` or `stopped`), `models_loaded` and `queue_size` (requests that wait),
+        """`status` (`running`, `stopping` or `stopped`), `models_loaded`, `queue_size` (requests that wait),
         and under `models`, for each model: its `versions`, the `active` one, and what all loaded ones did:
         `requests`, `errors`, `success_rate`, `latency` (seconds)."""
         metrics = self._metrics_of_models()

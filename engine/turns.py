@@ -176,6 +176,10 @@ class Turns:
         """Note the answers of all rows of these requests, unless they have one."""
         now = time.monotonic()
         metrics = self.metrics
+        # Of types there are one or two, of answers many: this loop is on every row's way.
+        count = metrics.count
+        if not any(issubclass(kind, PipelineError) for kind in set(map(type, answers))):
+            count = metrics.count_answered
         with self.lock:
             if answers:
                 metrics.batches[len(answers)] += 1
@@ -184,7 +188,7 @@ class Turns:
                 end = at + request.count
                 if request.answer is None:
                     request.answer = answers[at:end]
-                    metrics.count(request.answer, now - request.entered)
+                    count(request.answer, now - request.entered)
                 at = end
 
     def _hand_out(self, batch: list[Request], own: Request | None) -> None:

@@ -31,6 +31,6 @@ class LoadOptions:
 
 def load_runtime(source: Source, kind: str | None, options: LoadOptions, device: torch.device) -> Runtime:
     """A warm runtime of a model of that kind, None to find it from the file; `LoadError` says why not."""
-    if kind not in (None, "state_dict"):
-        raise LoadError(f"there is no runtime for models of type {kind!r}: use state_dict")
+    if kind not in (None, "torch"):
+        raise LoadError(f"there is no runtime for models of type {kind!r}: use torch")
     return torch_state.load(source, options.architecture or DEFAULT_ARCHITECTURE, device)
