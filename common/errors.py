@@ -8,10 +8,14 @@ from __future__ import annotations
 
 
 class PipelineError(Exception):
-    """Raised when Pipeline cannot do what was asked; its subclasses say whose fault that is."""
+    """Raised when Pipeline cannot do what was asked; its subclasses say whose fault that is.
+
+    `request_id` is that of the request it is about, where its caller gave it one.
+    """
 
     code = "internal"
     status = 500
+    request_id: str | None = None
 
 
 class CallerError(PipelineError):
@@ -37,6 +41,10 @@ class NotFound(CallerError):
 
     code = "not_found"
     status = 404
+
+
+class ModelNotFound(NotFound):
+    """Raised when a request names a model, or a version of it, that is not loaded."""
 
 
 class NoWeights(CallerError):
@@ -91,6 +99,12 @@ class Draining(Overloaded):
     """Raised when the process is shutting down and takes nothing new."""
 
     code = "draining"
+
+
+class NotRunning(Overloaded):
+    """Raised when a prediction is asked of a server that was not started, or was stopped."""
+
+    code = "not_running"
 
 
 class DeadlineExceeded(PipelineError):
