@@ -75,20 +75,18 @@ class Rollouts:
         async with self._turn:
             record = await trio.to_thread.run_sync(self._record, nn_id, blob)
             new = _active(record)
-            workers = self._fleet.ids(Life.READY)
-            answers = await self._delivery.load(new, workers)
+            answers = await self._delivery.load(new, self._fleet.ids(Life.READY))
             # Who left the fleet meanwhile is synced when it comes back; who stays and is silent failed.
-            asked = [w for w in sorted(workers) if w in answers or w in self._fleet.ids(Life.READY)]
             silent = wire.LoadAnswer("", False, "the worker did not answer in time")
-            results = [answers.get(worker, silent) for worker in asked]
+            results = [answers[worker] or silent for worker in sorted(answers)]
             rolled = Rolled([(answer.ok, answer.trace) for answer in results])
             if not rolled.ok:
-                event(log, logging.WARNING, "weights refused", version=new.key.version, workers=len(asked))
+                event(log, logging.WARNING, "weights refused", version=new.key.version, workers=len(results))
                 await self._take_back(new)
                 return rolled
             old = self._catalog.get(new.key.model)
             try:
-                await self._serve(new, checked=bool(asked))
+                await self._serve(new, checked=bool(results))
             except PipelineError:
                 await self._take_back(new)
                 raise
