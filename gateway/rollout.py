@@ -29,7 +29,8 @@ log = logging.getLogger("pipeline.rollout")
 OLD_VERSION_GRACE = 60.0  # how long a rollout waits for the old version's last requests before it answers
 DRAIN_TICK = 0.002
 TELL_TIME = 2.0
-ONE_AT_A_TIME = ModelSettings(keep_versions=1)  # what `set_weights` replaces is gone
+# What `set_weights` replaces is gone.
+WEIGHTS = ModelSettings(runtime="torch", architecture="sample", keep_versions=1)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Rollouts:
             is_taken = known is not None and known.sha256 != blob.sha256
             version = f"{nn_id}.{blob.sha256[:16]}" if is_taken else nn_id
             return VersionRecord(
-                DEFAULT_MODEL, version, nn_id, blob.sha256, blob.size, time.time(), settings=ONE_AT_A_TIME
+                DEFAULT_MODEL, version, nn_id, blob.sha256, blob.size, time.time(), settings=WEIGHTS
             )
 
         return await self._change(record, activate=True)
@@ -166,9 +167,8 @@ class Rollouts:
         wanted = self._fleet.ids(Life.READY) & self._holders.wanted(new)
         answers = await self._delivery.load(new, wanted)
         # Who left the fleet meanwhile is synced when it comes back; who stays and is silent failed.
-        asked = [w for w in sorted(wanted) if w in answers or w in self._fleet.ids(Life.READY)]
         silent = wire.LoadAnswer("", False, "the worker did not answer in time")
-        results = [answers.get(worker, silent) for worker in asked]
+        results = [answers[worker] or silent for worker in sorted(answers)]
         rolled = Rolled([(answer.ok, answer.trace) for answer in results])
         if not rolled.ok:
             event(log, logging.WARNING, "version refused", model=new.key.model, version=new.key.version)
@@ -177,7 +177,7 @@ class Rollouts:
         for answer in results[:1]:
             new = new._replace(inputs=answer.inputs, outputs=answer.outputs)
         try:
-            old = await self._serve(new, asked, activate=activate)
+            old = await self._serve(new, sorted(answers), activate=activate)
         except PipelineError:
             await self._take_back(new)
             raise

@@ -96,7 +96,7 @@ class Syncing:
         if not missing:
             return True
         answers = await self._delivery.load(version, missing)
-        loaded = {worker for worker, answer in answers.items() if answer.ok}
+        loaded = {worker for worker, answer in answers.items() if answer is not None and answer.ok}
         for worker in missing - loaded:
             event(log, logging.ERROR, "version not placed", version=version.key.version, worker=worker)
         if loaded:

@@ -12,6 +12,7 @@ import trio
 
 from common import wire
 from common.errors import DeadlineExceeded, NoWorker, Overloaded, PipelineError, Poisoned, QueueFull
+from common.tensor import TensorSpec
 from gateway.dispatch import EXPIRE_TICK, OVERDUE
 from gateway.roster import State as Life
 from tests.gateway.fakes import FakeWorker
@@ -20,6 +21,7 @@ from tests.gateway.site import NN, NN2, WORKER_WAIT, Asked, Site, open_site
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
 DEADLY = 13.0
+ONE_ROW = wire.PartAnswer((TensorSpec("result", "FP32", (1,)),), [], b"\0")
 
 
 @asynccontextmanager
@@ -67,6 +69,17 @@ async def test_a_batch_has_at_most_so_many_rows():
         worker.held.set()
         await answers(asked)
         assert [len(numbers) for _, numbers in worker.batches] == [1, 64, 64, 22]
+
+
+async def test_more_than_fits_into_a_batch_fills_the_other_slots_at_once():
+    async with open_serving(slots=3) as (site, [worker]):
+        worker.hold()
+        asked = [site.ask(n) for n in range(150)]
+        await trio.testing.wait_all_tasks_blocked()
+        assert [len(numbers) for _, numbers in worker.batches] == [64, 64, 22]
+        assert worker.in_hand == 3
+        worker.held.set()
+        assert await answers(asked) == [2.0 * n for n in range(150)]
 
 
 async def test_rows_of_different_width_travel_in_one_batch_and_come_back_to_whom_they_belong():
@@ -275,6 +288,17 @@ async def test_innocents_survive_two_guilty_requests():
 # --- what workers say
 
 
+async def test_what_a_leaving_worker_gives_back_is_taken_by_another_at_once():
+    async with open_serving(2) as (site, [leaving, other]):
+        leaving.refuses_batches = True
+        began = trio.current_time()
+        for n in range(20):  # one of them is the leaving one's, and the other worker has nothing to do then
+            assert await site.predict(n) == 2.0 * n
+        assert trio.current_time() - began < 0.1
+        assert site.life(leaving) is Life.DRAINING
+        assert sum(len(numbers) for _, numbers in other.batches) == 20
+
+
 async def test_a_worker_that_is_leaving_gives_its_batch_back_unharmed():
     async with open_serving() as (site, [leaving]):
         leaving.refuses_batches = True
@@ -318,7 +342,7 @@ async def test_a_worker_that_refuses_a_batch_for_its_own_reasons_is_quoted():
     [
         b"nonsense",
         wire.Done("who"),
-        wire.BatchAnswer(0, 0.0, 0.0, []),  # of another batch
+        wire.encode(wire.BatchAnswer(0, 0.0, 0.0, [ONE_ROW]), [bytes(4)]),  # of another batch
     ],
     ids=["bytes", "another message", "another batch"],
 )

@@ -6,9 +6,9 @@ import pytest
 import trio
 
 from common import wire
-from common.errors import DeadlineExceeded, LinkError, NoWorker
+from common.errors import LinkError
 from common.link.fake import FakeLink, FakePeer
-from gateway.fleet import HEARTBEAT, HELLO_GAP, LINK_TIME, MAX_SLOTS, RETRY_MIN, SILENCE
+from gateway.fleet import HEARTBEAT, HELLO_GAP, LINK_TIME, MAX_SLOTS, RETRY_MIN, SILENCE, Bell
 from gateway.roster import State as Life
 from tests.gateway.fakes import SERVICE, FakeWorker
 from tests.gateway.site import NN, NN2, Site, open_site
@@ -106,6 +106,23 @@ async def test_a_worker_has_as_many_batches_at_once_as_it_says_within_reason(say
 # --- the bell
 
 
+async def test_a_ring_while_nobody_listens_is_kept_for_the_next_who_does():
+    bell = Bell()
+    bell.ring()
+    bell.ring()
+    with trio.fail_after(1):
+        await bell.wait()
+    with trio.move_on_after(1) as scope:
+        await bell.wait()  # two rings were one
+    assert scope.cancelled_caught
+    bell.ring()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await bell.wait()
+    with trio.fail_after(1):
+        await bell.wait()  # who was cancelled took nothing
+
+
 async def test_many_rings_in_one_instant_are_one_hello():
     async with open_site() as site:
         worker = await site.ready_worker()
@@ -196,10 +213,17 @@ async def test_a_stuck_worker_whose_network_threads_dial_again_is_not_taken_back
     async with open_site() as site:
         worker = await site.ready_worker()
         await site.set_weights(b"2")
+        await trio.sleep(2 * HEARTBEAT)  # it has said that it holds them: nothing else would keep it out
         worker.stop(dials=True)
-        await site.until_life(worker, Life.SYNCING)  # it fell silent, was dropped, and its link is up again
-        assert isinstance(await site.predict(1, seconds=1), DeadlineExceeded | NoWorker)
-        await site.until_life(worker, Life.GONE)
+        await site.until(lambda: site.life(worker) is not Life.READY)
+        lives: list[Life] = []
+
+        def is_gone() -> bool:
+            lives.append(site.life(worker))
+            return lives[-1] is Life.GONE
+
+        await site.until(is_gone)
+        assert set(lives) == {Life.SUSPECT, Life.SYNCING, Life.GONE}  # its link was up, and it said nothing
         worker.go_on()
         await site.ready(worker)
 
@@ -256,6 +280,18 @@ async def test_a_broken_link_is_dialled_again_and_the_worker_serves_on():
         assert await site.predict(1) == 2.0
         assert trio.current_time() - broke < 0.1
         assert len(worker.asked(wire.Load)) == 1  # it still holds what it held
+
+
+async def test_a_link_that_is_thought_to_be_down_and_is_not_is_found_out():
+    async with open_site() as site:
+        worker = await site.ready_worker()
+        await site.set_weights(b"2")
+        site.network.listening[f"mem://link/{worker.id}"]._left()  # it was told after the news of the next
+        assert site.life(worker) is Life.SUSPECT
+        told = trio.current_time()
+        await site.ready(worker)
+        assert trio.current_time() - told <= LINK_TIME + 2 * HEARTBEAT
+        assert await site.predict(1) == 2.0
 
 
 async def test_a_worker_that_is_lost_whenever_it_is_ready_is_taken_back_ever_more_slowly():

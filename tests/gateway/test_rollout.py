@@ -253,6 +253,14 @@ async def test_unchecked_weights_that_do_not_load_and_were_the_first_leave_none(
         assert (await site.set_weights(b"2", NN2)).ok
 
 
+async def test_unchecked_weights_do_not_give_way_to_others_that_nobody_checked():
+    async with open_site() as site:
+        await site.set_weights(b"bad")
+        await site.set_weights(b"bad too", NN2)
+        await site.ready_worker()
+        assert (serves(site), durable(site)) == (None, None)
+
+
 async def test_unchecked_weights_that_give_way_keep_their_name_from_nobody():
     async with open_site() as site:
         await site.set_weights(b"bad")
@@ -408,6 +416,8 @@ async def test_a_return_to_weights_that_still_retire_keeps_them():
         worker.held.set()
         assert await old.answer() == 2.0
         await site.until(lambda: worker.weights == {NN: b"2"})
+        await trio.sleep(1)
+        assert [drop.version for drop in worker.asked(wire.Drop)] == [NN2]
         assert await site.predict(5) == 10.0
 
 

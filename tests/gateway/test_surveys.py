@@ -98,9 +98,18 @@ async def test_a_survey_ends_when_the_worker_it_waits_for_leaves():
             fleet.surveys.membership_changed()
 
         fleet.nursery.start_soon(b_leaves)
-        answers = await fleet.surveys.ask(QUESTION, wire.Done, 10.0, expected=lambda: expected)
+        asked = 0
+
+        def still_expected() -> set[str]:
+            nonlocal asked
+            asked += 1
+            return expected
+
+        answers = await fleet.surveys.ask(QUESTION, wire.Done, 10.0, expected=still_expected)
         assert (set(answers), trio.current_time()) == ({"a"}, 3.0)
-        fleet.surveys.membership_changed()  # nobody waits any more: nothing happens
+        before = asked
+        fleet.surveys.membership_changed()  # nobody waits any more
+        assert asked == before
 
 
 async def test_answers_that_are_none_are_counted_and_cost_nobody_else_anything(caplog):

@@ -345,7 +345,7 @@ async def test_a_survey_that_nobody_answers_ends_quietly_when_its_time_is_over(o
             await joined.until(1)
             began = trio.current_time()
             assert await survey(surveyor, b"anybody?", answers=1, seconds=0.1) == set()
-            assert trio.current_time() - began >= 0.09
+            assert 0.09 <= trio.current_time() - began < 2
 
 
 async def test_late_answers_never_show_up_in_a_later_survey(open_transport):

@@ -191,7 +191,7 @@ FORMAT = "weights data has wrong format"
         (form(nn_id(), data(b"=QQQ")), FORMAT),
         (form(nn_id(), data(b"QUJD====")), FORMAT),
         (form(nn_id(), data(b"-_-_")), FORMAT),
-        (form(nn_id(), data(), data()), FORMAT),
+        (form(nn_id(), data(b"QUJD"), data(b"QUJD")), FORMAT),
         (form(nn_id(), data())[:-6], "cannot parse request body: its last boundary is missing"),
     ],
 )
