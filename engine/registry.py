@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
 from common.errors import InvalidRequest, ModelNotFound
-from common.wire import VersionKey
+from common.wire import Load, VersionKey
 from engine.cache import PredictionCache
 from engine.execution import Execution
-from engine.runtimes.formats import load_runtime
+from engine.runtimes.formats import detect, load_runtime
 from engine.runtimes.options import LoadOptions
 from engine.runtimes.source import Source
 
 MAX_BATCH = 4096  # rows the sample network is given at once
+NOTHING_ALLOWED = LoadOptions()
 
 
 class CacheFigures(NamedTuple):
@@ -35,9 +37,12 @@ class Registry:
     Of each model one version is active: the one that `activate` named, else the one loaded last.
     """
 
-    def __init__(self, *, device: torch.device, cache_size: int) -> None:
+    def __init__(
+        self, *, device: torch.device, cache_size: int, allowed: LoadOptions = NOTHING_ALLOWED
+    ) -> None:
         self.device = device
         self.cache_size = cache_size
+        self._allowed = allowed  # what the operator lets models do: pickle, code, types
         self._loaded: dict[
             tuple[str, str], tuple[VersionKey, Execution]
         ] = {}  # in the order they were loaded
@@ -74,6 +79,25 @@ class Registry:
             self._forget(key.model, key.version)
             self._loaded[key.model, key.version] = (key, execution)
         return execution
+
+    def load_version(self, load: Load, source: Source) -> Execution:
+        """Load what a gateway asks for, as the model's settings and this process's operator say."""
+        settings = load.settings
+        options = replace(
+            self._allowed,
+            architecture=settings.architecture or None,
+            arguments=settings.arguments,
+            inputs=settings.signature or None,
+        )
+        size = self.cache_size if settings.cache_size is None else settings.cache_size
+        return self.load(
+            load.key,
+            source,
+            kind=settings.runtime or detect(source, load.file),
+            options=options,
+            max_batch=settings.max_batch,
+            cache=PredictionCache(size, round_decimals=settings.round_decimals),
+        )
 
     def drop(self, model: str, version: str) -> None:
         """Forget a version; batches that run it now finish."""

@@ -228,7 +228,7 @@ class Rollouts:
         """Queue a model's requests as its newest version says."""
         settings = version.settings
         self._scheduler.limits[version.key.model] = Limits(
-            settings.max_batch,
+            min(settings.max_batch, self._scheduler.default.max_batch),
             settings.max_wait_ms / 1000,
             settings.queue_max,
         )

@@ -59,12 +59,14 @@ _LIGHTGBM = re.compile(rb"tree\r?\n")
 _LARGEST_HEADER = 100 * 10**6  # that a safetensors file may have
 
 
-def detect(source: Source) -> str:
-    """The format's name, by what is in it; its suffix counts only where that does not tell.
+def detect(source: Source, name: str = "") -> str:
+    """The format's name, by what is in it; the suffix of its `name`, or its own, counts only where that does
+    not tell.
 
     `LoadError` where it cannot be read, or is none of them.
     """
-    suffix = source.suffix.lower() if isinstance(source, Path) else ""
+    path = source if isinstance(source, Path) and not name else Path(name)
+    suffix = path.suffix.lower()
     with open_source(source) as file:
         found = _detect_by_content(file)
     # A plain pickle that is called .pt is, if anything, tensors: torch's own sentence says what is wrong.
