@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -17,7 +18,8 @@ from engine.planes.control import ControlPlane
 from engine.planes.counters import Counters
 from engine.planes.data import DataPlane
 from engine.planes.identity import Identity
-from engine.registry import Registry
+from engine.registry import NOTHING_ALLOWED, Registry
+from engine.runtimes.options import LoadOptions
 from engine.staging import Staging
 
 log = logging.getLogger("pipeline.worker")
@@ -39,7 +41,9 @@ class Addresses:
 
 
 class WorkerService:
-    """`run` serves until `stop` is called from anywhere, a signal handler too, and then drains.
+    """`models` are patterns of the models it may hold (none: all), `allowed` what these may do.
+
+    `run` serves until `stop` is called from anywhere, a signal handler too, and then drains.
 
     `stops` is what `stop` writes to and `run` waits for; given by whoever may want to stop it before it is.
     """
@@ -51,6 +55,8 @@ class WorkerService:
         *,
         device: torch.device,
         cache_size: int,
+        allowed: LoadOptions = NOTHING_ALLOWED,
+        models: Sequence[str] = (),
         stops: SimpleQueue[None] | None = None,
     ) -> None:
         self.identity = identity
@@ -62,7 +68,7 @@ class WorkerService:
         self._link: Answerer | None = None
         self._link_lock = threading.Lock()
         self._staging = Staging()
-        registry = Registry(device=device, cache_size=cache_size)
+        registry = Registry(device=device, cache_size=cache_size, allowed=allowed)
         counters = Counters()
         self._data = DataPlane(registry, self._staging, counters)
         self._control = ControlPlane(
@@ -75,6 +81,7 @@ class WorkerService:
             data=self._data,
             on_link=self._open_link,
             on_drain=self.stop,
+            models=models,
         )
 
     def stop(self) -> None:
