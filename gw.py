@@ -15,6 +15,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import trio
 
@@ -83,6 +84,8 @@ def make_gateway(settings: GatewaySettings, sockets: list[socket.socket]) -> Gat
         max_body=settings.max_body,
         max_upload=settings.max_upload,
         max_rows=settings.max_rows,
+        models=None if settings.models is None else Path(settings.models),
+        watch=settings.watch,
     )  # fmt: skip
 
 

@@ -190,6 +190,8 @@ class GatewaySettings(FleetSettings):
         False, _FLAG, "addresses", "listen where others can reach it, use it and replace the weights"
     )
     workers: int = option(0, _COUNT_OR_ZERO, "workers", "local workers to start")
+    models: str | None = option(None, _PATH, "models", "folder of models to serve: NAME/VERSION/model.*")
+    watch: bool = option(False, _FLAG, "models", "follow changes in the folder of models")
     state: str = option("./state", _PATH, "state", "folder that remembers weights and versions")
     ephemeral: bool = option(False, _FLAG, "state", "remember nothing after the end", excludes="state")
     queue_max: int = option(10_000, _COUNT, "limits", "requests that may wait; more get 503")
@@ -200,6 +202,8 @@ class GatewaySettings(FleetSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.watch and self.models is None:
+            raise ValueError("--watch follows a folder of models: give --models too")
         reachable = {
             "addr_rest": not is_loopback_host(parse_host_port(self.addr_rest)[0]),
             "addr_service": not parse_address(self.addr_service).is_loopback,

@@ -33,6 +33,7 @@ from gateway.doors.shape import error_body
 from gateway.fleet import Bell, OpenLink
 from gateway.http1 import HttpLimits, Lane
 from gateway.launchers.local import keep_worker
+from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.scheduler import Scheduler
 from gateway.state import open_state
@@ -61,6 +62,8 @@ class Gateway:
     max_body: int
     max_upload: int
     max_rows: int
+    models: Path | None = None
+    watch: bool = False
 
 
 async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -84,6 +87,8 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                 await outer.start(_drain_on_signal, lane, core.predictions)
                 async with trio.open_nursery() as nursery:
                     await nursery.start(core.run)
+                    if gateway.models is not None:
+                        nursery.start_soon(_serve_folder, gateway.models, gateway.watch, core)
                     # Local workers end before the heartbeats do: they leave as soon as one has heard so.
                     async with trio.open_nursery() as launchers:
                         for n in range(gateway.workers):
@@ -93,6 +98,17 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                         launchers.cancel_scope.cancel()
                     nursery.cancel_scope.cancel()
                 outer.cancel_scope.cancel()
+
+
+async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
+    """A folder that cannot be served costs its models, and nothing else."""
+    folder = ModelFolder(directory, core.rollouts, core.catalog, core.state)
+    try:
+        await folder.load()
+    except OSError as error:
+        event(log, logging.ERROR, "folder of models cannot be read", folder=directory, error=error)
+    if watch:
+        await folder.run()
 
 
 def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
