@@ -163,6 +163,13 @@ class StateError(PipelineError):
     code = "state"
 
 
+class Conflict(StateError):
+    """Raised when a change does not fit what the state holds: another change has to come first."""
+
+    code = "conflict"
+    status = 409
+
+
 class IllegalTransition(PipelineError):
     """Raised when a life (of a worker, a rollout) is told of an event its state does not know."""
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from common.errors import NotFound, StateError
+from common.errors import Conflict, NotFound, StateError
 from common.models import DEFAULTS, ModelSettings
 from common.tensor import TensorSpec
 from gateway.blobs import BlobStore, disk_errors, sync_directory
@@ -105,7 +105,7 @@ class State:
     def add_version(self, record: VersionRecord) -> None:
         """Remember a version. Again the same: nothing happens, the first one's `created` and `checked` stay.
 
-        `StateError` if its name is taken by other bytes or another nn_id.
+        `Conflict` if its name is taken by other bytes or another nn_id.
         """
         with self._transaction() as connection:
             known = self._version(record.model, record.version)
@@ -114,7 +114,7 @@ class State:
                 marks = ", ".join("?" * len(values))
                 connection.execute(f"INSERT INTO versions ({_COLUMNS}) VALUES ({marks})", values)
             elif (known.sha256, known.size, known.nn_id) != (record.sha256, record.size, record.nn_id):
-                raise StateError(
+                raise Conflict(
                     f"version {record.version} of {record.model} is already there with other weights"
                     f" (nn_id {known.nn_id}, sha256 {known.sha256})"
                 )
@@ -178,11 +178,11 @@ class State:
         return {record.model: record for record in self._records(query)}
 
     def forget_version(self, model: str, version: str) -> None:
-        """Remove a version; its blob stays until a sweep. Unknown: nothing. Active: `StateError`."""
+        """Remove a version; its blob stays until a sweep. Unknown: nothing. Active: `Conflict`."""
         with self._transaction() as connection:
             row = connection.execute("SELECT active FROM activations WHERE model = ?", (model,)).fetchone()
             if row is not None and row[0] == version:
-                raise StateError(f"version {version} of {model} is active: activate another one first")
+                raise Conflict(f"version {version} of {model} is active: activate another one first")
             names = (model, version)
             connection.execute(
                 "UPDATE activations SET previous = NULL WHERE model = ? AND previous = ?", names
