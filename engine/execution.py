@@ -43,8 +43,8 @@ class Execution:
         self._has_free_shapes = any(-1 in spec.row_shape for spec in runtime.inputs)
 
     @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """What one row of each input is."""
+    def inputs(self) -> tuple[TensorSpec, ...] | None:
+        """What one row of each input is; None where nobody knows before it is asked."""
         return self._runtime.inputs
 
     def known(self, inputs: tuple[TensorSpec, ...], columns: Sequence[bytes]) -> tuple[Layout, Value] | None:
