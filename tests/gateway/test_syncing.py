@@ -103,22 +103,35 @@ async def test_a_version_that_retires_is_loaded_elsewhere_too_while_somebody_wai
         assert holding("iris/1", *workers) == [holder]  # who has died; the heir has forgotten it
 
 
-async def test_a_placement_that_fails_is_tried_again_and_a_death_meanwhile_waits_for_nothing():
+async def test_a_placement_that_fails_is_tried_again():
     async with open_site() as site:
         first, second = [await site.ready_worker() for _ in range(2)]
         await site.add("iris", "1", b"2", instances=1)
-        await site.add("mnist", "1", b"3", instances=1)
         (holder,) = holding("iris/1", first, second)
         heir = second if holder is first else first
         heir.refuses.add(b"2")
         holder.die()
-        await site.until(lambda: len(heir.asked(wire.Load)) >= 2)
-        asked = site.ask(1, seconds=1, model="iris")
-        assert isinstance(await asked.answer(), (DeadlineExceeded, NoWorker))
+        await site.until_life(holder, Life.GONE)
+        assert isinstance(await site.predict(1, seconds=1, model="iris"), NoWorker)
         heir.refuses.clear()
         await site.until(lambda: site.holders.of(IRIS) == {heir.id})
         assert await site.predict(1, model="iris") == 2.0
-        assert await site.predict(1, model="mnist") == 3.0
+
+
+async def test_while_a_placement_fails_what_another_death_leaves_finds_its_place_at_once():
+    async with open_site() as site:
+        iris = [await site.ready_worker(models=("iris",)) for _ in range(2)]
+        mnist = [await site.ready_worker(models=("mnist",)) for _ in range(2)]
+        await site.add("iris", "1", b"2", instances=1)
+        await site.add("mnist", "1", b"3", instances=1)
+        for worker in iris:
+            worker.refuses.add(b"2")
+        (holder,) = holding("iris/1", *iris)
+        holder.die()
+        await site.until_life(holder, Life.GONE)
+        (holder,) = holding("mnist/1", *mnist)
+        holder.die()
+        assert await site.predict(1, seconds=0.5, model="mnist") == 3.0
 
 
 async def test_a_survey_that_cannot_be_asked_does_not_end_the_placing_of_models():
@@ -211,6 +224,7 @@ async def test_a_worker_with_name_patterns_never_gets_other_models():
         await site.set_weights(b"2")
         await site.add("text-short", "1", b"3")
         picky = await site.ready_worker(models=("iris", "text-*"))
+        assert await workers_that_answer(site, "default") == {any_model.name}
         await site.add("iris", "1", b"4")
         await site.add("mnist", "1", b"5")
         await site.set_weights(b"6", "f" * 32)
