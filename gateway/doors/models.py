@@ -6,7 +6,7 @@ import base64
 import re
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from typing import Any
 
 import msgspec
@@ -70,8 +70,7 @@ class ModelsDoor:
         return [
             Route("/models", self.list_models, methods=["GET"]),
             Route(model, self.show, methods=["GET"]),
-            Route(version, self.upload, methods=["PUT"]),
-            Route(version, self.remove, methods=["DELETE"]),
+            Route(version, self.change, methods=["PUT", "DELETE"]),  # one route: 405 names the methods of one
             Route(f"{model}/activate", self.activate, methods=["POST"]),
             Route(f"{model}/rollback", self.rollback, methods=["POST"]),
             Route(f"{model}/predict", self.predict, methods=["POST"]),
@@ -113,6 +112,10 @@ class ModelsDoor:
                 "versions": [self._shown(record) for record in records],
             }
         )
+
+    async def change(self, request: Request) -> Response:
+        """`upload` or `remove`."""
+        return await (self.upload if request.method == "PUT" else self.remove)(request)
 
     async def upload(self, request: Request) -> Response:
         """A version's file, as the body; `?file=` is what it is called, `?activate=` whether it answers who
@@ -182,10 +185,11 @@ class ModelsDoor:
         """The body as a blob, written as it comes; refused where its digest is not the one that was said."""
         with ExitStack() as stack:
             writer = stack.enter_context(self._state.blobs.new())
-            async for chunk in request.stream():
-                if writer.size + len(chunk) > self._max_upload:
-                    raise TooLarge(f"the file has more than {self._max_upload} bytes: see --max_upload")
-                await trio.to_thread.run_sync(writer.write, chunk)
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    if writer.size + len(chunk) > self._max_upload:
+                        raise TooLarge(f"the file has more than {self._max_upload} bytes: see --max_upload")
+                    await trio.to_thread.run_sync(writer.write, chunk)
             if not writer.size:
                 raise InvalidRequest("the body is empty: send the model's file")
             if wanted is not None and wanted != writer.sha256:
