@@ -234,6 +234,38 @@ def test_settings_made_in_code_are_checked_as_well() -> None:
         gateway().queue_max = 1  # type: ignore[misc]
 
 
+def test_what_models_may_do_is_nothing_unless_it_is_said() -> None:
+    for settings in (gateway(), worker()):
+        assert (settings.allow_pickle, settings.allow_code, settings.trusted) == (False, (), ())
+    assert worker().models == ()
+
+
+@pytest.mark.parametrize("read", [gateway, worker])
+def test_both_processes_are_told_what_models_may_do(read: type) -> None:
+    settings = read("--allow-pickle", "--allow-code", "my_nets,shop.*", "--trusted=numpy.dtype, shop.Scaler")
+    assert settings.allow_pickle is True
+    assert settings.allow_code == ("my_nets", "shop.*")
+    assert settings.trusted == ("numpy.dtype", "shop.Scaler")
+    environ = {"PIPELINE_ALLOW_PICKLE": "yes", "PIPELINE_ALLOW_CODE": "shop", "PIPELINE_TRUSTED": "a.B"}
+    settings = read(environ=environ)
+    assert (settings.allow_pickle, settings.allow_code, settings.trusted) == (True, ("shop",), ("a.B",))
+
+
+def test_a_worker_is_told_which_models_it_may_hold() -> None:
+    assert worker("--models", "iris, text-*,v[12]?").models == ("iris", "text-*", "v[12]?")
+    assert worker(environ={"PIPELINE_MODELS": "iris"}).models == ("iris",)
+
+
+@pytest.mark.parametrize("flag", ["--allow_code", "--trusted", "--models"])
+@pytest.mark.parametrize(("text", "part"), [("", ""), ("a,,b", ""), ("a,b c", "b c"), ("a/b", "a/b")])
+def test_a_pattern_that_is_none_is_refused_and_named(
+    capsys: pytest.CaptureFixture[str], flag: str, text: str, part: str
+) -> None:
+    assert refusal(capsys, flag, text, of=WorkerSettings) == (
+        f"{flag} must be names, with * and ? in them or not, and commas between, not {part!r}"
+    )
+
+
 def test_an_ephemeral_gateway_has_no_state_directory() -> None:
     assert gateway("--ephemeral").state_directory is None
     assert gateway(environ={"PIPELINE_EPHEMERAL": "0", "PIPELINE_STATE": "x"}).state_directory == Path("x")

@@ -1,22 +1,28 @@
 """Pure: engine/registry.py, with the sample weights."""
 
 import gc
+import hashlib
+import pickle
 import struct
 import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from common.errors import InvalidRequest, LoadError, ModelNotFound, NotFound
-from common.tensor import vector_spec
-from common.wire import Part, VersionKey
+from common.models import ModelInput, ModelSettings
+from common.tensor import TensorSpec, vector_spec
+from common.wire import Load, Part, VersionKey
 from engine.cache import PredictionCache
 from engine.registry import CacheFigures, Registry
 from engine.runtimes import torch_state
 from engine.runtimes.fake import FakeRuntime
+from engine.runtimes.options import LoadOptions
 
 
 @pytest.fixture
@@ -150,3 +156,117 @@ def test_each_version_has_the_cache_and_batches_it_was_given(registry, constant)
     assert registry.load(weights.key, weights.data).cache.capacity == 100
     again = registry.load(VersionKey("m", "1", ""), weights.data)
     assert again is not execution  # without a sha256 nobody knows that it is the same
+
+
+# --- what a gateway asks for
+
+
+def load_of(weights: Any, *, model: str = "m", version: str = "1", file: str = "", **settings: Any) -> Load:
+    key = VersionKey(model, version, weights.key.sha256)
+    return Load(["w"], key, len(weights.data), file=file, settings=ModelSettings(**settings))
+
+
+@pytest.fixture
+def options(monkeypatch) -> list[Any]:
+    """What the runtime of every load is asked: (format, options)."""
+    asked: list[Any] = []
+
+    def load(source: object, kind: str | None, options: LoadOptions, device: object) -> FakeRuntime:
+        asked.append((kind, options))
+        return FakeRuntime()
+
+    monkeypatch.setattr("engine.registry.load_runtime", load)
+    return asked
+
+
+def test_a_version_without_settings_has_the_workers_own_cache_and_the_sample_network(
+    registry, constant
+) -> None:
+    weights = constant(1.0)
+    execution = registry.load_version(load_of(weights), weights.data)
+    assert (execution.cache.capacity, execution.cache.round_decimals) == (100, None)
+    assert execution._max_batch == ModelSettings().max_batch == 1024
+    assert registry.get("m", "1") is execution
+    assert registry.versions() == [VersionKey("m", "1", weights.key.sha256)]
+
+
+def test_a_models_settings_say_how_it_is_loaded(constant, options) -> None:
+    own = LoadOptions(allow_pickle=True, allow_code=("shop.*",), trusted=("a.B",))
+    registry = Registry(device=torch.device("cpu"), cache_size=100, allowed=own)
+    weights = constant(1.0)
+    row = ModelInput(name="x", datatype="FP64", shape=(3,))
+    registry.load_version(
+        load_of(weights, runtime="torch", architecture="shop:Net", arguments={"width": 5}, inputs=(row,)),
+        weights.data,
+    )
+    registry.load_version(load_of(weights, version="2", runtime="onnx"), weights.data)
+    assert options == [
+        (
+            "torch",
+            LoadOptions(
+                architecture="shop:Net",
+                arguments={"width": 5},
+                inputs=(TensorSpec("x", "FP64", (3,)),),
+                allow_pickle=True,
+                allow_code=("shop.*",),
+                trusted=("a.B",),
+            ),
+        ),
+        ("onnx", own),
+    ]
+
+
+@pytest.mark.parametrize(("cache_size", "capacity"), [(None, 100), (0, 0), (7, 7)])
+def test_a_models_settings_say_how_it_is_served(
+    registry, constant, cache_size: int | None, capacity: int
+) -> None:
+    weights = constant(1.0)
+    execution = registry.load_version(
+        load_of(weights, cache_size=cache_size, round_decimals=2, max_batch=5), weights.data
+    )
+    assert (execution.cache.capacity, execution.cache.round_decimals) == (capacity, 2)
+    assert execution._max_batch == 5
+
+
+def test_rounded_rows_share_an_answer_where_the_settings_say_so(registry, adding) -> None:
+    for version, decimals in (("exact", None), ("rounded", 1)):
+        load = load_of(adding, model="default", version=version, round_decimals=decimals)
+        registry.load_version(load, adding.data)
+    exact = [predict(registry, "exact", x, 0.0) for x in (0.51, 0.49)]
+    rounded = [predict(registry, "rounded", x, 0.0) for x in (0.51, 0.49)]
+    assert exact[0] != exact[1]
+    assert rounded == [predict(registry, "exact", 0.5, 0.0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("data", "file", "runtime", "kind"),
+    [
+        (b"shop.nets:answer\n", "", "", "python"),  # the bytes tell
+        (b"shop.nets:answer\n", "model.onnx", "", "python"),  # also where the name says otherwise
+        (b"who knows", "model.onnx", "", "onnx"),  # else the name does
+        (b"\x80\x04who knows", "model.pt", "", "torch"),
+        (b"who knows", "model.onnx", "xgboost", "xgboost"),  # and the settings above all
+    ],
+)
+def test_the_format_is_that_of_the_settings_or_the_bytes_or_the_files_name(
+    registry, options, tmp_path, data: bytes, file: str, runtime: str, kind: str
+) -> None:
+    path = tmp_path / hashlib.sha256(data).hexdigest()  # as a worker on the gateway's machine reads it
+    path.write_bytes(data)
+    for version, source in (("1", data), ("2", path)):
+        load = Load(["w"], VersionKey("m", version, ""), len(data), file=file)
+        registry.load_version(msgspec.structs.replace(load, settings=ModelSettings(runtime=runtime)), source)
+    assert [asked for asked, _ in options] == [kind, kind]
+
+
+def test_a_file_of_no_format_is_refused(registry) -> None:
+    load = Load(["w"], VersionKey("m", "1", ""), 9, file="model.bin")
+    with pytest.raises(LoadError, match=r"^the file is of none of the known formats: "):
+        registry.load_version(load, b"who knows")
+    assert registry.versions() == []
+
+
+def test_a_pickle_is_refused_by_its_bytes_unless_the_operator_allows_it(registry) -> None:
+    load = Load(["w"], VersionKey("m", "1", ""), 9, file="model.skops")
+    with pytest.raises(LoadError, match=r"start the worker with --allow-pickle$"):
+        registry.load_version(load, pickle.dumps(print))

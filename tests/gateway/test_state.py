@@ -16,7 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.errors import NotFound, StateError
+from common.errors import Conflict, NotFound, StateError
+from common.models import DEFAULTS, ModelInput, ModelSettings
+from common.tensor import TensorSpec
 from gateway.state import DATABASE, MIGRATIONS, State, VersionRecord, open_state
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +87,24 @@ def record(version: str, *, model: str = "m", size: int = 100) -> VersionRecord:
     )
 
 
+RICH = replace(
+    record("1"),
+    file="é 'quoted'.skops",
+    settings=ModelSettings(
+        runtime="sklearn",
+        arguments={"depth": [1, {"a": 2.5}], "name": "x"},
+        inputs=(ModelInput(name="x", datatype="FP64", shape=(-1, 4)),),
+        labels=("setosa", "versicolor"),
+        queue_max=7,
+        timeout=1.5,
+        warmup_rows=((1.0, 2.0),),
+        affinity=False,
+    ),
+    inputs=(TensorSpec("x", "FP64", (4,)), TensorSpec("ids", "INT64", ())),
+    outputs=(TensorSpec("label", "INT64", ()), TensorSpec("p", "FP32", (3, -1))),
+)
+
+
 @pytest.fixture(params=["disk", "ephemeral"])
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
     with open_state(tmp_path / "state" if request.param == "disk" else None) as opened:
@@ -116,7 +136,7 @@ def test_adding_a_version_again_changes_nothing(state: State) -> None:
 @pytest.mark.parametrize("change", [{"sha256": OTHER}, {"size": 7}, {"nn_id": "b" * 32}])
 def test_a_version_never_changes_its_weights(state: State, change: dict[str, str]) -> None:
     state.add_version(record("1"))
-    with pytest.raises(StateError) as caught:
+    with pytest.raises(Conflict) as caught:
         state.add_version(replace(record("1"), **change))  # type: ignore[arg-type]
     assert str(caught.value) == (
         f"version 1 of m is already there with other weights (nn_id {'a' * 32}, sha256 {record('1').sha256})"
@@ -157,7 +177,7 @@ def test_all_active_has_the_models_that_serve(state: State) -> None:
 
 
 def test_a_version_that_is_not_there_is_not_found(state: State) -> None:
-    for change in (state.mark_checked, state.activate):
+    for change in (state.mark_checked, state.activate, lambda *key: state.set_serving(*key, True)):
         with pytest.raises(NotFound, match=r"^there is no version 1 of m$"):
             change("m", "1")
     assert state.active("m") is None
@@ -167,7 +187,7 @@ def test_the_active_version_cannot_be_forgotten_and_the_previous_can(state: Stat
     for version in ("1", "2"):
         state.add_version(record(version))
         state.activate("m", version)
-    with pytest.raises(StateError, match=r"^version 2 of m is active: activate another one first$"):
+    with pytest.raises(Conflict, match=r"^version 2 of m is active: activate another one first$"):
         state.forget_version("m", "2")
     state.forget_version("m", "1")
     state.forget_version("m", "1")
@@ -210,6 +230,56 @@ def test_any_changes_leave_what_a_dictionary_would(changes: list[tuple[str, str 
                 previous = None if previous == version else previous
             assert state.versions("m") == list(known.values())
             assert (state.active("m"), state.previous("m")) == (known.get(active), known.get(previous))
+
+
+def test_what_is_known_of_a_version_is_there_after_opening_again(tmp_path: Path) -> None:
+    with open_state(tmp_path) as state:
+        state.add_version(RICH)
+        state.add_version(replace(record("2"), size=0))
+    with open_state(tmp_path) as state:
+        assert state.versions("m") == [RICH, replace(record("2"), size=0)]
+
+
+def test_what_a_worker_says_that_a_version_takes_and_gives_replaces_what_was_known(state: State) -> None:
+    state.add_version(RICH)
+    other = (TensorSpec("y", "FP32", (-1, 2)),)
+    state.mark_checked("m", "1", other, ())
+    assert state.version("m", "1") == replace(RICH, checked=True, inputs=other, outputs=())
+
+
+def test_settings_that_nobody_can_read_are_damage_and_said_so(tmp_path: Path) -> None:
+    with open_state(tmp_path) as state:
+        state.add_version(RICH)
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        connection.execute("""UPDATE versions SET settings = '{"max_batch":0}'""")
+        connection.commit()
+    with open_state(tmp_path) as state, pytest.raises(StateError, match=r"is damaged .*max_batch"):
+        state.versions("m")
+
+
+def test_versions_serve_by_their_names_until_they_do_not(state: State) -> None:
+    for each in (record("1"), record("2"), record("1", model="other")):
+        state.add_version(each)
+    assert state.all_serving() == []
+    state.set_serving("m", "2", True)
+    state.set_serving("other", "1", True)
+    state.set_serving("m", "1", True)
+    assert state.all_serving() == [
+        replace(each, serves=True) for each in (record("1"), record("2"), record("1", model="other"))
+    ]
+    state.set_serving("m", "2", False)
+    state.set_serving("m", "2", False)
+    assert [(each.model, each.version) for each in state.all_serving()] == [("m", "1"), ("other", "1")]
+    assert state.version("m", "2") == record("2")
+    state.forget_version("m", "1")
+    assert [(each.model, each.version) for each in state.all_serving()] == [("other", "1")]
+
+
+def test_adding_a_version_again_leaves_its_settings_and_whether_it_serves(state: State) -> None:
+    state.add_version(RICH)
+    state.set_serving("m", "1", True)
+    state.add_version(replace(RICH, settings=DEFAULTS, file="", inputs=(), outputs=()))
+    assert state.version("m", "1") == replace(RICH, serves=True)
 
 
 def test_everything_is_there_after_closing_and_opening_again(tmp_path: Path) -> None:
@@ -373,6 +443,55 @@ def test_a_newer_schema_is_refused_with_a_sentence_and_left_alone(tmp_path: Path
             f"{tmp_path / DATABASE} is of a newer release (schema 77, this one knows {len(MIGRATIONS)}):"
             " start that release, or give another --state"
         )
+
+
+SCHEMA_1 = """
+CREATE TABLE versions (
+    id INTEGER PRIMARY KEY,
+    model TEXT NOT NULL,
+    version TEXT NOT NULL,
+    nn_id TEXT NOT NULL,
+    sha256 TEXT NOT NULL CHECK (length(sha256) = 64),
+    size INTEGER NOT NULL CHECK (size >= 0),
+    created REAL NOT NULL,
+    checked INTEGER NOT NULL CHECK (checked IN (0, 1)),
+    UNIQUE (model, version)
+);
+CREATE TABLE activations (
+    model TEXT PRIMARY KEY,
+    active TEXT,
+    previous TEXT,
+    FOREIGN KEY (model, active) REFERENCES versions (model, version),
+    FOREIGN KEY (model, previous) REFERENCES versions (model, version)
+);
+INSERT INTO versions VALUES (1, 'm', '1', 'a1', printf('%064d', 1), 100, 1.5, 1);
+INSERT INTO versions VALUES (2, 'm', '2', 'a2', printf('%064d', 2), 200, 2.5, 0);
+INSERT INTO activations VALUES ('m', '2', '1');
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_state_of_the_first_release_is_taken_over_with_all_it_holds(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        connection.executescript(SCHEMA_1)
+    one = VersionRecord("m", "1", "a1", f"{1:064}", 100, 1.5, checked=True)
+    two = VersionRecord("m", "2", "a2", f"{2:064}", 200, 2.5, checked=False)
+    for _ in range(2):
+        with open_state(tmp_path) as state:
+            assert state.versions("m") == [one, two]
+            assert (state.active("m"), state.previous("m"), state.all_serving()) == (two, one, [])
+            assert (one.file, one.settings, one.inputs, one.outputs, one.serves) == (
+                "",
+                DEFAULTS,
+                (),
+                (),
+                False,
+            )
+    with open_state(tmp_path) as state:
+        state.add_version(replace(RICH, model="m", version="3"))
+        state.set_serving("m", "3", True)
+    with open_state(tmp_path) as state:
+        assert state.all_serving() == [replace(RICH, model="m", version="3", serves=True)]
 
 
 def test_a_gateway_killed_while_it_made_the_database_is_no_harm(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ ME = "a" * 32
 class Plane(ControlPlane):
     """A control plane with what is under it; `told` is what it told the service."""
 
-    def __init__(self) -> None:
+    def __init__(self, *models: str) -> None:
         self.registry = Registry(device=torch.device("cpu"), cache_size=100)
         self.staging = Staging()
         self.counters = Counters()
@@ -45,6 +45,7 @@ class Plane(ControlPlane):
             data=self.data,
             on_link=self.told.append,
             on_drain=lambda: self.told.append("drain"),
+            models=models,
         )
 
     def ask(self, message: wire.Message, *buffers: bytes) -> wire.Message | None:
@@ -65,6 +66,22 @@ def test_hello_says_who_is_there_and_what_it_holds(plane, adding) -> None:
         ME, "bob", "here", 7, "ipc", 2, "cpu", draining=False, caches=True, versions=[adding.key]
     )
     assert not plane.told_draining.is_set()
+
+
+def test_hello_says_which_models_the_worker_may_hold(plane) -> None:
+    assert plane.ask(wire.Hello("gateway")).models == []
+    picky = Plane("iris", "text-*")
+    assert picky.ask(wire.Hello("gateway")).models == ["iris", "text-*"]
+    picky.staging.close()
+
+
+def test_versions_of_many_models_are_held_beside_each_other(plane, adding) -> None:
+    keys = [wire.VersionKey(model, "1", adding.key.sha256) for model in ("iris", "mnist")]
+    for key in keys:
+        assert plane.ask(wire.Load([ME], key, len(adding.data)), adding.data).ok
+    assert plane.ask(wire.Hello("gateway")).versions == keys
+    plane.ask(wire.Drop([ME], "iris", "1"))
+    assert plane.ask(wire.Status()).versions == keys[1:]
 
 
 def test_hello_of_a_draining_worker_says_so_and_remembers_that_it_was_said(plane) -> None:
