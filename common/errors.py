@@ -39,6 +39,13 @@ class NotFound(CallerError):
     status = 404
 
 
+class Conflict(CallerError):
+    """Raised when what is asked contradicts what is there; the sentence says what to do first."""
+
+    code = "conflict"
+    status = 409
+
+
 class NoWeights(CallerError):
     """Raised when a prediction is asked for before any weights were set."""
 
