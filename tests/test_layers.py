@@ -34,6 +34,9 @@ may_import: dict[str, set[str]] = {
 pure_modules = {
     "common.addresses",
     "common.errors",
+    "common.intervals",
+    "common.model_file",
+    "common.models",
     "common.stats",
     "common.tensor",
     "common.wire",
@@ -41,10 +44,15 @@ pure_modules = {
     "gateway.batches",
     "gateway.catalog",
     "gateway.deadlines",
+    "gateway.experiments",
+    "gateway.guard",
+    "gateway.plans",
+    "gateway.repository",
     "gateway.requests",
     "gateway.roster",
     "gateway.routing",
     "gateway.scheduler",
+    "gateway.split",
 }
 impure_libraries = {"hypercorn", "pynng", "starlette", "trio"}
 
