@@ -6,11 +6,16 @@ Exit codes: 0 stopped in good order, 1 it could not start (an address in use, a 
 
 from __future__ import annotations
 
-import os
 import signal
+
+if __name__ == "__main__":  # first of all: until somebody hears it, Ctrl-C is quiet, while we import too
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import os
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import trio
 
@@ -69,6 +74,9 @@ def make_gateway(settings: GatewaySettings, sockets: list[socket.socket]) -> Gat
             "--threads", str(threads),
             "--cache_size", str(settings.cache_size),
             "--device", settings.device,
+            *(["--allow_pickle"] if settings.allow_pickle else []),
+            *(["--allow_code", ",".join(settings.allow_code)] if settings.allow_code else []),
+            *(["--trusted", ",".join(settings.trusted)] if settings.trusted else []),
             "--log_level", settings.log_level,
         ),
         queue_max=settings.queue_max,
@@ -76,6 +84,8 @@ def make_gateway(settings: GatewaySettings, sockets: list[socket.socket]) -> Gat
         max_body=settings.max_body,
         max_upload=settings.max_upload,
         max_rows=settings.max_rows,
+        models=None if settings.models is None else Path(settings.models),
+        watch=settings.watch,
     )  # fmt: skip
 
 

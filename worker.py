@@ -6,8 +6,12 @@ worker could not start, 2 a flag or variable that makes no sense.
 
 from __future__ import annotations
 
-import os
 import signal
+
+if __name__ == "__main__":  # first of all: until somebody hears it, Ctrl-C is quiet, while we import too
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -72,6 +76,7 @@ def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[No
     from common.link.nng import limit_threads
     from engine.planes.identity import identify
     from engine.planes.service import Addresses, WorkerService
+    from engine.runtimes.options import LoadOptions
 
     # A batch waits for whichever thread holds the interpreter: 5 ms by default, a frame's whole life is less.
     sys.setswitchinterval(0.0005)
@@ -81,6 +86,10 @@ def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[No
         Addresses(settings.addr_service, settings.addr_worker),
         device=device,
         cache_size=settings.cache_size,
+        allowed=LoadOptions(
+            allow_pickle=settings.allow_pickle, allow_code=settings.allow_code, trusted=settings.trusted
+        ),
+        models=settings.models,
         stops=stops,
     )
     try:

@@ -55,8 +55,11 @@ def _cpu(process: psutil.Process) -> float:
 
 
 @contextlib.contextmanager
-def gateway(directory: Path, *, near: int = 1, far: int = 0, cache_size: int = 10_000) -> Iterator[Server]:
-    """A gateway with `near` workers of its own (ipc) and `far` ones that dial it over ws; all are ready."""
+def gateway(
+    directory: Path, *, near: int = 1, far: int = 0, crowd: int = 0, cache_size: int = 10_000
+) -> Iterator[Server]:
+    """A gateway with `near` workers of its own (ipc), `far` ones that dial it over ws, and a `crowd` of ones
+    without a model (see bench.crowd); all are ready."""
     service, link = (f"ws://127.0.0.1:{free_port()}" for _ in range(2))
     addresses = ["--addr_service", service, "--addr_worker", link]
     shared = [*addresses, "--cache_size", str(cache_size)]
@@ -71,7 +74,10 @@ def gateway(directory: Path, *, near: int = 1, far: int = 0, cache_size: int = 1
             worker = [str(ROOT / "worker.py"), *shared, "--threads", str(threads), "--name", f"far-{n}"]
             started = stack.enter_context(running(worker, directory / f"far-{n}.log"))
             server.others.append(psutil.Process(started.pid))
-        _wait_ready(server, near + far)
+        if crowd:
+            many = ["-m", "bench.crowd", str(crowd), *addresses]
+            stack.enter_context(running(many, directory / "crowd.log"))
+        _wait_ready(server, near + far + crowd)
         yield server
 
 

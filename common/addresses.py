@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from typing import NamedTuple
 
 SCHEMES = ("ws", "wss", "tcp", "tls+tcp", "ipc")
+MAX_IPC_PATH = 107  # bytes of a Unix socket's path, without the zero at its end: unix(7)
 _ID = re.compile(r"[0-9a-f]{32}\Z")
+_LINK_SUFFIX = 1 + 32  # what `link_address` adds to an ipc path
+_HOST = re.compile(r"[A-Za-z0-9._-]+\Z")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\Z")
+_PORT = re.compile(r"[0-9]{1,5}\Z")
 
 
 class Address(NamedTuple):
@@ -42,18 +48,32 @@ def is_loopback_host(host: str) -> bool:
 
 def parse_host_port(text: str) -> tuple[str, int]:
     """`host:port` or `[v6]:port`; `ValueError` with a sentence otherwise. Port 0 asks for any free one."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if ":" in host and not host.startswith("["):
         raise ValueError(f"{text!r}: write an IPv6 host in brackets, as in [::1]:54321")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    if not host or not _PORT.match(port) or int(port) > 65535:
         raise ValueError(f"{text!r} is not host:port, as in 127.0.0.1:54321")
-    return host, int(port)
+    if not (_is_ipv6(host[1:-1]) if bracketed else _HOST.match(host)):
+        raise ValueError(f"{text!r}: {host!r} is no host: write a name or address (0.0.0.0 or [::] for any)")
+    return host[1:-1] if bracketed else host, int(port)
 
 
-def parse_address(text: str) -> Address:
-    """A fleet address; `ValueError` with a sentence that says what is allowed."""
+def _is_ipv6(host: str) -> bool:
+    if not _IPV6.match(host):
+        return False  # IPv6Address takes anything behind a %
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_address(text: str, *, reserve: int = 0) -> Address:
+    """A fleet address; `ValueError` with a sentence that says what is allowed.
+
+    An ipc path has to leave room for `reserve` more bytes.
+    """
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in SCHEMES:
         raise ValueError(
@@ -62,12 +82,19 @@ def parse_address(text: str) -> Address:
     if scheme == "ipc":
         if not rest.startswith("/"):
             raise ValueError(f"{text!r}: ipc takes an absolute path, as in ipc:///run/pipeline/service")
+        if len(os.fsencode(rest)) > MAX_IPC_PATH - reserve:
+            raise ValueError(f"{text!r}: ipc takes a path of at most {MAX_IPC_PATH - reserve} bytes")
         return Address("ipc", path=rest)
     netloc, slash, path = rest.partition("/")
     if slash and path and not scheme.startswith("ws"):
         raise ValueError(f"{text!r}: {scheme} takes no path, only host:port")
     host, port = parse_host_port(netloc)
     return Address(scheme, host, port, f"/{path}" if path else "")
+
+
+def parse_link_base(text: str) -> Address:
+    """A fleet address that `link_address` can make longer; `ValueError` as from `parse_address`."""
+    return parse_address(text, reserve=_LINK_SUFFIX)
 
 
 def service_url(address: Address) -> str:

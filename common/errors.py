@@ -8,10 +8,14 @@ from __future__ import annotations
 
 
 class PipelineError(Exception):
-    """Raised when Pipeline cannot do what was asked; its subclasses say whose fault that is."""
+    """Raised when Pipeline cannot do what was asked; its subclasses say whose fault that is.
+
+    `request_id` is that of the request it is about, where its caller gave it one.
+    """
 
     code = "internal"
     status = 500
+    request_id: str | None = None
 
 
 class CallerError(PipelineError):
@@ -39,11 +43,8 @@ class NotFound(CallerError):
     status = 404
 
 
-class Conflict(CallerError):
-    """Raised when what is asked contradicts what is there; the sentence says what to do first."""
-
-    code = "conflict"
-    status = 409
+class ModelNotFound(NotFound):
+    """Raised when a request names a model, or a version of it, that is not loaded."""
 
 
 class NoWeights(CallerError):
@@ -100,6 +101,12 @@ class Draining(Overloaded):
     code = "draining"
 
 
+class NotRunning(Overloaded):
+    """Raised when a prediction is asked of a server that was not started, or was stopped."""
+
+    code = "not_running"
+
+
 class DeadlineExceeded(PipelineError):
     """Raised when a request's deadline passed before its answer came."""
 
@@ -154,6 +161,13 @@ class StateError(PipelineError):
     """Raised when the state directory cannot be used: locked, damaged, or of a newer release."""
 
     code = "state"
+
+
+class Conflict(StateError):
+    """Raised when a change does not fit what the state holds: another change has to come first."""
+
+    code = "conflict"
+    status = 409
 
 
 class IllegalTransition(PipelineError):

@@ -15,13 +15,16 @@ from common.tensor import DATATYPES, TensorSpec
 
 # Every runtime by the word that names it, and the endings of model files that mean it where no word is given.
 RUNTIMES: dict[str, tuple[str, ...]] = {
-    "torch_state": ("pt", "pth"),
+    "torch": ("pt", "pth"),
     "torchscript": ("ts", "torchscript"),
     "torch_export": ("pt2",),
-    "onnx": ("onnx",),
+    "safetensors": ("safetensors",),
     "sklearn": ("skops",),
+    "pickle": ("pkl", "pickle", "joblib"),
+    "onnx": ("onnx",),
     "xgboost": ("ubj", "json"),
     "lightgbm": ("txt", "lgb"),
+    "python": ("py",),
 }
 
 MAX_BATCH = 65_536  # what the wire's longest part may hold
@@ -71,7 +74,7 @@ class ModelSettings(
 
     # What executes the model; empty: told by the ending of its file.
     runtime: Annotated[str, Meta(pattern=_ANY_OF_RUNTIMES, description=f"one of {', '.join(RUNTIMES)}")] = ""
-    # Which network weights alone belong to (torch_state), and what it is constructed with.
+    # Which network weights alone belong to (torch, safetensors), and what it is constructed with.
     architecture: Annotated[
         str,
         Meta(pattern=r"\A([A-Za-z_][A-Za-z0-9_.:-]{0,127})?\Z", description="the name of a network"),
@@ -118,8 +121,10 @@ class ModelSettings(
     round_decimals: Annotated[
         Annotated[int, Meta(ge=0, le=15)] | None, Meta(description="a whole number from 0 to 15")
     ] = None
-    # Copies of the model in each worker, which run at once.
-    instances: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 1
+    # Workers that hold the model; None: all that may.
+    instances: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)] | None, Meta(description="a whole number from 1 to 10000")
+    ] = None
     # What the model runs before it serves: so many rows of zeros, or these very rows of its one input.
     warmup_rows: Annotated[
         Annotated[int, Meta(ge=0, le=MAX_WARMUP_ROWS)]
@@ -166,3 +171,6 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, int) and not isinstance(value, bool):
         return -(2**63) <= value < 2**64
     return isinstance(value, bool | float | str)
+
+
+DEFAULTS = ModelSettings()

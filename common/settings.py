@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from common.addresses import is_loopback_host, parse_address, parse_host_port
+from common.addresses import is_loopback_host, parse_address, parse_host_port, parse_link_base
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _SIZE = re.compile(r"([0-9]{1,12}) ?(?:([kmgt])(?:ib)?)?", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
+_PATTERN = re.compile(r"[\w.*?\[\]-]{1,200}")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _BOOLS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -82,6 +83,18 @@ def _parse_bool(text: str) -> bool:
     return _BOOLS[text.lower()]
 
 
+def _parse_patterns(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(","))
+
+
+def _check_patterns(patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        if not _PATTERN.fullmatch(pattern):
+            raise ValueError(
+                f"must be names, with * and ? in them or not, and commas between, not {pattern!r}"
+            )
+
+
 def _at_least(least: int) -> Callable[[int], None]:
     def check(value: int) -> None:
         if value < least:
@@ -129,9 +142,11 @@ _COUNT_OR_ZERO = Kind("N", _parse_whole, _at_least(0))
 _BYTES = Kind("SIZE", parse_size, _at_least(1), _show_size)
 _SECONDS = Kind("SECONDS", _parse_seconds, _check_seconds)
 _HOST_PORT = Kind("HOST:PORT", str, _parsed_by(parse_host_port))
-_FLEET = Kind("URL", str, _parsed_by(parse_address))
+_SERVICE = Kind("URL", str, _parsed_by(parse_address))
+_LINKS = Kind("URL", str, _parsed_by(parse_link_base))
 _PATH = Kind("PATH", str, _check_path)
 _WORKER = Kind("NAME", str, _check_name)
+_PATTERNS = Kind("PATTERN,…", _parse_patterns, _check_patterns, ",".join)
 _DEVICE = Kind("DEVICE", str.lower, _among("cpu", "cuda", "auto"))
 _LEVEL = Kind("LEVEL", str.lower, _among("debug", "info", "warning", "error"))
 
@@ -141,14 +156,19 @@ class FleetSettings:
     """What the gateway and the worker are both told."""
 
     addr_service: str = option(
-        "ws://127.0.0.1:54000", _FLEET, "addresses", "control plane: the gateway listens, workers dial"
+        "ws://127.0.0.1:54000", _SERVICE, "addresses", "control plane: the gateway listens, workers dial"
     )
     addr_worker: str = option(
-        "ws://127.0.0.1:54001", _FLEET, "addresses", "data plane; both take ws, wss, tcp, tls+tcp, ipc"
+        "ws://127.0.0.1:54001", _LINKS, "addresses", "data plane; both take ws, wss, tcp, tls+tcp, ipc"
     )
     threads: int | None = option(None, _COUNT, "workers", "torch threads (default: cores / local workers)")
     cache_size: int = option(10_000, _COUNT_OR_ZERO, "workers", "rows in the prediction cache, 0 for none")
     device: str = option("auto", _DEVICE, "workers", "cpu, cuda, or auto: cuda where there is one")
+    allow_pickle: bool = option(False, _FLAG, "models", "load pickle and joblib files, which run code")
+    allow_code: tuple[str, ...] = option(
+        (), _PATTERNS, "models", "modules that models may name, as module:name: my_nets or shop.*"
+    )
+    trusted: tuple[str, ...] = option((), _PATTERNS, "models", "types that skops may load beside its own")
     log_level: str = option("info", _LEVEL, "process", "debug, info, warning or error")
 
     def __post_init__(self) -> None:
@@ -170,6 +190,8 @@ class GatewaySettings(FleetSettings):
         False, _FLAG, "addresses", "listen where others can reach it, use it and replace the weights"
     )
     workers: int = option(0, _COUNT_OR_ZERO, "workers", "local workers to start")
+    models: str | None = option(None, _PATH, "models", "folder of models to serve: NAME/VERSION/model.*")
+    watch: bool = option(False, _FLAG, "models", "follow changes in the folder of models")
     state: str = option("./state", _PATH, "state", "folder that remembers weights and versions")
     ephemeral: bool = option(False, _FLAG, "state", "remember nothing after the end", excludes="state")
     queue_max: int = option(10_000, _COUNT, "limits", "requests that may wait; more get 503")
@@ -180,6 +202,8 @@ class GatewaySettings(FleetSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.watch and self.models is None:
+            raise ValueError("--watch follows a folder of models: give --models too")
         reachable = {
             "addr_rest": not is_loopback_host(parse_host_port(self.addr_rest)[0]),
             "addr_service": not parse_address(self.addr_service).is_loopback,
@@ -202,6 +226,9 @@ class GatewaySettings(FleetSettings):
 class WorkerSettings(FleetSettings):
     """What `worker.py` is told. It only dials, so no address is too open for it."""
 
+    models: tuple[str, ...] = option(
+        (), _PATTERNS, "models", "patterns of the models to hold: iris,text-* (default: all)"
+    )
     name: str | None = option(None, _WORKER, "process", "what people call it (default: host name and pid)")
     check: str | None = option(None, _PATH, "process", "say whether this weights file would serve, and end")
     exit_with_parent: bool = option(False, _FLAG, "process", "")
@@ -260,7 +287,7 @@ def _parser(cls: type[FleetSettings], *, prog: str, description: str) -> argpars
     )
     options = _options(cls)
     defaults = {each.name: each.default for each in fields(cls)}
-    for title in ("addresses", "workers", "state", "limits", "process"):
+    for title in ("addresses", "workers", "models", "state", "limits", "process"):
         group = parser.add_argument_group(title)
         for name, each in options.items():
             if each.group != title:
@@ -274,7 +301,7 @@ def _parser(cls: type[FleetSettings], *, prog: str, description: str) -> argpars
 
 
 def _help(name: str, each: Option, default: object) -> str:
-    shown = "" if default is None or default is False else f" (default: {each.kind.show(default)})"
+    shown = f" (default: {each.kind.show(default)})" if default not in (None, False, ()) else ""
     return f"{each.help}{shown} [{_variable(name)}]".replace("%", "%%")
 
 

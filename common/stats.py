@@ -59,6 +59,13 @@ class Latency:
         """Count one duration `count` times: a batch whose requests all took as long."""
         self.record(seconds, count)
 
+    def add(self, other: Latency) -> None:
+        """Count everything that another one counted."""
+        self._histogram.encoder.add(other._histogram.encoder)
+        self._count += other._count
+        self._total += other._total
+        self._max = max(self._max, other._max)
+
     @property
     def count(self) -> int:
         """How many durations were recorded."""

@@ -21,7 +21,7 @@ from common.errors import InvalidRequest
 
 Buffer = bytes | bytearray | memoryview
 
-FLOAT32_MAX = 3.4028234663852886e38
+_FLOAT32_END = 3.4028235677973366e38  # the smallest number that rounds to infinity: 2**128 - 2**103
 
 if sys.byteorder != "little":  # pragma: no cover - no such machine is supported
     raise RuntimeError("Pipeline's buffers are little-endian; this machine is not")
@@ -62,12 +62,14 @@ class TensorSpec(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes that one row takes; `InvalidRequest` for a datatype that is not known."""
+        """Bytes that one row takes; `InvalidRequest` for an unknown datatype or a negative dimension."""
         datatype = DATATYPES.get(self.datatype)
         if datatype is None:
             raise InvalidRequest(
                 f"datatype {self.datatype!r} is not known: use one of {', '.join(DATATYPES)}"
             )
+        if min(self.row_shape, default=0) < 0:
+            raise InvalidRequest(f"a row of shape {list(self.row_shape)} has a negative dimension")
         return datatype.itemsize * math.prod(self.row_shape)
 
 
@@ -124,6 +126,6 @@ def values(buffer: Buffer, datatype: str) -> list[Any]:
 
 def _overflow(name: str, row: Sequence[float]) -> str:
     for i, value in enumerate(row):
-        if not abs(value) <= FLOAT32_MAX:
+        if not abs(value) < _FLOAT32_END:
             return f"{name}[{i}] is {value!r}, beyond float32's range of ±3.4e38"
     return f"{name} holds a number beyond float32's range of ±3.4e38"

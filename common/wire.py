@@ -20,6 +20,7 @@ from typing import Any, TypeVar, Union
 import msgspec
 
 from common.errors import WireError
+from common.models import DEFAULTS, ModelSettings
 from common.tensor import Buffer, TensorSpec
 
 VERSION = 1
@@ -127,7 +128,8 @@ class VersionKey(msgspec.Struct, frozen=True, array_like=True):
 
 
 class HelloAnswer(Message, frozen=True, array_like=True):
-    """`worker` is made anew by each worker process; `scheme` says how its link is to be dialled."""
+    """`worker` is made anew by each worker process; `scheme` says how its link is to be dialled, `models` are
+    patterns of the models it may hold (none: all)."""
 
     worker: str
     name: str
@@ -139,6 +141,7 @@ class HelloAnswer(Message, frozen=True, array_like=True):
     draining: bool
     caches: bool
     versions: list[VersionKey]
+    models: list[str] = []
 
 
 class LinkUp(Message, frozen=True, array_like=True):
@@ -151,21 +154,27 @@ class Load(Message, frozen=True, array_like=True):
     """Load a version beside what serves.
 
     Its weights ride along as the one buffer, or came before in chunks, or lie in the file `path` for
-    workers on the gateway's own machine.
+    workers on the gateway's own machine. `file` is what the file was called where it came from, which may
+    tell its format.
     """
 
     workers: list[str]
     key: VersionKey
     size: int
     path: str = ""
+    file: str = ""
+    settings: ModelSettings = DEFAULTS
 
 
 class LoadAnswer(Message, frozen=True, array_like=True):
-    """Whether the version would serve here; `trace` is the text of the stack trace where not."""
+    """Whether the version would serve here, and what one row of each input and output is, where its format
+    says so; `trace` is the text of the stack trace where not."""
 
     worker: str
     ok: bool
     trace: str = ""
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 class Commit(Message, frozen=True, array_like=True):

@@ -2,18 +2,29 @@
 
 A key stands for a row's exact bytes (see `rows`), so two rows never share an answer by accident; each
 version has a cache of its own, so a late answer of old weights can never be stored under new ones. Results
-are never changed by the cache.
+are never changed by the cache, unless it was told to round.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
+
+import msgspec
+import torch
+
+from engine.rounding import round_tensor
 
 Key = bytes
 Value = bytes
+
+TensorModel = Callable[[torch.Tensor], torch.Tensor]
+
+# What an entry takes beside the bytes of its key and its value: the heads of two bytes objects, its place in
+# the dict and that in its order (measured with tracemalloc, CPython 3.11: 141 to 171).
+ENTRY_BYTES = 170
 
 
 class Claim:
@@ -52,18 +63,48 @@ class Claim:
 
 
 class PredictionCache:
-    """Thread-safe. Invariant: a key is in the entries, or owned by one claim in flight, or in neither."""
+    """Thread-safe. Invariant: a key is in the entries, or owned by one claim in flight, or in neither.
 
-    def __init__(self, capacity: int) -> None:
+    Holds at most `capacity` entries, and at most `max_bytes` of keys, values and what holds them. With
+    `round_decimals` set, input rows are rounded as `torch.round(decimals=…)` does before they are looked up
+    or run: the model sees the rounded row, and rows that are equal then share an answer.
+
+    `claim` and `fulfil` are for rows; `Predict` is for whole tensors, which `model` answers.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        max_bytes: int | None = None,
+        round_decimals: int | None = None,
+        model: TensorModel | None = None,
+    ) -> None:
+        if capacity < 0 or (max_bytes is not None and max_bytes < 0):
+            raise ValueError(f"a cache cannot hold {capacity} entries in {max_bytes} bytes: give 0 or more")
         self.capacity = capacity
+        self.max_bytes = max_bytes
+        self.round_decimals = round_decimals
         self.hits = 0  # rows that somebody had computed, or was computing
         self.misses = 0  # rows that whoever asked had to compute
+        self.evictions = 0  # entries that made room for others
+        self.size_bytes = 0  # of all entries, as `max_bytes` counts them
+        self._model = model
         self._entries: OrderedDict[Key, Value] = OrderedDict()
         self._flying: list[Claim] = []  # as many as batches at once, so it is searched faster than a dict
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def peek(self, key: Key) -> Value | None:
+        """A row's answer where it is there; that counts as a hit, and None does not count: claim it then."""
+        with self._lock:
+            value = self._entries.get(key)
+            if value is not None:
+                self._entries.move_to_end(key)
+                self.hits += 1
+        return value
 
     def claim(self, keys: Sequence[Key], *, again: bool = False) -> Claim:
         """Look all keys up, and take on those that nobody has or computes.
@@ -97,10 +138,84 @@ class PredictionCache:
     def fulfil(self, claim: Claim, computed: dict[Key, Value]) -> None:
         """Store what the claim's owner computed, and let go of what it could not compute."""
         with self._lock:
-            self._flying.remove(claim)
-            entries = self._entries
-            surplus = len(computed) - self.capacity
-            entries.update(computed if surplus <= 0 else islice(computed.items(), surplus, None))
-            for _ in range(len(entries) - self.capacity):
-                entries.popitem(last=False)
+            if claim in self._flying:  # else it was invalidated meanwhile
+                self._flying.remove(claim)
+                if self.capacity and computed:
+                    self._store(computed)
         claim.land(computed)
+
+    def _store(self, computed: dict[Key, Value]) -> None:
+        entries = self._entries
+        entries.update(computed)
+        size = ENTRY_BYTES * len(computed) + sum(map(len, computed)) + sum(map(len, computed.values()))
+        self.size_bytes += size
+        limit = self.size_bytes if self.max_bytes is None else self.max_bytes
+        while len(entries) > self.capacity or self.size_bytes > limit:
+            key, value = entries.popitem(last=False)
+            self.size_bytes -= ENTRY_BYTES + len(key) + len(value)
+            self.evictions += 1
+
+    def invalidate(self) -> None:
+        """Forget everything, also what is being computed now: those who wait for it get it, nobody later."""
+        with self._lock:
+            self._forget()
+
+    def use(self, model: TensorModel) -> None:
+        """Have `Predict` ask this model from now on: whoever asks after this gets no answer of another."""
+        with self._lock:
+            self._model = model
+            self._forget()
+
+    def _forget(self) -> None:
+        self._entries.clear()
+        self._flying.clear()
+        self.size_bytes = 0
+
+    def Predict(self, X: torch.Tensor) -> tuple[torch.Tensor, bool]:  # noqa: N802, N803 - server.py's contract
+        """(`model(X)`, whether it was known): a CPU tensor of any shape and dtype, looked up as a whole.
+
+        Equal tensors asked for at once are computed once. The answer is the caller's own, to change at will.
+        Raises what the model raises, and remembers no failure.
+        """
+        rounded = round_tensor(X.detach(), self.round_decimals)
+        key = _tensor_key(rounded)
+        claim = self.claim([key])
+        while claim.waiting:
+            known = claim.waiting[key].wait(threading.TIMEOUT_MAX).get(key)
+            if known is not None:
+                return _unpacked(known), True
+            claim = self.claim([key], again=True)
+        known = claim.values[0]
+        if known is not None:
+            return _unpacked(known), True
+        computed: dict[Key, Value] = {}
+        try:
+            # Only now: a model that is replaced before the claim must not answer under its successor.
+            if self._model is None:
+                raise RuntimeError("this cache was given no model: Predict needs one")
+            computed[key] = _packed(self._model(rounded))
+        finally:
+            self.fulfil(claim, computed)
+        return _unpacked(computed[key]), False
+
+
+def _tensor_key(tensor: torch.Tensor) -> Key:
+    digest = hashlib.blake2b(repr((tensor.dtype, tuple(tensor.shape))).encode(), digest_size=16)
+    digest.update(_raw(tensor))
+    return digest.digest()
+
+
+def _packed(tensor: torch.Tensor) -> Value:
+    name = str(tensor.dtype).removeprefix("torch.")
+    return msgspec.msgpack.encode((name, tuple(tensor.shape), _raw(tensor)))
+
+
+def _unpacked(value: Value) -> torch.Tensor:
+    name, shape, data = msgspec.msgpack.decode(value, type=tuple[str, tuple[int, ...], bytearray])
+    dtype = getattr(torch, name)
+    flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+    return flat.reshape(shape)
+
+
+def _raw(tensor: torch.Tensor) -> bytes:
+    return bytes(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -9,32 +9,41 @@ from pathlib import Path
 import torch
 
 from common.errors import LoadError
-from engine.registry import DEFAULT_ARCHITECTURE
-from engine.runtimes import torch_state
+from common.tensor import TensorSpec
+from engine.runtimes.formats import FORMATS, detect, load_runtime
+from engine.runtimes.options import LoadOptions
+from engine.runtimes.source import Source, read_source
 
-_TORCH_STARTS = (b"PK", b"\x80")  # a zip archive, or the bare pickle that torch wrote before 1.6
 
-
-def check_file(path: Path, device: torch.device) -> str:
+def check_file(path: Path, device: torch.device, options: LoadOptions | None = None) -> str:
     """A sentence that says what the file is; `LoadError` when it would not serve.
 
-    Takes what `torch.save` wrote, and the base64 text of it that `PUT /set_weights` takes, wrapped or not.
+    Takes a file of any format that a runtime is here for, and the base64 text of one as `PUT /set_weights`
+    takes it, wrapped or not.
     """
-    runtime = torch_state.load(_source(path), DEFAULT_ARCHITECTURE, device)
-    takes = ", ".join(f"{spec.datatype} {list(spec.row_shape)}" for spec in runtime.inputs)
-    return f"{path} serves: architecture {DEFAULT_ARCHITECTURE!r} on {device}, rows of {takes}."
+    source, kind = _source(path)
+    runtime = load_runtime(source, kind, options or LoadOptions(), device)
+    takes, gives = _described(runtime.inputs), _described(runtime.outputs)
+    return f"{path} serves: {FORMATS[kind].title} on {runtime.device}, rows of {takes} to {gives}."
 
 
-def _source(path: Path) -> bytes | Path:
+def _source(path: Path) -> tuple[Source, str]:
     try:
-        with path.open("rb") as file:
-            start = file.read(2)
-            if not start or start.startswith(_TORCH_STARTS):
-                return path
-            text = start + file.read()
-    except OSError as error:
-        raise LoadError(f"the weights cannot be read: {error.strerror}") from None
+        return path, detect(path)
+    except LoadError as error:
+        try:
+            data = base64.b64decode(read_source(path).translate(None, b" \t\r\n"), validate=True)
+        except binascii.Error:
+            raise error from None
+    if not data:
+        raise LoadError("the file is empty")
     try:
-        return base64.b64decode(text.translate(None, b" \t\r\n"), validate=True)
-    except binascii.Error:
-        raise LoadError("it is neither a file that torch.save wrote nor the base64 text of one") from None
+        return data, detect(data)
+    except LoadError as error:
+        raise LoadError(f"it is base64 text, and of what it stands for, {error}") from None
+
+
+def _described(specs: tuple[TensorSpec, ...] | None) -> str:
+    if specs is None:
+        return "a shape that it does not say"
+    return ", ".join(f"{spec.datatype} {list(spec.row_shape)}" for spec in specs)

@@ -3,7 +3,7 @@
 Rows are bytes from the frame they came in to the frame they leave in; arrays are views made for the model
 alone. The order of things:
 
-1. Requests whose deadline has passed are left out.
+1. Requests whose deadline has passed are left out. Rows are rounded where the cache says so.
 2. Rows known to the cache are answered from it; equal rows, also those of other batches, are computed once.
 3. The rest goes through the model together, at most `max_batch` at a time. If the model fails on rows
    together, those at fault are found out and fail alone (`batching`).
@@ -17,12 +17,13 @@ import threading
 from collections.abc import Sequence
 
 from common.errors import ModelError
-from common.tensor import TensorSpec
+from common.tensor import Buffer, TensorSpec
 from common.wire import Part
 from engine.answering import Answering, Ran, refuse_all
 from engine.batching import Layout, Outcome, failure, run_rows
-from engine.cache import Claim, PredictionCache
-from engine.rows import Rows
+from engine.cache import Claim, PredictionCache, Value
+from engine.rounding import round_columns
+from engine.rows import Rows, row_key
 from engine.runtimes.runtime import Runtime, check_inputs
 
 MAX_SHAPES = 1024  # shapes of input rows that a model of free shapes is remembered by
@@ -39,9 +40,37 @@ class Execution:
         # What the outputs are for input rows of each shape. It only grows, so whoever finds a row in the
         # cache finds its layout here.
         self._layouts: dict[bytes, Layout] = {}
-        self._has_free_shapes = any(-1 in spec.row_shape for spec in runtime.inputs)
+        self._is_shape_known = runtime.inputs is not None
+        self._has_free_shapes = any(-1 in spec.row_shape for spec in runtime.inputs or ())
 
-    def run(self, part: Part, buffers: Sequence[memoryview], received: float) -> Ran:
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...] | None:
+        """What one row of each input is, where the format says so."""
+        return self._runtime.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...] | None:
+        """What one row of each output is, where the format says so."""
+        return self._runtime.outputs
+
+    def known(self, inputs: tuple[TensorSpec, ...], columns: Sequence[bytes]) -> tuple[Layout, Value] | None:
+        """One row's outputs, one after the other, where the cache has them; waits for nobody's batch.
+
+        `inputs` are as the model takes them. Only what is known counts among the cache's figures.
+        """
+        cache = self.cache
+        if not cache.capacity:
+            return None
+        signature = self._signature(inputs)
+        layout = self._layouts.get(signature)
+        if layout is None:
+            return None
+        if cache.round_decimals is not None:
+            columns = [bytes(each) for each in round_columns(inputs, columns, cache.round_decimals)]
+        value = cache.peek(row_key(signature, columns))
+        return None if value is None else (layout, value)
+
+    def run(self, part: Part, buffers: Sequence[Buffer], received: float) -> Ran:
         """Answer every request of the part, whose buffers are as long as it says.
 
         `received` is when its frame came, on `time.monotonic`.
@@ -50,6 +79,7 @@ class Execution:
             check_inputs(self._runtime.inputs, part.inputs)
         except ModelError as error:
             return refuse_all(part, failure(error))
+        buffers = round_columns(part.inputs, buffers, self.cache.round_decimals)
         signature = self._signature(part.inputs)
         rows = Rows(part.inputs, buffers, sum(part.counts))
         keys = rows.keys(signature)
@@ -92,6 +122,8 @@ class Execution:
 
     def _signature(self, inputs: tuple[TensorSpec, ...]) -> bytes:
         """What tells rows of equal bytes and unlike shape apart: nothing, where all shapes are fixed."""
+        if not self._is_shape_known:
+            return repr(inputs).encode()
         if not self._has_free_shapes:
             return b""
         return repr([spec.row_shape for spec in inputs]).encode()

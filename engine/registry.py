@@ -1,21 +1,25 @@
-"""The model versions that a worker holds."""
+"""The model versions that a process holds: a worker's, or those of a `ModelServer`."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
-from common.errors import NotFound
-from common.wire import VersionKey
+from common.errors import InvalidRequest, ModelNotFound
+from common.wire import Load, VersionKey
 from engine.cache import PredictionCache
 from engine.execution import Execution
-from engine.runtimes import torch_state
-from engine.runtimes.torch_file import Source
+from engine.runtimes.formats import detect, load_runtime
+from engine.runtimes.options import LoadOptions
+from engine.runtimes.source import Source
 
-DEFAULT_ARCHITECTURE = "sample"
 MAX_BATCH = 4096  # rows the sample network is given at once
+NOTHING_ALLOWED = LoadOptions()
 
 
 class CacheFigures(NamedTuple):
@@ -28,32 +32,79 @@ class CacheFigures(NamedTuple):
 
 
 class Registry:
-    """Loaded versions by model and version. Thread-safe; loading never blocks what serves."""
+    """Loaded versions by model and version. Thread-safe; loading never blocks what serves.
 
-    def __init__(self, *, device: torch.device, cache_size: int) -> None:
+    Of each model one version is active: the one that `activate` named, else the one loaded last.
+    """
+
+    def __init__(
+        self, *, device: torch.device, cache_size: int, allowed: LoadOptions = NOTHING_ALLOWED
+    ) -> None:
         self.device = device
         self.cache_size = cache_size
-        self._loaded: dict[tuple[str, str], tuple[VersionKey, Execution]] = {}
+        self._allowed = allowed  # what the operator lets models do: pickle, code, types
+        self._loaded: dict[
+            tuple[str, str], tuple[VersionKey, Execution]
+        ] = {}  # in the order they were loaded
+        self._loading: set[tuple[str, str]] = set()  # named by `reserve`
+        self._activated: dict[str, str] = {}
         self._past_hits = 0  # of versions that were dropped
         self._past_misses = 0
         self._lock = threading.Lock()
 
-    def load(self, key: VersionKey, source: Source) -> None:
-        """Load, check and warm a version beside the others; `LoadError` says why it would not serve."""
+    def load(
+        self,
+        key: VersionKey,
+        source: Source,
+        *,
+        kind: str | None = None,
+        options: LoadOptions | None = None,
+        max_batch: int = MAX_BATCH,
+        cache: PredictionCache | None = None,
+    ) -> Execution:
+        """Load, check and warm a version beside the others; `LoadError` says why it would not serve.
+
+        A version that is held with the same sha256 stays as it is; one without a sha256 is not known again.
+        `kind` is the model's format, None asks the file. `cache` is its own, one of `cache_size` by default.
+        """
         with self._lock:
             held = self._loaded.get((key.model, key.version))
-        if held is not None and held[0].sha256 == key.sha256:
-            return
-        runtime = torch_state.load(source, DEFAULT_ARCHITECTURE, self.device)
-        execution = Execution(runtime, PredictionCache(self.cache_size), max_batch=MAX_BATCH)
+        if held is not None and key.sha256 and held[0].sha256 == key.sha256:
+            return held[1]
+        runtime = load_runtime(source, kind, options or LoadOptions(), self.device)
+        execution = Execution(
+            runtime, PredictionCache(self.cache_size) if cache is None else cache, max_batch=max_batch
+        )
         with self._lock:
             self._forget(key.model, key.version)
             self._loaded[key.model, key.version] = (key, execution)
+        return execution
+
+    def load_version(self, load: Load, source: Source) -> Execution:
+        """Load what a gateway asks for, as the model's settings and this process's operator say."""
+        settings = load.settings
+        options = replace(
+            self._allowed,
+            architecture=settings.architecture or None,
+            arguments=settings.arguments,
+            inputs=settings.signature or None,
+        )
+        size = self.cache_size if settings.cache_size is None else settings.cache_size
+        return self.load(
+            load.key,
+            source,
+            kind=settings.runtime or detect(source, load.file),
+            options=options,
+            max_batch=settings.max_batch,
+            cache=PredictionCache(size, round_decimals=settings.round_decimals),
+        )
 
     def drop(self, model: str, version: str) -> None:
         """Forget a version; batches that run it now finish."""
         with self._lock:
             self._forget(model, version)
+            if self._activated.get(model) == version:
+                del self._activated[model]
 
     def _forget(self, model: str, version: str) -> None:
         held = self._loaded.pop((model, version), None)
@@ -61,12 +112,45 @@ class Registry:
             self._past_hits += held[1].cache.hits
             self._past_misses += held[1].cache.misses
 
+    @contextlib.contextmanager
+    def reserve(self, model: str, version: str | None) -> Iterator[str]:
+        """A version's name, nobody else's while it is being loaded: the one given, or the next free of
+        "1", "2", …. `InvalidRequest` where the one given is taken."""
+        with self._lock:
+            taken = {v for m, v in self._loaded.keys() | self._loading if m == model}
+            if version is None:
+                numbers = [int(v) for v in taken if len(v) < 10 and v.isascii() and v.isdecimal()]
+                version = str(max(numbers, default=0) + 1)
+            elif version in taken:
+                raise InvalidRequest(
+                    f"model {model!r} has a version {version!r}: unload it first, or name another"
+                )
+            self._loading.add((model, version))
+        try:
+            yield version
+        finally:
+            with self._lock:
+                self._loading.discard((model, version))
+
     def get(self, model: str, version: str) -> Execution:
-        """The execution of a loaded version; `NotFound` where it is not held."""
+        """The execution of a loaded version; `ModelNotFound` where it is not held."""
         try:
             return self._loaded[model, version][1]
         except KeyError:
-            raise NotFound(f"this worker does not hold model {model!r} version {version!r}") from None
+            raise ModelNotFound(f"this worker does not hold model {model!r} version {version!r}") from None
+
+    def activate(self, model: str, version: str) -> None:
+        """Make a loaded version the active one, until it is dropped; `ModelNotFound` where it is not held."""
+        with self._lock:
+            if (model, version) not in self._loaded:
+                raise ModelNotFound(f"model {model!r} has no version {version!r} loaded")
+            self._activated[model] = version
+
+    def active(self, model: str) -> str | None:
+        """The version that serves who names none; None where the model has no version."""
+        with self._lock:
+            newest = next((v for m, v in reversed(self._loaded) if m == model), None)
+            return self._activated.get(model, newest)
 
     def versions(self) -> list[VersionKey]:
         """Everything held now."""

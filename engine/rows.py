@@ -16,7 +16,7 @@ Array = npt.NDArray[np.generic]
 
 EXACT_KEY_BYTES = 64
 
-_NUMPY: dict[str, Any] = {
+NUMPY_TYPES: dict[str, Any] = {
     "BOOL": np.bool_, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
     "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
     "FP32": np.float32, "FP64": np.float64,
@@ -56,9 +56,15 @@ class Rows:
             # A bytearray, not bytes: torch warns of memory that it must not write to.
             everything = len(indexes) == self.count
             data = bytearray(buffer) if everything else bytearray().join([column[i] for i in indexes])
-            flat = np.frombuffer(data, _NUMPY[spec.datatype])
+            flat = np.frombuffer(data, NUMPY_TYPES[spec.datatype])
             arrays.append(flat.reshape(len(indexes), *spec.row_shape))
         return arrays
+
+
+def row_key(signature: bytes, columns: Sequence[bytes]) -> bytes:
+    """The key that `Rows.keys` gives a row, of its bytes for each input."""
+    key = columns[0] if not signature and len(columns) == 1 else signature + b"".join(columns)
+    return key if len(key) <= EXACT_KEY_BYTES else hashlib.blake2b(key, digest_size=16).digest()
 
 
 def split_rows(data: Buffer, width: int, count: int) -> list[bytes]:

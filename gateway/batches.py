@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common import wire
-from common.errors import DeadlineExceeded, ModelError, PipelineError, WireError
+from common.errors import DeadlineExceeded, InvalidRequest, ModelError, PipelineError, WireError
 from common.tensor import Buffer, TensorSpec
 from gateway.requests import Answer, Batch, Provenance, Request
 
@@ -56,8 +56,13 @@ def _split_part(
 ) -> list[Reply]:
     if len(part.hits) != len(group) or len(buffers) != len(part.outputs):
         raise WireError(f"an answer for {len(part.hits)} requests of {len(group)}")
-    widths = [spec.row_bytes for spec in part.outputs]
+    try:
+        widths = [spec.row_bytes for spec in part.outputs]
+    except InvalidRequest as error:
+        raise WireError(f"an output that is none: {error}") from None
     errors = {error.index: error for error in part.errors}
+    if part.errors and len(errors.keys() & range(len(group))) < len(part.errors):
+        raise WireError(f"errors of requests {[e.index for e in part.errors]} of {len(group)}")
     rows = sum(request.rows for i, request in enumerate(group) if i not in errors)
     if [buffer.nbytes for buffer in buffers] != [width * rows for width in widths]:
         raise WireError(f"buffers of {[b.nbytes for b in buffers]} bytes for {rows} rows of {widths}")

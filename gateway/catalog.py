@@ -1,49 +1,109 @@
-"""Which version of each model serves: the one pointer that a rollout switches. Pure."""
+"""Which versions of each model serve, and which one answers who names none: the one pointer that a rollout
+switches. Pure."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from common.errors import NoWeights
+from common.errors import NotFound, NoWeights
+from common.models import DEFAULTS, ModelSettings
+from common.tensor import TensorSpec
 from gateway.requests import ModelKey
 
 DEFAULT_MODEL = "default"
 
 
-class Active(NamedTuple):
-    """The version that serves a model; `nn_id` is what its uploader called it."""
+class Version(NamedTuple):
+    """One version of a model: `nn_id` is what its uploader called it, `file` what the file was called."""
 
     key: ModelKey
     nn_id: str
     sha256: str
     size: int
+    file: str = ""
+    settings: ModelSettings = DEFAULTS
+    inputs: tuple[TensorSpec, ...] = ()  # what one row of each is, where a worker has said so
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 class Catalog:
-    """Every request asks here once, as it is admitted, and keeps the version it was told."""
+    """Every request asks here once, as it is admitted, and keeps the version it was told.
+
+    Invariant: a model's active version is one of those that serve.
+    """
 
     def __init__(self) -> None:
-        self._active: dict[str, Active] = {}
+        self._active: dict[str, Version] = {}
+        self._serving: dict[ModelKey, Version] = {}
 
-    def active(self, model: str = DEFAULT_MODEL) -> Active:
-        """The version that serves; `NoWeights` where none does."""
+    def active(self, model: str = DEFAULT_MODEL) -> Version:
+        """The version that answers who names none; `NoWeights` where there is none, `NotFound` for a model
+        nobody knows."""
         try:
             return self._active[model]
         except KeyError:
-            raise NoWeights("No weights loaded") from None
+            raise self._missing(model) from None
 
-    def get(self, model: str) -> Active | None:
-        """The version that serves, if any does."""
+    def find(self, model: str, version: str) -> Version:
+        """A version that serves; `NotFound` says which ones there are."""
+        found = self._serving.get(ModelKey(model, version))
+        if found is None:
+            there = ", ".join(each.key.version for each in self.of(model))
+            if not there:
+                raise self._missing(model)
+            raise NotFound(f"version {version} of {model} does not serve: there are {there}")
+        return found
+
+    def named(self, model: str, version: str | None) -> Version:
+        """What somebody asks for who may name a version: `find`, or `active`."""
+        return self.active(model) if version is None else self.find(model, version)
+
+    def get(self, model: str) -> Version | None:
+        """The active version, if there is one."""
         return self._active.get(model)
 
-    def switch(self, active: Active) -> None:
-        """From now on this version serves its model."""
-        self._active[active.key.model] = active
+    def serves(self, key: ModelKey) -> bool:
+        """Whether a version serves, active or by its name."""
+        return key in self._serving
 
-    def clear(self, model: str) -> None:
-        """From now on no version serves the model."""
-        self._active.pop(model, None)
+    def add(self, version: Version) -> None:
+        """From now on this version serves who names it."""
+        self._serving[version.key] = version
 
-    def all(self) -> list[Active]:
-        """What serves now, of every model."""
-        return list(self._active.values())
+    def describe(self, version: Version) -> None:
+        """More is known of a version that serves."""
+        key = version.key
+        if key in self._serving:
+            self._serving[key] = version
+        active = self._active.get(key.model)
+        if active is not None and active.key == key:
+            self._active[key.model] = version
+
+    def switch(self, version: Version) -> None:
+        """From now on this version serves, also who names none."""
+        self.add(version)
+        self._active[version.key.model] = version
+
+    def remove(self, key: ModelKey) -> None:
+        """From now on this version serves nobody."""
+        self._serving.pop(key, None)
+        active = self._active.get(key.model)
+        if active is not None and active.key == key:
+            del self._active[key.model]
+
+    def of(self, model: str) -> list[Version]:
+        """The versions of a model that serve, the one added last at the end."""
+        return [version for key, version in self._serving.items() if key.model == model]
+
+    def models(self) -> list[str]:
+        """Every model of which a version serves."""
+        return sorted({key.model for key in self._serving})
+
+    def all(self) -> list[Version]:
+        """Every version that serves."""
+        return list(self._serving.values())
+
+    def _missing(self, model: str) -> NotFound | NoWeights:
+        if model == DEFAULT_MODEL or self.of(model):
+            return NoWeights("No weights loaded")
+        return NotFound(f"there is no model {model}: GET /models says which there are")

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
+
 from common.errors import StateError
 from gateway.blobs import sync_directory
 
@@ -37,11 +39,12 @@ MIGRATIONS = (
     """,
     """
     ALTER TABLE versions ADD COLUMN file TEXT NOT NULL DEFAULT '';
-    ALTER TABLE versions ADD COLUMN runtime TEXT NOT NULL DEFAULT '';
-    CREATE TABLE models (
-        model TEXT PRIMARY KEY,
-        settings BLOB NOT NULL
-    );
+    ALTER TABLE versions ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE versions ADD COLUMN inputs TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE versions ADD COLUMN outputs TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE versions ADD COLUMN serves INTEGER NOT NULL DEFAULT 0 CHECK (serves IN (0, 1));
+    """,
+    """
     CREATE TABLE experiments (
         name TEXT PRIMARY KEY,
         body BLOB NOT NULL
@@ -109,7 +112,11 @@ def database_errors(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.OperationalError, sqlite3.IntegrityError) as error:
         raise StateError(f"{path} cannot be used ({error}): has the disk room, and may we write?") from error
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 decodes even what it says of the damage
+    except (
+        sqlite3.Error,
+        UnicodeDecodeError,
+        msgspec.MsgspecError,
+    ) as error:  # sqlite3 decodes even what it says of the damage
         raise StateError(
             f"{path} is damaged ({error}): put back a copy of it, or move the folder away to start anew"
         ) from error

@@ -38,7 +38,7 @@ class DeadlineWheel(Generic[T]):
                 del self._spokes[spoke]
 
     def expire(self, now: float) -> list[T]:
-        """Remove and return everything whose deadline is at or before `now`, earliest first."""
+        """Remove and return everything whose deadline, rounded up to a tick, has come; earliest first."""
         due = sorted(spoke for spoke in self._spokes if spoke * TICK <= now)
         return [item for spoke in due for item in self._spokes.pop(spoke)]
 

@@ -8,10 +8,10 @@ from collections.abc import Collection
 import trio
 
 from common import wire
-from common.errors import LoadError, PipelineError, WorkerLost
+from common.errors import LinkClosed, LoadError, PipelineError, WorkerLost
 from common.log import event
 from gateway.blobs import BlobStore
-from gateway.catalog import Active
+from gateway.catalog import Version
 from gateway.fleet import Fleet
 from gateway.roster import State
 
@@ -23,6 +23,8 @@ KEPT_CHUNKS = 4
 LOAD_TIME = 30.0  # seconds to load weights, and …
 LOAD_RATE = 10e6  # … bytes per second on top: a limit for the dead, not for the slow
 
+Answers = dict[str, "wire.LoadAnswer | None"]
+
 
 class Delivery:
     """Has workers load a version, all at once; who leaves meanwhile is no longer asked."""
@@ -31,23 +33,20 @@ class Delivery:
         self._fleet = fleet
         self._blobs = blobs
 
-    async def load(self, active: Active, workers: Collection[str]) -> dict[str, wire.LoadAnswer]:
-        """Answers by worker; a worker that left the fleet before it answered is not among them."""
+    async def load(self, version: Version, workers: Collection[str]) -> Answers:
+        """Answers by worker: None of one that is there and did not answer in time; one that left the fleet
+        before it answered is not among them, even if it is back."""
         wanted = set(workers)
         near = {w for w in wanted if self._is_near(w)}
-        if active.size <= INLINE_MAX and len(wanted) > len(near):
-            return await self._ask(active, wanted, inline=True)
-        failures = await self._send_all(active, wanted - near)
-        answers = {w: wire.LoadAnswer(w, False, why) for w, why in failures.items() if self._is_here(w)}
+        if version.size <= INLINE_MAX and len(wanted) > len(near):
+            return await self._ask(version, wanted, inline=True)
+        answers, far = await self._send_all(version, wanted - near)
         if near:
-            path = str(self._blobs.path(active.sha256).resolve())
-            answers |= await self._ask(active, near, path=path)
-        if far := wanted - near - failures.keys():
-            answers |= await self._ask(active, far)
+            path = str(self._blobs.path(version.sha256).resolve())
+            answers |= await self._ask(version, near, path=path)
+        if far:
+            answers |= await self._ask(version, far)
         return answers
-
-    def _is_here(self, worker_id: str) -> bool:
-        return worker_id in self._fleet.ids(State.READY, State.SYNCING)
 
     def _is_near(self, worker_id: str) -> bool:
         """Whether a worker reads the gateway's own files: those dialling a Unix socket do."""
@@ -55,10 +54,10 @@ class Delivery:
         return worker is not None and worker.hello.scheme == "ipc"
 
     async def _ask(
-        self, active: Active, workers: Collection[str], *, inline: bool = False, path: str = ""
-    ) -> dict[str, wire.LoadAnswer]:
-        key = wire.VersionKey(active.key.model, active.key.version, active.sha256)
-        buffers = [await trio.to_thread.run_sync(self._blobs.read, active.sha256)] if inline else []
+        self, version: Version, workers: Collection[str], *, inline: bool = False, path: str = ""
+    ) -> Answers:
+        key = wire.VersionKey(*version.key, version.sha256)
+        buffers = [await trio.to_thread.run_sync(self._blobs.read, version.sha256)] if inline else []
         staying = set(workers)
 
         def expected() -> set[str]:
@@ -66,30 +65,36 @@ class Delivery:
             staying.intersection_update(self._fleet.ids(State.READY, State.SYNCING))
             return staying
 
-        return await self._fleet.surveys.ask(
-            wire.Load(sorted(workers), key, active.size, path),
+        answers = await self._fleet.surveys.ask(
+            wire.Load(sorted(workers), key, version.size, path, version.file, version.settings),
             wire.LoadAnswer,
-            LOAD_TIME + active.size / LOAD_RATE,
+            LOAD_TIME + version.size / LOAD_RATE,
             expected=expected,
             buffers=buffers,
         )
+        return dict.fromkeys(expected()) | answers
 
-    async def _send_all(self, active: Active, workers: Collection[str]) -> dict[str, str]:
-        """Send the weights to each worker over its own link: why not, for those that did not get them."""
-        failures: dict[str, str] = {}
-        chunks = _Chunks(active, self._blobs)
+    async def _send_all(self, version: Version, workers: Collection[str]) -> tuple[Answers, set[str]]:
+        """Send the weights to each worker over its own link: (what those say that could not be sent them,
+        who has them now)."""
+        failures: Answers = {}
+        sent: set[str] = set()
+        chunks = _Chunks(version, self._blobs)
 
         async def one(worker: str) -> None:
             try:
                 await self._send(chunks, worker)
+                sent.add(worker)
             except (trio.TooSlowError, PipelineError) as error:
                 event(log, logging.WARNING, "weights could not be sent", worker=worker, error=error)
-                failures[worker] = f"the weights could not be sent: {str(error) or 'no answer in time'}"
+                if not isinstance(error, WorkerLost | LinkClosed):  # else it is synced when it comes back
+                    why = f"the weights could not be sent: {str(error) or 'no answer in time'}"
+                    failures[worker] = wire.LoadAnswer(worker, False, why)
 
         async with trio.open_nursery() as nursery:
             for worker in workers:
                 nursery.start_soon(one, worker)
-        return failures
+        return failures, sent
 
     async def _send(self, chunks: _Chunks, worker: str) -> None:
         """Send the weights in chunks, each acknowledged."""
@@ -97,7 +102,7 @@ class Delivery:
         while offset < chunks.size:
             frame = await chunks.frame(offset)
             link = self._fleet.link(worker)
-            if link is None or not self._is_here(worker):
+            if link is None or worker not in self._fleet.ids(State.READY, State.SYNCING):
                 raise WorkerLost("the worker left")
             with trio.fail_after(LOAD_TIME):
                 answer = await link.exchange(frame)
@@ -114,9 +119,9 @@ class _Chunks:
     """A blob as frames. Workers that are sent it at once are at nearly the same place, so the last few
     frames are kept: each is read and put together once, not once a worker."""
 
-    def __init__(self, active: Active, blobs: BlobStore) -> None:
-        self.size = active.size
-        self._sha256 = active.sha256
+    def __init__(self, version: Version, blobs: BlobStore) -> None:
+        self.size = version.size
+        self._sha256 = version.sha256
         self._blobs = blobs
         self._frames: dict[int, bytes] = {}
         self._turn = trio.Lock()

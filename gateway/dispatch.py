@@ -21,6 +21,7 @@ from common.errors import (
     WorkerLost,
 )
 from common.log import OncePer, event
+from common.stats import Latency
 from gateway.batches import encode_batch, grouped, split_answer
 from gateway.requests import Answer, Batch, ModelKey, Provenance, Request
 from gateway.scheduler import Scheduler
@@ -63,6 +64,7 @@ class Dispatcher:
         self.on_lost: Callable[[str, bool], None] = lambda worker, strike: self.lose(worker, strike=strike)
         self.is_served: Callable[[ModelKey], bool] = lambda key: True
         self.bad_frames = 0
+        self.handling = Latency()  # of every request that was answered, since it was admitted
         self._slots: dict[str, _Slots] = {}
         self._bad_frames = OncePer(10.0)
         self._deadlines = trio.Event()
@@ -94,7 +96,7 @@ class Dispatcher:
         poisoned, wake = self.scheduler.remove_worker(worker, trio.current_time(), strike=strike)
         for request, error in poisoned:
             event(log, logging.ERROR, "request poisoned", rows=request.rows, strikes=request.strikes)
-            _reply(request, error)
+            self._reply(request, error)
         self.wake_all(wake)
 
     # --- tasks
@@ -107,7 +109,7 @@ class Dispatcher:
                 await self._deadlines.wait()
             await trio.sleep(EXPIRE_TICK)
             for request, error in self.scheduler.expire(trio.current_time()):
-                _reply(request, error)
+                self._reply(request, error)
 
     async def serve(self, worker: str, name: str, link: Exchanger, slots: int) -> None:
         """The batch loops of one ready worker, until cancelled."""
@@ -123,9 +125,11 @@ class Dispatcher:
     async def _loop(self, worker: str, name: str, link: Exchanger, slots: _Slots) -> None:
         while True:
             slots.woken = False
-            batch = self.scheduler.take(worker, trio.current_time())
+            now = trio.current_time()
+            batch = self.scheduler.take(worker, now)
             if batch is None:
-                await slots.idle.park()
+                with trio.move_on_at(self.scheduler.next_due(worker, now)):
+                    await slots.idle.park()
                 continue
             if self.scheduler.has_waiting(worker):
                 self.wake(worker)
@@ -147,7 +151,8 @@ class Dispatcher:
         if not isinstance(message, wire.BatchAnswer) or message.id != batch.id:
             raise WireError(f"a {type(message).__name__} is not the answer to batch {batch.id}")
         there = message.waited + message.infer
-        link_time = max(0.0, trio.current_time() - sent - there)
+        now = trio.current_time()
+        link_time = max(0.0, now - sent - there)
         by = Provenance(name, batch.key.version, batch=message.waited, link=link_time, infer=message.infer)
         replies = split_answer(message, buffers, groups, by)
         wanted = self.scheduler.finish(batch)
@@ -155,7 +160,7 @@ class Dispatcher:
             still = set(wanted)
             replies = [reply for reply in replies if reply[0] in still]
         for request, answer in replies:
-            _reply(request, answer)
+            self._reply(request, answer, now)
 
     def _failed(self, error: Exception, worker: str, name: str, slots: _Slots) -> None:
         """A batch did not come back: the worker's link goes, and its requests with it."""
@@ -178,24 +183,24 @@ class Dispatcher:
             self.on_lost(batch.worker, False)  # it comes back by itself, and is synced before it is ready
         elif refusal.code == NotFound.code:
             for request in self.scheduler.finish(batch):
-                _reply(request, Overloaded(f"version {batch.key.version} no longer serves"))
+                self._reply(request, Overloaded(f"version {batch.key.version} no longer serves"))
         else:
             event(log, logging.ERROR, "batch refused", code=refusal.code, message=refusal.message)
             for request in self.scheduler.finish(batch):
-                _reply(request, PipelineError(f"the worker refused the batch: {refusal.message}"))
+                self._reply(request, PipelineError(f"the worker refused the batch: {refusal.message}"))
+
+    def _reply(self, request: Request, answer: Answer | PipelineError, now: float | None = None) -> None:
+        """Answer one request; a fault in one client's answer is not the next client's."""
+        self.handling.record((trio.current_time() if now is None else now) - request.admitted)
+        try:
+            request.reply(answer)
+        except Exception:
+            log.exception("an answer could not be given")
+            with suppress(Exception):  # unless a part of it was given
+                request.reply(PipelineError("The server failed on this request."))
 
     def _garbage(self, error: PipelineError, name: str) -> None:
         self.bad_frames += 1
         suppressed = self._bad_frames.allow(name, trio.current_time())
         if suppressed is not None:
             event(log, logging.WARNING, "bad frame from a worker", worker=name, error=error, more=suppressed)
-
-
-def _reply(request: Request, answer: Answer | PipelineError) -> None:
-    """Answer one request; a fault in one client's answer is not the next client's."""
-    try:
-        request.reply(answer)
-    except Exception:
-        log.exception("an answer could not be given")
-        with suppress(Exception):  # unless a part of it was given
-            request.reply(PipelineError("The server failed on this request."))

@@ -24,11 +24,13 @@ from gateway.surveys import Surveys
 log = logging.getLogger("pipeline.fleet")
 
 HEARTBEAT = 0.5
+HELLO_GAP = 0.02  # between two hellos at least, however often somebody comes and goes
 SILENCE = 2.0  # seconds without an answer that make a worker suspect
 HELLO_TIME = 0.45  # a hello is over before the next heartbeat
 LINK_TIME = 2.0
 MAX_SLOTS = 64  # batches at one worker at once, whatever it says
-RETRY_MIN, RETRY_MAX = 0.5, 30.0  # pauses between attempts to sync a worker that cannot be
+RETRY_MIN, RETRY_MAX = 0.5, 30.0  # pauses of a worker that cannot be synced, or is lost whenever it is ready
+STEADY = 10.0  # a worker that was ready for so long is taken back at once
 CLOSE_TIME = 5.0
 
 
@@ -71,6 +73,8 @@ class _Member:
         self.told = 0.0  # when it was told the endpoint last
         self.scope: trio.CancelScope | None = None  # of its sync, then of its batch loops
         self.heard = trio.Event()  # it answered a hello since its link came up
+        self.ready_since = 0.0
+        self.pause = 0.0  # before it is taken back
 
 
 class Fleet:
@@ -78,10 +82,12 @@ class Fleet:
 
     `open_link` makes a worker's link and says which endpoint to tell it; `came` is rung when the survey
     socket sees somebody come or go; `sync`, set before `run`, gives a worker every active version and raises
-    when it cannot. Whatever goes wrong with one worker costs that worker and nobody else.
+    when it cannot; `left` is told who takes nothing new any more. Whatever goes wrong with one worker costs
+    that worker and nobody else.
     """
 
     sync: Sync
+    left: Callable[[str], None] = staticmethod(lambda worker: None)
 
     def __init__(self, surveys: Surveys, dispatcher: Dispatcher, *, open_link: OpenLink, came: Bell) -> None:
         self.roster = Roster(silence=SILENCE)
@@ -101,10 +107,19 @@ class Fleet:
         """The workers in any of these states (all, without any)."""
         return {w.id for w in self.roster if not states or w.state in states}
 
+    def patterns(self) -> dict[str, list[str]]:
+        """The patterns of the models that each worker may hold, of all that serve or are about to."""
+        return {w.id: w.hello.models for w in self.roster if w.state in (State.SYNCING, State.READY)}
+
     def link(self, worker: str) -> FleetLink | None:
         """A worker's link, while it is known."""
         member = self._members.get(worker)
         return member.link if member else None
+
+    @property
+    def bad_frames(self) -> int:
+        """Frames from workers that could not be used."""
+        return self.surveys.bad_frames + self._dispatcher.bad_frames
 
     # --- tasks
 
@@ -113,19 +128,25 @@ class Fleet:
         try:
             async with trio.open_nursery() as self._nursery:
                 task_status.started()
-                while True:
-                    began = trio.current_time()
-                    self._nursery.start_soon(self._hello)
-                    with trio.move_on_after(HEARTBEAT):
-                        await self._came.wait()
-                    self._look_after(stalled=max(0.0, trio.current_time() - began - HEARTBEAT))
+                try:
+                    await self._beat(self._nursery)
+                finally:
+                    self._nursery = None  # now, while it still takes tasks: it is closed before we are back
         finally:
-            self._nursery = None
             with trio.move_on_after(CLOSE_TIME) as closing:
                 closing.shield = True
                 async with trio.open_nursery() as nursery:
                     for member in self._members.values():
                         nursery.start_soon(self._close, member)
+
+    async def _beat(self, nursery: trio.Nursery) -> None:
+        while True:
+            began = trio.current_time()
+            nursery.start_soon(self._hello)
+            with trio.move_on_after(HEARTBEAT):
+                await self._came.wait()
+                await trio.sleep_until(began + HELLO_GAP)
+            self._look_after(stalled=max(0.0, trio.current_time() - began - HEARTBEAT))
 
     async def _hello(self) -> None:
         """One heartbeat. It never ends early: somebody new may be about to answer."""
@@ -155,8 +176,8 @@ class Fleet:
             log.exception("a survey failed")
 
     def _hear(self, answer: wire.HelloAnswer) -> None:
-        if answer.draining and self.roster.get(answer.worker) is None:
-            return  # it has left already, or never was ours
+        if self._nursery is None or (answer.draining and self.roster.get(answer.worker) is None):
+            return  # it is over; or the worker has left already, or never was ours
         worker, is_new = self.roster.hear(answer, trio.current_time())
         if is_new:
             event(log, logging.INFO, "worker joining", worker=worker.name, host=answer.host, pid=answer.pid)
@@ -220,6 +241,7 @@ class Fleet:
     def _lost(self, worker_id: str, strike: bool) -> None:
         member = self._members.get(worker_id)
         if member is not None:
+            member.pause = min(max(2 * member.pause, RETRY_MIN), RETRY_MAX)
             member.link.kick()
             self._happen(member.worker, Event.UNLINKED, strike=strike)
 
@@ -254,8 +276,11 @@ class Fleet:
                 self._came.ring()
             self._restart(member)
         elif now in (State.SUSPECT, State.GONE) and before is not now:
+            if before is State.READY and trio.current_time() - member.ready_since > STEADY:
+                member.pause = 0.0
             self._let_go(member, strike=strike and before is not State.DRAINING)
         elif now is State.DRAINING and before is not now:
+            self.left(worker.id)
             self._dispatcher.wake_all(
                 self._dispatcher.scheduler.retire_worker(worker.id, trio.current_time())
             )
@@ -279,6 +304,7 @@ class Fleet:
         if member.scope is not None:
             member.scope.cancel()
             member.scope = None
+        self.left(member.worker.id)
         self._dispatcher.lose(member.worker.id, strike=strike)
 
     async def _close(self, member: _Member) -> None:
@@ -292,6 +318,7 @@ class Fleet:
         worker = member.worker
         with scope:
             await member.heard.wait()  # or silence, which cancels
+            await trio.sleep(member.pause)  # one that answers nonsense would be back ten times a second
             pause = RETRY_MIN
             while not await self._is_synced(member):
                 await trio.sleep(pause)
@@ -300,6 +327,7 @@ class Fleet:
             if worker.state is not State.SYNCING or scope.cancel_called:
                 return
             worker.trouble = ""
+            member.ready_since = trio.current_time()
             slots = min(max(1, worker.hello.slots), MAX_SLOTS)
             self._dispatcher.wake_all(self._dispatcher.scheduler.add_worker(worker.id, slots=slots))
             self._happen(worker, Event.SYNCED)

@@ -9,7 +9,7 @@ import trio
 from common.errors import Draining, PipelineError, TooLarge
 from common.stats import Latency
 from common.tensor import Buffer, TensorSpec
-from gateway.catalog import DEFAULT_MODEL, Catalog
+from gateway.catalog import Version
 from gateway.dispatch import Dispatcher
 from gateway.requests import Answer, Request
 from gateway.routing import key_of
@@ -22,15 +22,18 @@ MAX_TIMEOUT = 3600.0
 class Predictions:
     """Invariant: `in_progress` requests were admitted and have had no reply and no cancel yet."""
 
-    def __init__(self, catalog: Catalog, dispatcher: Dispatcher, *, timeout: float, max_rows: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, *, timeout: float, max_rows: int) -> None:
         self.timeout = timeout
         self.max_rows = max_rows
-        self.handling = Latency()
         self.peak_waiting = 0
         self.draining = False
-        self._catalog = catalog
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
+
+    @property
+    def handling(self) -> Latency:
+        """From admission to the answer."""
+        return self._dispatcher.handling
 
     @property
     def waiting(self) -> int:
@@ -53,37 +56,35 @@ class Predictions:
 
     def start(
         self,
+        version: Version,
         signature: tuple[TensorSpec, ...],
         buffers: tuple[Buffer, ...],
         rows: int,
         timeout: float | None,
         reply: Reply,
-        *,
-        model: str = DEFAULT_MODEL,
     ) -> Request:
-        """Admit a request; `reply` comes later, exactly once, unless it is cancelled first.
+        """Admit a request under a version that serves; `reply` comes later, exactly once, unless it is
+        cancelled first. There must be no checkpoint since the catalog was asked.
 
-        Raises `NoWeights`, `QueueFull`, `Draining` and `TooLarge`; then there is no reply.
+        Raises `QueueFull`, `Draining` and `TooLarge`; then there is no reply.
         """
         if self.draining:
             raise Draining("Server is shutting down")
         if rows > self.max_rows:
             raise TooLarge(f"{rows} rows in one request: at most {self.max_rows} are allowed")
+        settings = version.settings
+        if timeout is None:
+            timeout = self.timeout if settings.timeout is None else settings.timeout
         now = trio.current_time()
-
-        def answered(answer: Answer | PipelineError) -> None:
-            self.handling.record(trio.current_time() - now)
-            reply(answer)
-
         request = Request(
-            self._catalog.active(model).key,
+            version.key,
             signature,
             buffers,
             rows,
             admitted=now,
-            deadline=now + (self.timeout if timeout is None else timeout),
-            route=key_of(buffers),
-            reply=answered,
+            deadline=now + timeout,
+            route=key_of(buffers) if settings.affinity is not False and settings.cache_size != 0 else None,
+            reply=reply,
         )
         self._dispatcher.submit(request)
         self.peak_waiting = max(self.peak_waiting, self._scheduler.waiting)

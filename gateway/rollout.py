@@ -1,23 +1,26 @@
-"""Moving the fleet to a version, all or nothing (two phases: load everywhere, then switch or drop)."""
+"""Changing what serves, all or nothing (two phases: load everywhere, then switch or drop)."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import trio
 
 from common import wire
-from common.errors import LinkError, LoadError, PipelineError
+from common.errors import LinkError, NotFound, PipelineError
 from common.log import event
+from common.models import ModelSettings
 from gateway.blobs import Blob
-from gateway.catalog import DEFAULT_MODEL, Active, Catalog
+from gateway.catalog import DEFAULT_MODEL, Catalog, Version
 from gateway.delivery import Delivery
-from gateway.fleet import Fleet, FleetLink
+from gateway.fleet import Fleet
+from gateway.holders import Holders
+from gateway.queues import Limits
 from gateway.requests import ModelKey
 from gateway.roster import State as Life
-from gateway.roster import Worker
 from gateway.scheduler import Scheduler
 from gateway.state import State, VersionRecord
 
@@ -26,6 +29,8 @@ log = logging.getLogger("pipeline.rollout")
 OLD_VERSION_GRACE = 60.0  # how long a rollout waits for the old version's last requests before it answers
 DRAIN_TICK = 0.002
 TELL_TIME = 2.0
+# What `set_weights` replaces is gone.
+WEIGHTS = ModelSettings(runtime="torch", architecture="sample", keep_versions=1)
 
 
 @dataclass(frozen=True)
@@ -36,148 +41,156 @@ class Rolled:
 
     @property
     def ok(self) -> bool:
-        """Whether the new version serves."""
+        """Whether the version serves."""
         return all(loaded for loaded, _ in self.results)
 
 
 class Rollouts:
-    """One change at a time: a rollout and the sync of a joining worker never overlap.
+    """One change at a time: `turn` is held by a rollout, and by whoever brings a worker up to date.
 
-    Invariant: every ready worker holds what serves and what retires, which is a version that serves no more
-    and was not yet forgotten, as requests that were admitted under it may be on their way.
+    Invariant: every worker that the holders name has what they say: versions that serve, and those that
+    retire, which serve no more and were not yet forgotten, as requests that were admitted under them may be
+    on their way.
     """
 
-    def __init__(self, fleet: Fleet, catalog: Catalog, scheduler: Scheduler, state: State) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        catalog: Catalog,
+        holders: Holders,
+        scheduler: Scheduler,
+        state: State,
+        delivery: Delivery,
+    ) -> None:
+        self.turn = trio.Lock()
+        self.retiring: dict[ModelKey, Version] = {}
         self._fleet = fleet
         self._catalog = catalog
+        self._holders = holders
         self._scheduler = scheduler
         self._state = state
-        self._delivery = Delivery(fleet, state.blobs)
-        self._turn = trio.Lock()
-        self._retiring: dict[ModelKey, Active] = {}
-        self._checked: set[ModelKey] = set()  # of what the state holds as checked
+        self._delivery = delivery
 
     def is_served(self, key: ModelKey) -> bool:
-        """Whether a ready worker should hold this version."""
-        active = self._catalog.get(key.model)
-        return key in self._retiring or (active is not None and active.key == key)
+        """Whether a worker that holds this version should keep it."""
+        return key in self.retiring or self._catalog.serves(key)
 
     async def restore(self) -> None:
         """Serve what the state directory says was served last."""
+        for record in await trio.to_thread.run_sync(self._state.all_serving):
+            self._catalog.add(as_version(record))
         for record in (await trio.to_thread.run_sync(self._state.all_active)).values():
-            self._catalog.switch(_active(record))
+            self._catalog.switch(as_version(record))
+            self._limit(as_version(record))
+
+    # --- what doors ask for
 
     async def set_weights(self, nn_id: str, blob: Blob) -> Rolled:
-        """Make a stored blob the weights that serve. After this returns ok, only they answer.
+        """Make a stored blob the default model's weights. After this returns ok, only they answer.
 
-        Raises `StateError` if the change cannot be made durable; then the old weights serve on.
+        A version never changes its bytes: the nn_id names it, with a digest behind it where that name is
+        taken by other bytes. Raises `StateError` if the change cannot be made durable; then the old weights
+        serve on.
         """
-        async with self._turn:
-            record = await trio.to_thread.run_sync(self._record, nn_id, blob)
-            new = _active(record)
-            workers = self._fleet.ids(Life.READY)
-            answers = await self._delivery.load(new, workers)
-            # Who left the fleet meanwhile is synced when it comes back; who stays and is silent failed.
-            asked = [w for w in sorted(workers) if w in answers or w in self._fleet.ids(Life.READY)]
-            silent = wire.LoadAnswer("", False, "the worker did not answer in time")
-            results = [answers.get(worker, silent) for worker in asked]
-            rolled = Rolled([(answer.ok, answer.trace) for answer in results])
-            if not rolled.ok:
-                event(log, logging.WARNING, "weights refused", version=new.key.version, workers=len(asked))
-                await self._take_back(new)
-                return rolled
-            old = self._catalog.get(new.key.model)
-            try:
-                await self._serve(new, checked=bool(asked))
-            except PipelineError:
-                await self._take_back(new)
-                raise
-        if old is not None and old.key != new.key:
-            await self._retire(old)
+
+        def record() -> VersionRecord:
+            known = self._state.version(DEFAULT_MODEL, nn_id)
+            is_taken = known is not None and known.sha256 != blob.sha256
+            version = f"{nn_id}.{blob.sha256[:16]}" if is_taken else nn_id
+            return VersionRecord(
+                DEFAULT_MODEL, version, nn_id, blob.sha256, blob.size, time.time(), settings=WEIGHTS
+            )
+
+        return await self._change(record, activate=True)
+
+    async def add(self, record: VersionRecord, *, activate: bool) -> Rolled:
+        """Have the workers that should hold a version load it, and serve it: by its name, and, to `activate`
+        it or where the model has no other, also who names none.
+
+        Raises `StateError` if its name is taken by other bytes or the change cannot be made durable.
+        """
+        return await self._change(lambda: record, activate=activate)
+
+    async def activate(self, model: str, version: str) -> Rolled:
+        """Make a version that was added before the one that answers who names none; loaded again if it is no
+        longer served. `NotFound` if there is none of that name."""
+        return await self._change(lambda: self._known(model, version), activate=True)
+
+    async def rollback(self, model: str) -> Rolled:
+        """Activate the version that was active before; `NotFound` if there was none."""
+
+        def previous() -> VersionRecord:
+            record = self._state.previous(model)
+            if record is None:
+                raise NotFound(f"no version of {model} was active before the one that is")
+            return record
+
+        return await self._change(previous, activate=True)
+
+    async def remove(self, model: str, version: str) -> None:
+        """Forget a version for good; `NotFound`, or `StateError` while it is the active one."""
+
+        def forget() -> None:
+            self._known(model, version)
+            self._state.forget_version(model, version)
+
+        async with self.turn:
+            await trio.to_thread.run_sync(forget)
+            old = [each for each in self._catalog.of(model) if each.key.version == version]
+            self._stop_serving(old)
+        await self._retire(old)
+
+    def _known(self, model: str, version: str) -> VersionRecord:
+        record = self._state.version(model, version)
+        if record is None:
+            raise NotFound(f"there is no version {version} of {model}")
+        return record
+
+    # --- one rollout
+
+    async def _change(self, make: Callable[[], VersionRecord], *, activate: bool) -> Rolled:
+        """Roll out the version that `make`, called in a thread when it is our turn, says."""
+
+        def stored() -> Version:
+            record = make()
+            self._state.add_version(record)
+            return as_version(self._known(record.model, record.version))
+
+        async with self.turn:
+            new = await trio.to_thread.run_sync(stored)
+            rolled, old = await self._roll(new, activate=activate)
+        await self._retire(old)
         return rolled
 
-    async def sync(self, worker: Worker, link: FleetLink) -> None:
-        """Give one worker every version it should hold and take the others away; `LoadError` if it refuses
-        one that others can load."""
-        async with self._turn:
-            held = {(key.model, key.version): key.sha256 for key in worker.versions}
-            for active in self._catalog.all():
-                if held.get(active.key) != active.sha256:
-                    await self._give(worker, active)
-                else:
-                    await self._mark_checked(active.key)
-            for active in list(self._retiring.values()):
-                if held.get(active.key) != active.sha256:
-                    await self._load_one(worker, active)
-            for model, version in held:
-                if not self.is_served(ModelKey(model, version)):
-                    await self._tell(wire.Drop([worker.id], model, version), {worker.id})
-
-    async def _give(self, worker: Worker, active: Active) -> None:
-        """Have one worker load what serves."""
-        trace = await self._load_one(worker, active)
-        if trace is None:
-            await self._mark_checked(active.key)
-            return
-        record = await trio.to_thread.run_sync(self._state.version, *active.key)
-        if record is None or record.checked:
-            raise LoadError(f"it refuses version {active.key.version}: {_last_line(trace)}", trace)
-        back = await self._go_back(active, worker)
-        if back is not None and (trace := await self._load_one(worker, back)) is not None:
-            raise LoadError(f"it refuses version {back.key.version} too: {_last_line(trace)}", trace)
-
-    async def _load_one(self, worker: Worker, active: Active) -> str | None:
-        """None when the worker has loaded the version, else why it refused."""
-        answer = (await self._delivery.load(active, {worker.id})).get(worker.id)
-        if answer is None:
-            raise LoadError(f"it did not load version {active.key.version} in time")
-        return None if answer.ok else answer.trace or "no reason given"
-
-    async def _go_back(self, refused: Active, worker: Worker) -> Active | None:
-        """Weights that no worker ever loaded turn out not to load: serve those before them, if any."""
-        model = refused.key.model
-        previous = await trio.to_thread.run_sync(self._state.previous, model)
-        back = _active(previous) if previous is not None and previous.checked else None
-        event(
-            log, logging.ERROR, "unchecked weights do not load: going back",
-            version=refused.key.version, to=back.key.version if back else None, worker=worker.name,
-        )  # fmt: skip
-        await trio.to_thread.run_sync(self._state.activate, model, back.key.version if back else None)
-        if back is None:
-            self._catalog.clear(model)
-        else:
-            self._retiring.pop(back.key, None)
-            self._catalog.switch(back)
-        return back
-
-    async def _mark_checked(self, key: ModelKey) -> None:
-        if key in self._checked:
-            return
+    async def _roll(self, new: Version, *, activate: bool) -> tuple[Rolled, list[Version]]:
+        """(what became of it, versions that serve no more)."""
+        wanted = self._fleet.ids(Life.READY) & self._holders.wanted(new)
+        answers = await self._delivery.load(new, wanted)
+        # Who left the fleet meanwhile is synced when it comes back; who stays and is silent failed.
+        silent = wire.LoadAnswer("", False, "the worker did not answer in time")
+        results = [answers[worker] or silent for worker in sorted(answers)]
+        rolled = Rolled([(answer.ok, answer.trace) for answer in results])
+        if not rolled.ok:
+            event(log, logging.WARNING, "version refused", model=new.key.model, version=new.key.version)
+            await self._take_back(new)
+            return rolled, []
+        for answer in results[:1]:
+            new = new._replace(inputs=answer.inputs, outputs=answer.outputs)
         try:
-            await trio.to_thread.run_sync(self._state.mark_checked, *key)
-            self._checked.add(key)
-        except PipelineError as error:  # a full disk keeps no worker out: the next one's sync tries again
-            event(log, logging.ERROR, "version not marked as checked", version=key.version, error=error)
+            old = await self._serve(new, sorted(answers), activate=activate)
+        except PipelineError:
+            await self._take_back(new)
+            raise
+        return rolled, old
 
-    async def _take_back(self, new: Active) -> None:
+    async def _take_back(self, new: Version) -> None:
         """A rollout came to nothing: as if the version had never been there, unless it was before."""
         if not self.is_served(new.key):
-            await self._drop(new)
+            await self.drop(new)
         try:
             await trio.to_thread.run_sync(self._forget_unchecked, new.key)
         except PipelineError as error:  # what the workers said is what the client has to know
             event(log, logging.ERROR, "refused weights are kept", version=new.key.version, error=error)
-
-    def _record(self, nn_id: str, blob: Blob) -> VersionRecord:
-        """The version these bytes are: named by the nn_id, or with a digest behind it where that name
-        is taken by other bytes. A version never changes its bytes."""
-        version = nn_id
-        known = self._state.version(DEFAULT_MODEL, nn_id)
-        if known is not None and known.sha256 != blob.sha256:
-            version = f"{nn_id}.{blob.sha256[:16]}"
-        record = VersionRecord(DEFAULT_MODEL, version, nn_id, blob.sha256, blob.size, time.time())
-        self._state.add_version(record)
-        return record
 
     def _forget_unchecked(self, key: ModelKey) -> None:
         """A refused upload must not keep its name from the right file."""
@@ -185,41 +198,77 @@ class Rollouts:
         if known is not None and not known.checked and self._state.active(key.model) != known:
             self._state.forget_version(*key)
 
-    async def _serve(self, new: Active, *, checked: bool) -> None:
-        """The durable switch, then the one that requests see. From then on the old version retires."""
+    async def _serve(self, new: Version, workers: list[str], *, activate: bool) -> list[Version]:
+        """The durable switch, then the one that requests see; the versions that serve no more."""
+        model = new.key.model
+        becomes_active = activate or self._catalog.get(model) is None
+        old = self._surplus(new, becomes_active=becomes_active)
 
         def write() -> None:
-            if checked:
-                self._state.mark_checked(*new.key)
-            self._state.activate(*new.key)
+            if workers:
+                self._state.mark_checked(*new.key, new.inputs, new.outputs)
+            self._state.set_serving(*new.key, True)
+            if becomes_active:
+                self._state.activate(*new.key)
+            for version in old:
+                self._state.set_serving(*version.key, False)
 
         await trio.to_thread.run_sync(write)
-        old = self._catalog.get(new.key.model)
-        if old is not None:
-            self._retiring[old.key] = old
-        self._retiring.pop(new.key, None)
-        self._catalog.switch(new)
-        event(log, logging.INFO, "weights serve", version=new.key.version, bytes=new.size)
-        await self._tell(wire.Commit(sorted(self._fleet.ids()), *new.key), self._fleet.ids(Life.READY))
+        self.retiring.pop(new.key, None)
+        self._holders.set(new, workers)
+        self._limit(new)
+        (self._catalog.switch if becomes_active else self._catalog.add)(new)
+        self._stop_serving(old)
+        event(log, logging.INFO, "version serves", model=model, version=new.key.version, bytes=new.size)
+        everybody = self._fleet.ids()
+        await self.tell(wire.Commit(sorted(everybody), *new.key), self._fleet.ids(Life.READY))
+        return old
 
-    async def _retire(self, old: Active) -> None:
-        """Wait for the old version's last request, then have every worker forget it."""
+    def _limit(self, version: Version) -> None:
+        """Queue a model's requests as its newest version says."""
+        settings = version.settings
+        self._scheduler.limits[version.key.model] = Limits(
+            min(settings.max_batch, self._scheduler.default.max_batch),
+            settings.max_wait_ms / 1000,
+            settings.queue_max,
+        )
+
+    def _surplus(self, new: Version, *, becomes_active: bool) -> list[Version]:
+        """The versions that are too many once `new` serves: the oldest, but never the active one."""
+        active = new if becomes_active else self._catalog.get(new.key.model)
+        others = [v for v in self._catalog.of(new.key.model) if v.key not in (new.key, active and active.key)]
+        room = new.settings.keep_versions - (1 if active is None or active.key == new.key else 2)
+        return others[: max(0, len(others) - max(0, room))]
+
+    def _stop_serving(self, versions: Iterable[Version]) -> None:
+        for version in versions:
+            self.retiring[version.key] = version
+            self._catalog.remove(version.key)
+
+    async def _retire(self, versions: list[Version]) -> None:
+        """Wait for the last request of versions that serve no more, then have every worker forget them."""
+        if not versions:
+            return
         with trio.move_on_after(OLD_VERSION_GRACE):
-            while self._is_needed(old.key):  # noqa: ASYNC110 - the scheduler is pure: it has no events
+            while any(self._is_needed(version.key) for version in versions):  # noqa: ASYNC110 - no events there
                 await trio.sleep(DRAIN_TICK)
-        async with self._turn:
+        async with self.turn:
             # With those of former rollouts, should their requests have taken longer than the grace.
-            for key in [key for key in self._retiring if not self._is_needed(key)]:
-                await self._drop(self._retiring.pop(key))
+            for key in [key for key in self.retiring if not self._is_needed(key)]:
+                await self.drop(self.retiring.pop(key))
 
     def _is_needed(self, key: ModelKey) -> bool:
-        return key in self._retiring and self._scheduler.live(key) > 0
+        return key in self.retiring and self._scheduler.live(key) > 0
 
-    async def _drop(self, version: Active) -> None:
+    # --- what whoever has the turn may ask
+
+    async def drop(self, version: Version) -> None:
+        """Have every worker forget a version."""
+        self._holders.forget(version.key)
         workers = self._fleet.ids()
-        await self._tell(wire.Drop(sorted(workers), *version.key), workers)
+        await self.tell(wire.Drop(sorted(workers), *version.key), workers)
 
-    async def _tell(self, message: wire.Message, workers: set[str]) -> None:
+    async def tell(self, message: wire.Message, workers: set[str]) -> None:
         """A survey nobody refuses; who does not hear it is put right when it is synced."""
         try:
             await self._fleet.surveys.ask(
@@ -232,9 +281,15 @@ class Rollouts:
             event(log, logging.ERROR, "the fleet could not be told", what=type(message).__name__, error=error)
 
 
-def _last_line(trace: str) -> str:
-    return trace.strip().splitlines()[-1]
-
-
-def _active(record: VersionRecord) -> Active:
-    return Active(ModelKey(record.model, record.version), record.nn_id, record.sha256, record.size)
+def as_version(record: VersionRecord) -> Version:
+    """A version as the catalog knows it."""
+    return Version(
+        record.key,
+        record.nn_id,
+        record.sha256,
+        record.size,
+        record.file,
+        record.settings,
+        record.inputs,
+        record.outputs,
+    )

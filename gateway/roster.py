@@ -41,7 +41,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.LINKED: State.SYNCING,
         Event.SYNCED: State.READY,
         Event.UNLINKED: State.SUSPECT,
-        Event.SILENT: State.SUSPECT,
+        Event.SILENT: State.GONE,  # its network threads may connect it for ever, with its own stuck
         Event.DRAIN: State.DRAINING,
     },
     State.READY: {

@@ -42,12 +42,13 @@ class Preferences:
         order = self._orders.get(bucket)
         if order is None:
             seed = bucket.to_bytes(4, "little")
-            order = tuple(sorted(self._workers, key=lambda w: _score(w, seed), reverse=True))
+            order = tuple(sorted(self._workers, key=lambda w: score(w, seed), reverse=True))
             self._orders[bucket] = order
         return order
 
 
-def _score(worker: str, seed: bytes) -> int:
+def score(worker: str, seed: bytes) -> int:
+    """How much a worker is the one for what `seed` stands for: the highest of all workers' scores has it."""
     # CRC-32 alone is linear: workers whose ids differ would all rank buckets by one rotated pattern. The
     # multiplication (Knuth's 2^32 / golden ratio) breaks that.
     mixed = zlib.crc32(seed, zlib.crc32(worker.encode())) * 2654435761 & 0xFFFFFFFF

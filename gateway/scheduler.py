@@ -3,7 +3,8 @@
 The life of a request:
 
 1. `submit` puts it into the queue of one ready worker, or with the unrouted when there is none.
-2. `take` hands a worker with a free slot everything queued for one model version, up to `max_batch` rows.
+2. `take` hands a worker with a free slot everything queued for one model version, up to `max_batch` rows;
+   a model's limits may ask to wait a moment for more.
 3. `finish` frees the slot. The caller has answered the requests.
 4. A worker that goes away gives back what it had. What only waited is routed again. What was in a batch
    gets a strike and is tried again alone, on a worker with nothing else in flight, so that the next death
@@ -13,37 +14,20 @@ The life of a request:
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable
 
 from common.errors import DeadlineExceeded, NoWorker, PipelineError, Poisoned, QueueFull
 from gateway.deadlines import DeadlineWheel
+from gateway.queues import Lane, Limits, Queue, due
 from gateway.requests import Batch, ModelKey, Request, Stage
 from gateway.routing import Preferences, choose, least_busy
 
 SLOTS = 2  # batches at a worker at once: the next is there when it finishes one
 MAX_STRIKES = 2
 
-Queue = OrderedDict[Request, None]
 Ending = tuple[Request, PipelineError]
-
-
-class Lane:
-    """One ready worker's queues and what it has in flight."""
-
-    def __init__(self, worker: str, slots: int) -> None:
-        self.worker = worker
-        self.slots = slots
-        self.queues: OrderedDict[ModelKey, Queue] = OrderedDict()
-        self.struck: Queue = OrderedDict()
-        self.flying: dict[int, Batch] = {}
-
-    def take_waiting(self) -> list[Request]:
-        """Empty every queue; what was in them."""
-        waiting = [*self.struck, *(request for queue in self.queues.values() for request in queue)]
-        self.struck.clear()
-        self.queues.clear()
-        return waiting
 
 
 class Scheduler:
@@ -51,7 +35,8 @@ class Scheduler:
 
     def __init__(self, *, queue_max: int, max_batch: int, worker_wait: float) -> None:
         self.queue_max = queue_max
-        self.max_batch = max_batch
+        self.default = Limits(max_batch)
+        self.limits: dict[str, Limits] = {}  # by model, where they are not the default
         self.worker_wait = worker_wait  # how long a request waits for any worker to be ready
         self.waiting = 0
         self._lanes: dict[str, Lane] = {}
@@ -60,17 +45,20 @@ class Scheduler:
         self._unrouted: Queue = OrderedDict()
         self._preferences = Preferences()
         self._deadlines: DeadlineWheel[Request] = DeadlineWheel()
-        self._orphaned_since: float | None = 0.0
-        self._live: dict[ModelKey, int] = {}
+        self._last_left = 0.0  # when a worker went away, or gave up a model version, last
+        self._holders: dict[ModelKey, frozenset[str]] = {}  # where not every worker has the version
+        self._live: Counter[ModelKey] = Counter()
+        self._waits: Counter[str] = Counter()  # requests that wait, by model
 
     # --- what a door does
 
     def submit(self, request: Request) -> str | None:
         """Queue a new request; the worker to wake, if any. Raises `QueueFull`."""
-        if self.waiting >= self.queue_max:
+        model = request.key.model
+        queue_max = self._limits(model).queue_max
+        if self.waiting >= self.queue_max or (queue_max is not None and self._waits[model] >= queue_max):
             raise QueueFull("Server is busy")
-        self.waiting += 1
-        self._live[request.key] = self._live.get(request.key, 0) + 1
+        self._live[request.key] += 1
         self._deadlines.add(request, request.deadline)
         return self._route(request)
 
@@ -78,7 +66,8 @@ class Scheduler:
         """The client has gone: forget the request, and never run it if it still waits."""
         if request.stage is Stage.WAITING:
             self._unqueue(request)
-        self._end(request)
+        if request.stage is not Stage.NEW:  # the queue was full: it was never here
+            self._end(request)
 
     # --- what a batch loop does
 
@@ -92,11 +81,19 @@ class Scheduler:
                 return None  # it empties first: what has seen a worker die travels alone
             request = next(iter(lane.struck))
             return self._launch(lane, request.key, lane.struck, 1, now, alone=True)
-        if not lane.queues:
-            return None
-        key, queue = next(iter(lane.queues.items()))
-        lane.queues.move_to_end(key)  # model versions take turns
-        return self._launch(lane, key, queue, self.max_batch, now, alone=False)
+        for key, queue in lane.queues.items():
+            limits = self._limits(key.model)
+            if due(queue, limits) <= now:
+                lane.queues.move_to_end(key)  # model versions take turns
+                return self._launch(lane, key, queue, limits.max_batch, now, alone=False)
+        return None
+
+    def next_due(self, worker: str, now: float) -> float:
+        """When to ask `take` again though nobody wakes the worker: something waits for company until then."""
+        lane = self._lanes.get(worker)
+        queues = lane.queues.items() if lane is not None else ()
+        times = [due(queue, self._limits(key.model)) for key, queue in queues]
+        return min((time for time in times if time > now), default=math.inf)
 
     def finish(self, batch: Batch) -> list[Request]:
         """The batch came back: free its slot. Its requests that still want an answer are over now."""
@@ -116,9 +113,25 @@ class Scheduler:
         self._lanes[worker] = Lane(worker, slots)
         self._loads[worker] = 0
         self._preferences.set_workers(self._loads)
-        self._orphaned_since = None
-        unrouted, self._unrouted = self._unrouted, OrderedDict()
-        return self._route_all(unrouted)
+        return self._route_all(self._take_unrouted())
+
+    def place(self, key: ModelKey, workers: Collection[str] | None, now: float) -> list[str]:
+        """Only these workers have a model version from now on (None: every one has); the workers to wake.
+
+        What waits for another worker moves on; what another has in flight comes back as it will.
+        """
+        before = self._holders.get(key)
+        if workers is None:
+            self._holders.pop(key, None)
+        else:
+            self._holders[key] = frozenset(workers)
+            if before is None or not before <= self._holders[key]:
+                self._last_left = now
+        moving = self._take_unrouted()
+        for lane in self._lanes.values():
+            if workers is not None and lane.worker not in workers:
+                moving += self._take_waiting(lane, key)
+        return self._route_all(moving)
 
     def retire_worker(self, worker: str, now: float) -> list[str]:
         """A worker takes nothing new: what waits for it moves on, what it has it finishes; whom to wake."""
@@ -126,19 +139,19 @@ class Scheduler:
         if lane is None or worker not in self._loads:
             return []
         self._close_to_new(worker, now)
-        waiting = lane.take_waiting()
-        return self._route_all(waiting)
+        return self._route_all(self._take_waiting(lane))
 
     def remove_worker(self, worker: str, now: float, *, strike: bool) -> tuple[list[Ending], list[str]]:
         """A worker is gone: (requests to answer with an error, workers to wake).
 
         `strike` says that it died or fell silent with its batches in hand, rather than left in good order.
         """
-        lane = self._lanes.pop(worker, None)
+        lane = self._lanes.get(worker)
         if lane is None:
             return [], []
         self._close_to_new(worker, now)
-        moving = lane.take_waiting()
+        moving = self._take_waiting(lane)
+        del self._lanes[worker]
         poisoned: list[Ending] = []
         for request in self._flying(lane):
             request.strikes += strike
@@ -146,7 +159,6 @@ class Scheduler:
                 self._end(request)
                 poisoned.append((request, Poisoned(f"the request was on {MAX_STRIKES} workers as they died")))
             else:
-                self.waiting += 1
                 moving.append(request)
         return poisoned, self._route_all(moving)
 
@@ -156,9 +168,7 @@ class Scheduler:
         if lane is None or lane.flying.pop(batch.id, None) is None:
             return []
         self._add_load(batch.worker, -batch.rows)
-        again = batch.wanted()
-        self.waiting += len(again)
-        return self._route_all(again)
+        return self._route_all(batch.wanted())
 
     def expire(self, now: float) -> list[Ending]:
         """End every request whose deadline has passed, or that has waited too long for any worker at all."""
@@ -170,18 +180,17 @@ class Scheduler:
             self._end(request)
             late = NoWorker("No live worker") if unserved else DeadlineExceeded("Deadline exceeded")
             endings.append((request, late))
-        if self._orphaned_since is not None:
-            for request in [r for r in self._unrouted if self._is_hopeless(r, now)]:
-                self._unqueue(request)
-                self._end(request)
-                endings.append((request, NoWorker("No live worker")))
+        for request in [r for r in self._unrouted if self._is_hopeless(r, now)]:
+            self._unqueue(request)
+            self._end(request)
+            endings.append((request, NoWorker("No live worker")))
         return endings
 
     # --- what others ask
 
     def live(self, key: ModelKey) -> int:
         """Requests admitted under a model version and not over yet."""
-        return self._live.get(key, 0)
+        return self._live[key]
 
     def in_flight(self, worker: str) -> int:
         """Rows that a worker has in batches now."""
@@ -196,7 +205,7 @@ class Scheduler:
     @property
     def unfinished(self) -> int:
         """Requests that are not over yet."""
-        return sum(self._live.values())
+        return self._live.total()
 
     @property
     def has_deadlines(self) -> bool:
@@ -206,21 +215,37 @@ class Scheduler:
     # --- inside
 
     def _is_hopeless(self, request: Request, now: float) -> bool:
-        since = max(request.admitted, self._orphaned_since or 0.0)
-        return now - since >= self.worker_wait
+        return now - max(request.admitted, self._last_left) >= self.worker_wait
 
-    def _route(self, request: Request) -> str | None:
-        """Put a waiting request into a queue; the worker to wake."""
-        request.stage = Stage.WAITING
-        if not self._loads:
-            request.worker = None
-            self._unrouted[request] = None
+    def _limits(self, model: str) -> Limits:
+        return self.limits.get(model, self.default)
+
+    def _choose(self, request: Request) -> str | None:
+        """The worker to queue a request for; None where nobody has what it needs."""
+        holders = self._holders.get(request.key)
+        if holders is None:
+            if not self._loads:
+                return None
+            if request.route is None:
+                return least_busy(self._loads, self._loads)
+            return choose(self._preferences.order(request.route), self._loads, request.rows, self._load)
+        own = [worker for worker in holders if worker in self._loads]
+        if not own:
             return None
         if request.route is None:
-            worker = least_busy(self._loads, self._loads)
-        else:
-            worker = choose(self._preferences.order(request.route), self._loads, request.rows, self._load)
-        request.worker = worker
+            return min(own, key=lambda worker: (self._loads[worker], worker))
+        order = tuple(w for w in self._preferences.order(request.route) if w in holders)
+        return choose(order, self._loads, request.rows, sum(self._loads[w] for w in own))
+
+    def _route(self, request: Request) -> str | None:
+        """Put a request into a queue; the worker to wake."""
+        request.stage = Stage.WAITING
+        self.waiting += 1
+        self._waits[request.key.model] += 1
+        request.worker = worker = self._choose(request)
+        if worker is None:
+            self._unrouted[request] = None
+            return None
         lane = self._lanes[worker]
         if request.strikes:
             lane.struck[request] = None
@@ -235,9 +260,22 @@ class Scheduler:
     def _route_all(self, requests: Iterable[Request]) -> list[str]:
         return sorted({worker for request in requests if (worker := self._route(request)) is not None})
 
+    def _take_waiting(self, lane: Lane, key: ModelKey | None = None) -> list[Request]:
+        """Take what waits for a worker, of one model version or of all, out of its queues."""
+        taken = lane.waiting(key)
+        for request in taken:
+            self._unqueue(request)
+        return taken
+
+    def _take_unrouted(self) -> list[Request]:
+        taken = list(self._unrouted)
+        for request in taken:
+            self._unqueue(request)
+        return taken
+
     def _unqueue(self, request: Request) -> None:
         """Take a waiting request out of its queue."""
-        self.waiting -= 1
+        self._count_out(request)
         if request.worker is None:
             del self._unrouted[request]
             return
@@ -262,6 +300,7 @@ class Scheduler:
             if requests and rows + request.rows > limit:
                 break
             del queue[request]
+            self._count_out(request)
             request.stage = Stage.FLYING
             request.sent = now
             requests.append(request)
@@ -270,16 +309,25 @@ class Scheduler:
                 break
         if not queue and not alone:
             del lane.queues[key]
-        self.waiting -= len(requests)
         batch = Batch(lane.worker, key, requests, alone=alone)
         lane.flying[batch.id] = batch
         return batch
 
     def _close_to_new(self, worker: str, now: float) -> None:
-        self._load -= self._loads.pop(worker, 0)
+        load = self._loads.pop(worker, None)
+        if load is None:
+            return  # it retired before
+        self._load -= load
         self._preferences.set_workers(self._loads)
-        if not self._loads and self._orphaned_since is None:
-            self._orphaned_since = now
+        self._last_left = now
+
+    def _count_out(self, request: Request) -> None:
+        """A request waits no more."""
+        self.waiting -= 1
+        model = request.key.model
+        self._waits[model] -= 1
+        if not self._waits[model]:
+            del self._waits[model]
 
     @staticmethod
     def _flying(lane: Lane) -> list[Request]:
@@ -296,8 +344,6 @@ class Scheduler:
         request.stage = Stage.OVER
         request.buffers = ()
         self._deadlines.remove(request, request.deadline)
-        left = self._live[request.key] - 1
-        if left:
-            self._live[request.key] = left
-        else:
+        self._live[request.key] -= 1
+        if not self._live[request.key]:
             del self._live[request.key]

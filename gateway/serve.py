@@ -27,20 +27,16 @@ from common.addresses import Address, link_address, link_endpoint, parse_address
 from common.errors import LinkError
 from common.link.gateway import Link, listen_link, open_surveyor
 from common.log import event
-from gateway.catalog import Catalog
-from gateway.dispatch import Dispatcher
-from gateway.doors.predict import PredictDoor
-from gateway.doors.rest import body_limit, make_app
+from gateway.core import Core, Doors
+from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
-from gateway.doors.status import StatusDoor
-from gateway.fleet import Bell, Fleet, OpenLink
+from gateway.fleet import Bell, OpenLink
 from gateway.http1 import HttpLimits, Lane
 from gateway.launchers.local import keep_worker
+from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
-from gateway.rollout import Rollouts
 from gateway.scheduler import Scheduler
-from gateway.state import State, open_state
-from gateway.surveys import Surveys
+from gateway.state import open_state
 
 log = logging.getLogger("pipeline.gateway")
 
@@ -66,6 +62,8 @@ class Gateway:
     max_body: int
     max_upload: int
     max_rows: int
+    models: Path | None = None
+    watch: bool = False
 
 
 async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -75,26 +73,22 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
     """
     with open_state(gateway.state) as state, _local_directory() as directory:
         state.blobs.sweep(state.referenced())
-        catalog = Catalog()
-        scheduler = Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT)
-        dispatcher = Dispatcher(scheduler)
         services = [service_url(parse_address(gateway.addr_service)), f"ipc://{directory}/service"]
         came = Bell()
         async with _held_port(gateway), open_surveyor(services, came.ring, came.ring) as surveyor:
-            surveys = Surveys(surveyor)
-            fleet = Fleet(surveys, dispatcher, open_link=_link_opener(gateway, directory), came=came)
-            rollouts = Rollouts(fleet, catalog, scheduler, state)
-            fleet.sync = rollouts.sync
-            dispatcher.is_served = rollouts.is_served
-            await rollouts.restore()
-            predictions = Predictions(catalog, dispatcher, timeout=gateway.timeout, max_rows=gateway.max_rows)
-            lane = _make_lane(gateway, fleet, predictions, catalog, rollouts, state)
+            core = Core(
+                state, surveyor, came, _link_opener(gateway, directory),
+                Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT),
+                timeout=gateway.timeout, max_rows=gateway.max_rows,
+            )  # fmt: skip
+            lane = _make_lane(gateway, Doors(core, max_upload=gateway.max_upload))
             async with trio.open_nursery() as outer:
                 # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
-                await outer.start(_drain_on_signal, lane, predictions)
+                await outer.start(_drain_on_signal, lane, core.predictions)
                 async with trio.open_nursery() as nursery:
-                    await nursery.start(fleet.run)
-                    nursery.start_soon(dispatcher.expire)
+                    await nursery.start(core.run)
+                    if gateway.models is not None:
+                        nursery.start_soon(_serve_folder, gateway.models, gateway.watch, core)
                     # Local workers end before the heartbeats do: they leave as soon as one has heard so.
                     async with trio.open_nursery() as launchers:
                         for n in range(gateway.workers):
@@ -106,26 +100,29 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                 outer.cancel_scope.cancel()
 
 
-def _make_lane(
-    gateway: Gateway,
-    fleet: Fleet,
-    predictions: Predictions,
-    catalog: Catalog,
-    rollouts: Rollouts,
-    state: State,
-) -> Lane:
+async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
+    """A folder that cannot be served costs its models, and nothing else."""
+    folder = ModelFolder(directory, core.rollouts, core.catalog, core.state)
+    try:
+        await folder.load()
+    except OSError as error:
+        event(log, logging.ERROR, "folder of models cannot be read", folder=directory, error=error)
+    if watch:
+        await folder.run()
+
+
+def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
     """The doors on their lane."""
-    predict = PredictDoor(predictions, catalog)
-    direct = {("POST", "/predict"): predict}
-    limits = {("PUT", "/set_weights"): body_limit(gateway.max_upload)}
-    status = StatusDoor(fleet, predictions, catalog)
-    app = make_app(predict, status, rollouts, state.blobs, max_upload=gateway.max_upload)
+
+    def max_body_of(method: str, path: str) -> int | None:
+        if (method, path) == ("PUT", "/set_weights"):
+            return body_limit(gateway.max_upload)
+        return doors.models.body_limit(method, path)
+
     return Lane(
-        app,
-        find_direct=lambda method, path: direct.get((method, path)),
-        limits=HttpLimits(
-            max_body=gateway.max_body, max_body_of=lambda method, path: limits.get((method, path))
-        ),
+        doors.app,
+        find_direct=doors.find_direct,
+        limits=HttpLimits(max_body=gateway.max_body, max_body_of=max_body_of),
         error_body=error_body,
     )
 

@@ -13,26 +13,34 @@ import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from common.errors import NotFound, StateError
+import msgspec
+
+from common.errors import Conflict, NotFound, StateError
+from common.models import DEFAULTS, ModelSettings
+from common.tensor import TensorSpec
 from gateway.blobs import BlobStore, disk_errors, sync_directory
 from gateway.database import connect, create, database_errors, migrate
+from gateway.requests import ModelKey
 
 DATABASE = "pipeline.sqlite"
 LOCK = "lock"
 BLOBS = "blobs"
 
-_SELECT = """SELECT model, version, nn_id, sha256, size, created, checked, file, runtime FROM versions"""
+_COLUMNS = "model, version, nn_id, sha256, size, created, checked, file, settings, inputs, outputs, serves"
+Signature = tuple[TensorSpec, ...]
+
+_PLAIN = str, int, float
+_SELECT = f"SELECT {_COLUMNS} FROM versions"
 
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """One version of a model: whose bytes it is, when it came (unix seconds), whether it is known to load.
-
-    `file` is what its file was called and `runtime` what executes it; empty for weights that were uploaded.
-    """
+    """One version of a model: whose bytes it is, when it came (unix seconds), whether it is known to load,
+    what its file was called, and whether it serves those who name it (who name none get the active one)."""
 
     model: str
     version: str
@@ -42,7 +50,15 @@ class VersionRecord:
     created: float
     checked: bool = False
     file: str = ""
-    runtime: str = ""
+    settings: ModelSettings = DEFAULTS
+    inputs: Signature = ()
+    outputs: Signature = ()
+    serves: bool = False
+
+    @property
+    def key(self) -> ModelKey:
+        """The queue of requests for it."""
+        return ModelKey(self.model, self.version)
 
 
 class State:
@@ -64,12 +80,9 @@ class State:
         with self._transaction() as connection:
             known = self._version(record.model, record.version)
             if known is None:
-                connection.execute(
-                    "INSERT INTO versions"
-                    " (model, version, nn_id, sha256, size, created, checked, file, runtime)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    astuple(record),
-                )
+                values = _row(record)
+                marks = ", ".join("?" * len(values))
+                connection.execute(f"INSERT INTO versions ({_COLUMNS}) VALUES ({marks})", values)
             elif (known.sha256, known.size, known.nn_id) != (record.sha256, record.size, record.nn_id):
                 raise StateError(
                     f"version {record.version} of {record.model} is already there with other weights"
@@ -85,13 +98,22 @@ class State:
         """Every version of a model, in the order they were added."""
         return self._records(f"{_SELECT} WHERE model = ? ORDER BY id", model)
 
-    def mark_checked(self, model: str, version: str) -> None:
-        """Remember that a worker has loaded it. `NotFound` if there is no such version."""
+    def mark_checked(self, model: str, version: str, inputs: Signature = (), outputs: Signature = ()) -> None:
+        """Remember that a worker has loaded it, and what it takes and gives. `NotFound` if there is no such
+        version."""
         with self._transaction() as connection:
             self._expect(model, version)
             connection.execute(
-                "UPDATE versions SET checked = 1 WHERE model = ? AND version = ?", (model, version)
+                "UPDATE versions SET checked = 1, inputs = ?, outputs = ? WHERE model = ? AND version = ?",
+                (_json(inputs), _json(outputs), model, version),
             )
+
+    def set_serving(self, model: str, version: str, serves: bool) -> None:
+        """Remember whether a version serves those who name it. `NotFound` if there is no such version."""
+        with self._transaction() as connection:
+            self._expect(model, version)
+            values = serves, model, version
+            connection.execute("UPDATE versions SET serves = ? WHERE model = ? AND version = ?", values)
 
     def activate(self, model: str, version: str | None) -> None:
         """Make a version the one that serves, or none of them; the one before becomes `previous`.
@@ -116,6 +138,10 @@ class State:
         """The version that served before the active one, if there was one and it is still there."""
         return self._activated(model, "previous")
 
+    def all_serving(self) -> list[VersionRecord]:
+        """Every version that serves by its name."""
+        return self._records(f"{_SELECT} WHERE serves ORDER BY id")
+
     def all_active(self) -> dict[str, VersionRecord]:
         """The version that serves, of every model of which one does."""
         query = f"{_SELECT} JOIN activations USING (model) WHERE version = active ORDER BY model"
@@ -124,7 +150,7 @@ class State:
     def forget_version(self, model: str, version: str) -> None:
         """Remove a version; its blob stays until a sweep. Unknown: nothing.
 
-        `StateError` while it is active or an arm of an experiment.
+        `StateError` while it is active, `Conflict` while it is an arm of an experiment.
         """
         with self._transaction() as connection:
             row = connection.execute("SELECT active FROM activations WHERE model = ?", (model,)).fetchone()
@@ -135,28 +161,11 @@ class State:
                 "SELECT experiment FROM arms WHERE model = ? AND version = ?", names
             ).fetchone()
             if arm is not None:
-                raise StateError(
-                    f"version {version} of {model} is an arm of experiment {arm[0]}: end it first"
-                )
+                raise Conflict(f"version {version} of {model} is an arm of experiment {arm[0]}: end it first")
             connection.execute(
                 "UPDATE activations SET previous = NULL WHERE model = ? AND previous = ?", names
             )
             connection.execute("DELETE FROM versions WHERE model = ? AND version = ?", names)
-
-    def set_model(self, model: str, settings: bytes) -> None:
-        """Remember a model's settings, in the words of whoever calls."""
-        with self._transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO models VALUES (?, ?)", (model, settings))
-
-    def forget_model(self, model: str) -> None:
-        """Forget a model's settings; its versions stay. Unknown: nothing."""
-        with self._transaction() as connection:
-            connection.execute("DELETE FROM models WHERE model = ?", (model,))
-
-    def models(self) -> dict[str, bytes]:
-        """The settings of every model that has any."""
-        with database_errors(self._path):
-            return dict(self._connection.execute("SELECT model, settings FROM models ORDER BY model"))
 
     def put_experiment(self, name: str, body: bytes, model: str, versions: Iterable[str]) -> None:
         """Remember an experiment, whose versions cannot be forgotten meanwhile; `NotFound` without them."""
@@ -185,7 +194,7 @@ class State:
     def _records(self, query: str, *values: str) -> list[VersionRecord]:
         with database_errors(self._path):
             rows = self._connection.execute(query, values).fetchall()
-            return [VersionRecord(*(*row[:6], bool(row[6]), *row[7:])) for row in rows]
+            return [_record(row) for row in rows]
 
     def _version(self, model: str, version: str) -> VersionRecord | None:
         return next(iter(self._records(f"{_SELECT} WHERE model = ? AND version = ?", model, version)), None)
@@ -209,6 +218,27 @@ class State:
                 if self._connection.in_transaction:  # a full disk makes SQLite roll back by itself
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def _row(record: VersionRecord) -> tuple[object, ...]:
+    """A record as the database has it, in the order of its columns."""
+    plain = (getattr(record, each.name) for each in fields(record))
+    return tuple(value if isinstance(value, _PLAIN) else _json(value) for value in plain)
+
+
+def _record(row: tuple[Any, ...]) -> VersionRecord:
+    model, version, nn_id, sha256, size, created, checked, file, settings, inputs, outputs, serves = row
+    return VersionRecord(
+        model, version, nn_id, sha256, size, created, bool(checked), file,
+        msgspec.json.decode(settings, type=ModelSettings),
+        msgspec.json.decode(inputs, type=Signature),
+        msgspec.json.decode(outputs, type=Signature),
+        bool(serves),
+    )  # fmt: skip
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 @contextmanager

@@ -43,6 +43,8 @@ pure_modules = {
     "engine.cache",
     "gateway.batches",
     "gateway.catalog",
+    "gateway.placement",
+    "gateway.queues",
     "gateway.deadlines",
     "gateway.experiments",
     "gateway.guard",

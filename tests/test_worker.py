@@ -138,10 +138,9 @@ def test_a_flag_that_makes_no_sense_is_refused_before_torch_is_imported(start) -
 
 
 def test_an_address_that_cannot_be_dialled_is_a_sentence(start) -> None:
-    process = start("--addr_service", "ipc:///" + "x" * 200)
-    code, said = process.end()
-    assert code == 1
-    assert "worker.py: cannot dial ipc:///xxx" in said
+    code, said = start("--addr_service", "ipc:///" + "x" * 200).end()
+    assert code == 2
+    assert said.rstrip().endswith("xxx': ipc takes a path of at most 107 bytes")
     assert "Traceback" not in said
 
 
@@ -165,7 +164,7 @@ def check(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str
 
 
 def serves(path: Path) -> tuple[int, str, str]:
-    return 0, f"{path} serves: architecture 'sample' on cpu, rows of FP32 [2].\n", ""
+    return 0, f"{path} serves: a torch state_dict on cpu, rows of FP32 [2] to FP32 [1].\n", ""
 
 
 def test_check_finds_what_set_weights_takes_good(capsys) -> None:
@@ -192,9 +191,13 @@ def test_check_takes_what_torch_save_wrote(capsys, tmp_path: Path, is_new_format
     ("data", "sentence"),
     [
         (b"", "the file is empty"),
-        (b"not base64!", "it is neither a file that torch.save wrote nor the base64 text of one"),
-        (b"\xff\xfe\x00", "it is neither a file that torch.save wrote nor the base64 text of one"),
-        (base64.b64encode(b"PK\x03\x04"), "the file is not what torch.save wrote, or not all of it: "),
+        (b"not base64!", "the file is of none of the known formats: torch state_dict, TorchScript program, "),
+        (b"\xff\xfe\x00", "the file is of none of the known formats: "),
+        (
+            base64.b64encode(b"PK\x03\x04"),
+            "it is base64 text, and of what it stands for, the file is of none of the known formats: ",
+        ),
+        (b"\n", "the file is empty"),
         (None, "the weights cannot be read: No such file or directory"),
     ],
 )

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -40,6 +40,7 @@ class ControlPlane:
         data: DataPlane,
         on_link: Callable[[str], None],
         on_drain: Callable[[], None],
+        models: Sequence[str] = (),
     ) -> None:
         self._identity = identity
         self._scheme = scheme
@@ -50,6 +51,7 @@ class ControlPlane:
         self._data = data
         self._on_link = on_link
         self._on_drain = on_drain
+        self._models = list(models)
         self._noted = OncePer(10.0)
         self._addresses: tuple[float, list[str]] | None = None
         self._process = psutil.Process()
@@ -109,12 +111,12 @@ class ControlPlane:
         began = time.monotonic()
         try:
             if buffers:
-                self._registry.load(load.key, bytes(buffers[0]))
+                execution = self._registry.load_version(load, bytes(buffers[0]))
             elif load.path:
-                self._registry.load(load.key, Path(load.path))
+                execution = self._registry.load_version(load, Path(load.path))
             else:
                 with self._staging.take(load.key.sha256, load.size) as path:
-                    self._registry.load(load.key, path)
+                    execution = self._registry.load_version(load, path)
         except LoadError as error:
             event(log, logging.WARNING, "weights refused", version=load.key.version, reason=error)
             return wire.LoadAnswer(self._identity.id, False, _trace(error))
@@ -123,7 +125,9 @@ class ControlPlane:
             return wire.LoadAnswer(self._identity.id, False, _trace(error))
         took = round(time.monotonic() - began, 3)
         event(log, logging.INFO, "weights loaded", version=load.key.version, bytes=load.size, seconds=took)
-        return wire.LoadAnswer(self._identity.id, True)
+        return wire.LoadAnswer(
+            self._identity.id, True, inputs=execution.inputs or (), outputs=execution.outputs or ()
+        )
 
     def _hello(self) -> wire.HelloAnswer:
         draining = self._data.draining
@@ -138,6 +142,7 @@ class ControlPlane:
             draining=draining,
             caches=self._registry.cache_size > 0,
             versions=self._registry.versions(),
+            models=self._models,
         )
         if draining:
             self.told_draining.set()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -16,7 +18,8 @@ from engine.planes.control import ControlPlane
 from engine.planes.counters import Counters
 from engine.planes.data import DataPlane
 from engine.planes.identity import Identity
-from engine.registry import Registry
+from engine.registry import NOTHING_ALLOWED, Registry
+from engine.runtimes.options import LoadOptions
 from engine.staging import Staging
 
 log = logging.getLogger("pipeline.worker")
@@ -26,6 +29,7 @@ SLOTS = 2
 DATA_THREADS = SLOTS + 2
 DRAIN_GRACE = 30.0
 FAREWELL = 1.5  # how long a leaving worker waits for a heartbeat to tell the gateway so
+FAREWELL_TICK = 0.02  # and how soon it notices that there is no gateway to tell
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,9 @@ class Addresses:
 
 
 class WorkerService:
-    """`run` serves until `stop` is called from anywhere, a signal handler too, and then drains.
+    """`models` are patterns of the models it may hold (none: all), `allowed` what these may do.
+
+    `run` serves until `stop` is called from anywhere, a signal handler too, and then drains.
 
     `stops` is what `stop` writes to and `run` waits for; given by whoever may want to stop it before it is.
     """
@@ -49,6 +55,8 @@ class WorkerService:
         *,
         device: torch.device,
         cache_size: int,
+        allowed: LoadOptions = NOTHING_ALLOWED,
+        models: Sequence[str] = (),
         stops: SimpleQueue[None] | None = None,
     ) -> None:
         self.identity = identity
@@ -60,7 +68,7 @@ class WorkerService:
         self._link: Answerer | None = None
         self._link_lock = threading.Lock()
         self._staging = Staging()
-        registry = Registry(device=device, cache_size=cache_size)
+        registry = Registry(device=device, cache_size=cache_size, allowed=allowed)
         counters = Counters()
         self._data = DataPlane(registry, self._staging, counters)
         self._control = ControlPlane(
@@ -73,6 +81,7 @@ class WorkerService:
             data=self._data,
             on_link=self._open_link,
             on_drain=self.stop,
+            models=models,
         )
 
     def stop(self) -> None:
@@ -86,8 +95,7 @@ class WorkerService:
         try:
             self._stops.get()
             finished = self._data.drain(DRAIN_GRACE)
-            if surveys.is_connected:
-                self._control.told_draining.wait(FAREWELL)
+            self._say_farewell(surveys)
             event(log, logging.INFO, "leaving", worker=self.identity.name, finished=finished)
         finally:
             with self._link_lock:
@@ -96,6 +104,13 @@ class WorkerService:
                     self._link.close()
             surveys.close()
             self._staging.close()
+
+    def _say_farewell(self, surveys: Answerer) -> None:
+        """Wait until the gateway, while there is one, has heard that this worker leaves."""
+        until = time.monotonic() + FAREWELL
+        while surveys.is_connected and time.monotonic() < until:
+            if self._control.told_draining.wait(FAREWELL_TICK):
+                return
 
     def _open_link(self, endpoint: str) -> None:
         """Dial the link the gateway made for us; NNG keeps dialling it by itself from then on."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from common.tensor import TensorSpec
 from engine.rows import Array
@@ -21,8 +22,12 @@ class FakeRuntime(Runtime):
     rows of each call. A call waits for `gate`, and sets `entered` before; `on_call` runs inside it.
     """
 
-    def __init__(self, inputs: tuple[TensorSpec, ...] = VECTOR, *, bad: tuple[float, ...] = ()) -> None:
-        self.inputs = inputs
+    def __init__(
+        self, inputs: tuple[TensorSpec, ...] | None = VECTOR, *, bad: tuple[float, ...] = ()
+    ) -> None:
+        self.inputs: tuple[TensorSpec, ...] | None = inputs
+        self.outputs: tuple[TensorSpec, ...] | None = (TensorSpec("sum", "FP32", (1,)),)
+        self.device = torch.device("cpu")
         self.calls: list[list[list[float]]] = []
         self.gate = threading.Event()
         self.gate.set()

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
-from common.errors import ModelError
-from common.tensor import TensorSpec
-from engine.rows import Array
+import numpy as np
+import torch
 
-__all__ = ["Array", "Runtime", "check_inputs"]
+from common.errors import LoadError, ModelError
+from common.tensor import TensorSpec
+from engine.rows import NUMPY_TYPES, Array
+
+__all__ = ["Array", "Runtime", "check_inputs", "datatype_of", "example_inputs", "layout_of"]
+
+_DATATYPES: dict[np.dtype[np.generic], str] = {np.dtype(kind): name for name, kind in NUMPY_TYPES.items()}
+
+Specs = tuple[TensorSpec, ...]
 
 
 class Runtime(Protocol):
-    """A loaded model. `run` may be called from any thread, by one at a time."""
+    """A loaded model. `run` may be called from any thread, by one at a time.
 
-    inputs: tuple[TensorSpec, ...]
+    `inputs` and `outputs` are what one row of each is (−1 is any length), or None where neither the file nor
+    the model's settings say. `device` is where it really runs, whatever was asked for.
+    """
 
-    def run(self, arrays: list[Array]) -> tuple[tuple[TensorSpec, ...], list[Array]]:
+    inputs: Specs | None
+    outputs: Specs | None
+    device: torch.device
+
+    def run(self, arrays: list[Array]) -> tuple[Specs, list[Array]]:
         """Arrays of shape (n, *row_shape), one per input, to (what one row of each output is, outputs).
 
         Every output has shape (n, *row_shape). Rows of one shape always have outputs of one shape, and the
@@ -25,13 +39,13 @@ class Runtime(Protocol):
         ...
 
 
-def check_inputs(expected: tuple[TensorSpec, ...], given: tuple[TensorSpec, ...]) -> None:
+def check_inputs(expected: Specs | None, given: Specs) -> None:
     """Raise `ModelError` in words about shapes unless `given` is what the model takes.
 
     A single input may have any name; several come in the model's order. A dimension of −1 takes any length
-    but none at all.
+    but none at all. Where nobody knows what the model takes, it is asked.
     """
-    if given == expected and not any(-1 in spec.row_shape for spec in expected):
+    if expected is None or (given == expected and not any(-1 in spec.row_shape for spec in expected)):
         return
     if len(expected) != len(given):
         raise ModelError(f"the model takes {len(expected)} inputs, the request has {len(given)}")
@@ -49,3 +63,48 @@ def check_inputs(expected: tuple[TensorSpec, ...], given: tuple[TensorSpec, ...]
         raise ModelError(
             f"the model takes inputs {', '.join(names[0])}, the request has {', '.join(names[1])}"
         )
+
+
+def datatype_of(dtype: np.dtype[np.generic]) -> str:
+    """The protocol's name of a NumPy dtype; `ModelError` where it has none."""
+    try:
+        return _DATATYPES[dtype]
+    except KeyError:
+        raise ModelError(f"the model answers with {dtype}, which no answer can carry") from None
+
+
+def layout_of(outputs: Iterable[tuple[str, Array]]) -> tuple[Specs, list[Array]]:
+    """What `run` returns, of names and arrays of shape (n, *row_shape)."""
+    named = list(outputs)
+    return tuple(TensorSpec(name, datatype_of(array.dtype), array.shape[1:]) for name, array in named), [
+        array for _, array in named
+    ]
+
+
+def example_inputs(inputs: Specs | None, rows: int) -> list[Array] | None:
+    """Rows of zeros to try a model with; None where their shape is not known."""
+    if not inputs or any(-1 in spec.row_shape for spec in inputs):
+        return None
+    return [np.zeros((rows, *spec.row_shape), NUMPY_TYPES[spec.datatype]) for spec in inputs]
+
+
+def warm_up(runtime: Runtime, rows: int) -> Specs | None:
+    """Run rows of zeros twice, as first calls pay for allocations and the choice of kernels.
+
+    What one row of each output is; None where nobody knows what to run. `LoadError` where it fails.
+    """
+    arrays = example_inputs(runtime.inputs, rows)
+    if arrays is None:
+        return None
+    try:
+        for _ in range(2):
+            layout, _ = runtime.run([array.copy() for array in arrays])
+    except Exception as error:
+        raise LoadError(f"the model loads, but does not run on zeros: {first_line(error)}") from error
+    return layout
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, short enough for a sentence."""
+    said = str(error).strip().splitlines()
+    return (said[0] if said else type(error).__name__)[:200]

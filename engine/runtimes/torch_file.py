@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import re
 import zipfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
 from common.errors import LoadError
-
-Source = bytes | bytearray | memoryview | Path
+from engine.runtimes.source import Source, open_source
 
 _ZIP_MAGIC = b"PK\x03\x04"
 # torch names what a pickle asks for in one of two sentences, among advice to load it unsafely.
@@ -24,15 +21,8 @@ _ASKED_FOR = re.compile(r"GLOBAL ([\w.]+)")
 def read_tensors(source: Source) -> Any:
     """The tensors, lists, dicts and numbers that bytes or a file hold; a file is mapped where its format
     allows, and may be removed or closed afterwards."""
-    with ExitStack() as stack:
-        try:
-            opened = source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
-            file: IO[bytes] = stack.enter_context(opened)
-        except OSError as error:
-            raise LoadError(f"the weights cannot be read: {error.strerror}") from error
+    with open_source(source) as file:
         start = file.read(len(_ZIP_MAGIC))
-        if not start:
-            raise LoadError("the file is empty")
         file.seek(0)
         try:
             if start != _ZIP_MAGIC:  # what torch wrote before 1.6, or nothing of torch's

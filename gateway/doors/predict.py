@@ -15,20 +15,23 @@ from starlette.requests import Request as AsgiRequest
 from starlette.responses import Response
 
 from common.errors import InvalidRequest, ModelError, PipelineError, TooLarge
-from common.tensor import Buffer, TensorSpec, all_finite, floats, pack_vector, pack_vectors, vector_spec
+from common.tensor import all_finite, floats, pack_vector, pack_vectors, vector_spec
 from common.tensor import values as flat_values
-from gateway.catalog import Catalog
+from gateway.catalog import DEFAULT_MODEL, Catalog
+from gateway.doors.inputs import Input, Signature, Tensor, read_rows, read_tensors
 from gateway.doors.shape import encode, predict_failure
 from gateway.predictions import MAX_TIMEOUT, Predictions
 from gateway.requests import Answer, Provenance, Request
 
 
 class Body(msgspec.Struct):
-    """One of three ways to send rows: a vector, many vectors, or one as base64 of little-endian float32."""
+    """One of four ways to send rows: a vector, many vectors, one as base64 of little-endian float32, or
+    tensors by name."""
 
     vector: list[float] | None = None
     vectors: list[list[float]] | None = None
     data: str | None = None
+    inputs: list[Tensor] | None = None
 
 
 _decoder = msgspec.json.Decoder(Body)
@@ -71,15 +74,27 @@ class _AsgiExchange:
         scope.cancel()
 
 
-Input = tuple[tuple[TensorSpec, ...], Buffer, int]
-
-
 class PredictDoor:
-    """Called by the lane with a whole request; the answer is written when the batch loop has it."""
+    """Called by the lane with a whole request; the answer is written when the batch loop has it.
 
-    def __init__(self, predictions: Predictions, catalog: Catalog) -> None:
+    It asks one model, in the version that is active where none is named; `of` is the door to another.
+    """
+
+    def __init__(
+        self,
+        predictions: Predictions,
+        catalog: Catalog,
+        model: str = DEFAULT_MODEL,
+        version: str | None = None,
+    ) -> None:
         self._predictions = predictions
         self._catalog = catalog
+        self._model = model
+        self._version = version
+
+    def of(self, model: str, version: str | None = None) -> PredictDoor:
+        """The same for another model."""
+        return PredictDoor(self._predictions, self._catalog, model, version)
 
     async def over_asgi(self, request: AsgiRequest) -> Response:
         """The same for a client that comes by HTTP/2, where the lane has no part."""
@@ -101,10 +116,11 @@ class PredictDoor:
             timeout = read_timeout(exchange.header(b"x-timeout-ms"))
             body = read_body(exchange.body)
             many = body.vectors is not None
-            signature, buffer, rows = read_input(body, self._predictions.max_rows)
-            nn_id = self._catalog.active().nn_id
-            reply = _replier(exchange, nn_id, many=many)
-            request = self._predictions.start(signature, (buffer,), rows, timeout, reply)
+            found = self._catalog.named(self._model, self._version)
+            signature, buffers, rows = read_input(body, self._predictions.max_rows, found.inputs)
+            render = render_tensors if body.inputs is not None else render_many if many else render_one
+            reply = _replier(exchange, found.nn_id, render, many=many)
+            request = self._predictions.start(found, signature, buffers, rows, timeout, reply)
         except PipelineError as error:
             exchange.respond(*predict_failure(error, many=many))
         else:
@@ -115,13 +131,15 @@ def _canceller(predictions: Predictions, request: Request) -> Callable[[], None]
     return lambda: predictions.cancel(request)
 
 
-def _replier(exchange: Asked, nn_id: str, *, many: bool) -> Callable[[Answer | PipelineError], None]:
+def _replier(
+    exchange: Asked, nn_id: str, render: Callable[[Answer, str], bytes], *, many: bool
+) -> Callable[[Answer | PipelineError], None]:
     def reply(answer: Answer | PipelineError) -> None:
         if isinstance(answer, PipelineError):
             exchange.respond(*predict_failure(answer, many=many))
             return
         try:
-            body = render_many(answer, nn_id) if many else render_one(answer, nn_id)
+            body = render(answer, nn_id)
         except PipelineError as error:
             exchange.respond(*predict_failure(error, many=many))
         else:
@@ -153,22 +171,33 @@ def read_body(raw: bytes | bytearray) -> Body:
         raise InvalidRequest("cannot parse request body") from None
 
 
-def read_input(body: Body, max_rows: int) -> Input:
-    """(signature, bytes, rows) of what was sent; `InvalidRequest` or `TooLarge` in words about numbers."""
-    if (body.vector is not None) + (body.vectors is not None) + (body.data is not None) > 1:
-        raise InvalidRequest("give one of vector, vectors and data, not several")
+def read_input(body: Body, max_rows: int, wanted: Signature = ()) -> Input:
+    """(signature, buffers, rows) of what was sent, as the model's signature `wanted` says where it is known;
+    `InvalidRequest` or `TooLarge` in words about numbers."""
+    given = (body.vector, body.vectors, body.data, body.inputs)
+    if sum(each is not None for each in given) > 1:
+        raise InvalidRequest("give one of vector, vectors, data and inputs, not several")
     if body.vector is not None:
-        return vector_spec(len(body.vector)), pack_vector(body.vector), 1
+        plain = vector_spec(len(body.vector))
+        if wanted and wanted != plain and (fitted := read_rows([body.vector], wanted)) is not None:
+            return fitted
+        return plain, (pack_vector(body.vector),), 1
     if body.vectors is not None:
         if not body.vectors:
             raise InvalidRequest("vectors is empty: give at least one row")
         if len(body.vectors) > max_rows:
             raise TooLarge(f"{len(body.vectors)} rows in one request: at most {max_rows} are allowed")
+        if wanted and wanted != vector_spec(len(body.vectors[0])):
+            fitted = read_rows(body.vectors, wanted)
+            if fitted is not None:
+                return fitted
         width, packed = pack_vectors(body.vectors)
-        return vector_spec(width), packed, len(body.vectors)
+        return vector_spec(width), (packed,), len(body.vectors)
     if body.data is not None:
         data = _decode_base64(body.data)
-        return vector_spec(len(data) // 4), data, 1
+        return vector_spec(len(data) // 4), (data,), 1
+    if body.inputs is not None:
+        return read_tensors(body.inputs)
     raise InvalidRequest("vector or data is required")
 
 
@@ -197,15 +226,30 @@ def render_many(answer: Answer, nn_id: str) -> bytes:
     return encode({"status": True, "message": nn_id, "results": _rows(answer)})
 
 
+def render_tensors(answer: Answer, nn_id: str) -> bytes:
+    """The answer to tensors: every output by its name, with all rows."""
+    outputs = []
+    for spec, buffer in zip(answer.outputs, answer.buffers, strict=True):
+        data = _finite(flat_values(buffer, spec.datatype))
+        rows = len(buffer) // spec.row_bytes if spec.row_bytes else 0
+        shape = [rows, *spec.row_shape]
+        outputs.append({"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": data})
+    return encode({"status": True, "message": nn_id, "outputs": outputs})
+
+
+def _finite(flat: list[Any]) -> list[Any]:
+    """The same; `ModelError` if one of them is not finite, which JSON cannot say."""
+    if not math.isfinite(sum(flat)) and not all(map(math.isfinite, flat)):
+        raise ModelError("the model's answer holds NaN or infinity, which JSON has no number for")
+    return flat
+
+
 def _rows(answer: Answer) -> list[Any]:
-    """The first output as JSON values, one per row; `ModelError` if one of them is not finite, which JSON
-    cannot say."""
+    """The first output as JSON values, one per row."""
     if not answer.outputs or 0 in answer.outputs[0].row_shape:
         raise ModelError("the model's answer is empty")
     spec, buffer = answer.outputs[0], answer.buffers[0]
-    flat = flat_values(buffer, spec.datatype)
-    if not math.isfinite(sum(flat)) and not all(map(math.isfinite, flat)):
-        raise ModelError("the model's answer holds NaN or infinity, which JSON has no number for")
+    flat = _finite(flat_values(buffer, spec.datatype))
     width = math.prod(spec.row_shape)
     if width == 1:
         return flat

@@ -1,9 +1,8 @@
-"""REST v1 as a Starlette app: `PUT /set_weights`, `GET /status`, and `POST /predict` for HTTP/2, since the
-HTTP/1.1 lane answers that one itself."""
+"""REST as a Starlette app: `PUT /set_weights`, `GET /status`, `/models`, and predictions for HTTP/2, since
+the HTTP/1.1 lane answers those itself."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
@@ -14,11 +13,13 @@ from starlette.routing import Route
 
 from common.errors import PipelineError
 from gateway.blobs import BlobStore
+from gateway.doors.answers import json_response, rolled_answer
+from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
-from gateway.doors.shape import encode, failure
+from gateway.doors.shape import failure
 from gateway.doors.status import StatusDoor
 from gateway.doors.upload import receive_upload
-from gateway.rollout import Rolled, Rollouts
+from gateway.rollout import Rollouts
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -27,28 +28,35 @@ ENVELOPE = 64 << 10
 
 
 def body_limit(max_upload: int) -> int:
-    """The largest request body that can hold weights of `max_upload` bytes (wrapped lines included)."""
-    return max_upload * 4 // 3 + max_upload // 32 + ENVELOPE
+    """The largest request body that can hold weights of `max_upload` bytes, in lines of 48 bytes at least."""
+    return max_upload * 4 // 3 + max_upload // 24 + ENVELOPE
 
 
 def make_app(
-    predict: PredictDoor, status: StatusDoor, rollouts: Rollouts, blobs: BlobStore, *, max_upload: int
+    predict: PredictDoor,
+    status: StatusDoor,
+    models: ModelsDoor,
+    rollouts: Rollouts,
+    blobs: BlobStore,
+    *,
+    max_upload: int,
 ) -> Starlette:
     """The app; every error it answers has v1's shape."""
 
     async def get_status(_request: Request) -> Response:
-        return _json(await status.status())
+        return json_response(await status.status())
 
     async def put_weights(request: Request) -> Response:
         content_type = request.headers.get("content-type", "")
         nn_id, blob = await receive_upload(request.stream(), content_type, blobs, max_bytes=max_upload)
-        return _json(rolled_answer(await rollouts.set_weights(nn_id, blob)))
+        return json_response(rolled_answer(await rollouts.set_weights(nn_id, blob)))
 
     app = Starlette(
         routes=[
             Route("/status", get_status, methods=["GET"]),
             Route("/set_weights", put_weights, methods=["PUT"]),
             Route("/predict", predict.over_asgi, methods=["POST"]),
+            *models.routes(),
         ],
         exception_handlers={
             PipelineError: _pipeline_error,
@@ -61,24 +69,10 @@ def make_app(
     return app
 
 
-def rolled_answer(rolled: Rolled) -> dict[str, object]:
-    """What set_weights answers: the contract's words, and each worker's result and trace."""
-    workers: list[dict[str, object]] = [
-        {"result": True} if loaded else {"result": False, "trace": base64.b64encode(trace.encode()).decode()}
-        for loaded, trace in rolled.results
-    ]
-    message = "OK" if rolled.ok else "One or more workers were failed with weights loading"
-    return {"status": rolled.ok, "message": message, "workers_count": len(workers), "workers": workers}
-
-
-def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(encode(value), status, headers, media_type="application/json")
-
-
 async def _pipeline_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, PipelineError)
     headers = {"retry-after": "1"} if error.status == 503 else None
-    return _json(failure(str(error)), error.status, headers)
+    return json_response(failure(str(error)), error.status, headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -88,12 +82,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
         message = f"There is nothing at {path}"
     elif error.status_code == 405:
         message = f"{request.method} is not allowed at {path}"
-    return _json(failure(message), error.status_code, dict(error.headers or {}))
+    return json_response(failure(message), error.status_code, dict(error.headers or {}))
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:
     """Starlette raises the error anew once this is sent, and whoever called the app logs it."""
-    return _json(failure("The server failed on this request."), 500)
+    return json_response(failure("The server failed on this request."), 500)
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:

@@ -12,7 +12,7 @@ from gateway.fleet import Fleet
 from gateway.predictions import Predictions
 from gateway.roster import Worker
 
-SURVEY_TIME = 0.012  # with the rest of the answer: under 20 ms, whatever the workers do
+SURVEY_TIME = 0.008  # with the rest of the answer: well under 20 ms for 50 workers, whatever they do
 
 
 class StatusDoor:
@@ -44,6 +44,7 @@ class StatusDoor:
             "requests_in_progress": predictions.in_progress,
             "req_handling_time_avg_ms": predictions.handling.mean * 1000,
             "count_requests_handled": predictions.handling.count,
+            "bad_frames": self._fleet.bad_frames,
             "workers_count": len(workers),
             "workers": [self._worker(worker, trio.current_time()) for worker in workers],
         }

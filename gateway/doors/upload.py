@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, aclosing
 
 import trio
 from pybase64 import b64decode  # 100 MB in 20 ms, where the standard library takes 300 (measured)
@@ -30,8 +30,8 @@ class Upload:
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         self._parser = self._make_parser(boundary) if kind == b"multipart/form-data" and boundary else None
-        self._boundary_bytes = len(boundary or b"") + len("\r\n--")
-        self._tail = b""
+        self._end_bytes = len(boundary or b"") + len("\r\n----")
+        self._tail = b""  # the last bytes that the parser saw: as many as the end of a part may have
         self._in_weights = False
         self._writer = writer
         self._max_bytes = max_bytes
@@ -76,7 +76,7 @@ class Upload:
             self._parser.write(chunk)
         except FormParserError as error:
             raise InvalidRequest(f"cannot parse request body: {error}") from None
-        self._tail = (self._tail + chunk[-self._boundary_bytes :])[-self._boundary_bytes :]
+        self._tail = (self._tail + chunk[-self._end_bytes :])[-self._end_bytes :]
 
     def finish(self) -> str:
         """The nn_id, when everything is as it should be; `InvalidRequest` in the contract's words."""
@@ -167,16 +167,17 @@ class Upload:
 
 
 async def receive_upload(
-    chunks: AsyncIterator[bytes], content_type: str, blobs: BlobStore, *, max_bytes: int
+    chunks: AsyncGenerator[bytes, None], content_type: str, blobs: BlobStore, *, max_bytes: int
 ) -> tuple[str, Blob]:
     """(nn_id, stored blob) of a multipart body, never held in memory whole."""
     with ExitStack() as stack:
         writer = stack.enter_context(blobs.new())
         upload = Upload(content_type, writer, max_bytes=max_bytes)
-        async for chunk in chunks:
-            if len(chunk) < 16_384:
-                upload.feed(chunk)
-            else:
-                await trio.to_thread.run_sync(upload.feed, chunk)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                if len(chunk) < 16_384:
+                    upload.feed(chunk)
+                else:
+                    await trio.to_thread.run_sync(upload.feed, chunk)
         nn_id = upload.finish()
         return nn_id, await trio.to_thread.run_sync(writer.commit)

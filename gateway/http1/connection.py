@@ -252,9 +252,9 @@ class Connection(Transport):
         """Write a direct handler's whole answer (see `Exchange.respond`)."""
         lane = self.lane
         keep = exchange.keep_alive and not lane.draining
-        plain = status == 200 and not extra and not exchange.http10 and exchange.method != "HEAD"
-        if keep and plain and len(body) <= _JOIN:
-            self.write(lane.heads.json(status, body))
+        plain = status == 200 and not exchange.http10 and exchange.method != "HEAD"
+        if keep and plain and len(body) <= _JOIN and not extra.startswith(b"content-type:"):
+            self.write(lane.heads.json(status, body, extra))
             self.finish(True)
             return
         head = lane.heads.direct(status, len(body), extra, keep=keep, http10=exchange.http10)

@@ -39,8 +39,8 @@ class Exchange(Request):
     def respond(self, status: int, body: bytes, extra: bytes = b"") -> None:
         """Send head and body; a no-op once the client is gone.
 
-        `extra`: header lines, lower-case names, each ending in CRLF; one of them may be `content-type`, which
-        is `application/json` otherwise. Raises RuntimeError when called a second time.
+        `extra`: header lines, lower-case names, each ending in CRLF. The first may be `content-type`; without
+        one it is `application/json`. Raises RuntimeError when called a second time.
         """
         if self.answered:
             raise RuntimeError(f"{self.method} {self.path} was answered twice.")

@@ -46,9 +46,10 @@ class ResponseHeads:
     def _status_line(self, status: int) -> bytes:
         return b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))
 
-    def json(self, status: int, body: bytes) -> bytes:
-        """The whole answer for the common case: JSON, HTTP/1.1, kept alive, with a body."""
-        return b"%b%d\r\n\r\n%b" % (self._json_head(status), len(body), body)
+    def json(self, status: int, body: bytes, extra: bytes) -> bytes:
+        """The whole answer for the common case: JSON, HTTP/1.1, kept alive, with a body; `extra` as in
+        `direct`, without a content-type."""
+        return b"%b%d\r\n%b\r\n%b" % (self._json_head(status), len(body), extra, body)
 
     def _json_head(self, status: int) -> bytes:
         """The head of a JSON answer up to the number of bytes in its body."""
@@ -60,8 +61,9 @@ class ResponseHeads:
         return head
 
     def direct(self, status: int, size: int, extra: bytes, *, keep: bool, http10: bool) -> bytes:
-        """The head for a body of `size` bytes; `extra` are header lines that each end in CRLF."""
-        if may_have_body(status) and b"content-type:" not in extra.lower():
+        """The head for a body of `size` bytes; `extra` are header lines that each end in CRLF, a content-type
+        (JSON without one) the first of them."""
+        if may_have_body(status) and not extra.startswith(b"content-type:"):
             line = _connection_line(keep, http10)
             return b"%b%d\r\n%b%b\r\n" % (self._json_head(status), size, extra, line)
         lines = [self._status_line(status), self._date]

@@ -33,7 +33,7 @@ def test_an_empty_file_is_all_defaults() -> None:
 
 def test_everything_can_be_said() -> None:
     text = """
-        runtime = "torch_state"
+        runtime = "torch"
         architecture = "mlp"
         input_type = "tensor"
         labels = ["setosa", "virginica"]
@@ -58,7 +58,7 @@ def test_everything_can_be_said() -> None:
         shape = [-1]
     """
     assert read_model_settings(text, file=FILE) == ModelSettings(
-        runtime="torch_state",
+        runtime="torch",
         architecture="mlp",
         arguments={"hidden": [20, 20]},
         inputs=(ModelInput(name="vector", datatype="FP64", shape=(-1,)),),
@@ -88,7 +88,7 @@ def test_everything_can_be_said() -> None:
         ("queue_max = 1.5", "queue_max should be a whole number from 1 to 10000000, not 1.5"),
         ("cache_size = -1", "cache_size should be a whole number from 0 to 1000000000, not -1"),
         ("round_decimals = 16", "round_decimals should be a whole number from 0 to 15, not 16"),
-        ("instances = 65", "instances should be a whole number from 1 to 64, not 65"),
+        ("instances = 10001", "instances should be a whole number from 1 to 10000, not 10001"),
         ("keep_versions = 0", "keep_versions should be a whole number from 1 to 100, not 0"),
         ("affinity = 1", "affinity should be true or false, not 1"),
         ("device = 'gpu'", 'device should be one of auto, cpu, cuda, cuda:0, cuda:1, …, not "gpu"'),
@@ -97,8 +97,8 @@ def test_everything_can_be_said() -> None:
         ("architecture = 'a b'", 'architecture should be the name of a network, not "a b"'),
         (
             "runtime = 'onxn'",
-            "runtime should be one of torch_state, torchscript, torch_export, onnx, sklearn, xgboost,"
-            ' lightgbm, not "onxn"',
+            "runtime should be one of torch, torchscript, torch_export, safetensors, sklearn, pickle, onnx,"
+            ' xgboost, lightgbm, python, not "onxn"',
         ),
         (
             "warmup_rows = [[inf]]",

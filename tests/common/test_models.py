@@ -11,7 +11,7 @@ from common.models import RUNTIMES, ModelInput, ModelSettings, runtime_of
 from common.tensor import TensorSpec
 
 ALL = ModelSettings(
-    runtime="torch_state",
+    runtime="torch",
     architecture="mlp",
     arguments={"hidden": [20, 20], "bias": True, "rate": 0.5, "of": {"kind": "relu"}},
     inputs=(ModelInput(name="ids", datatype="INT64", shape=(-1,)), ModelInput(name="mask", shape=(2, 3))),
@@ -55,7 +55,7 @@ def test_what_nobody_said_is_a_default_that_serves() -> None:
         "timeout": None,
         "cache_size": None,
         "round_decimals": None,
-        "instances": 1,
+        "instances": None,
         "warmup_rows": 1,
         "device": None,
         "keep_versions": 2,
@@ -99,4 +99,4 @@ def test_inputs_are_what_the_wire_calls_a_signature() -> None:
 def test_a_file_ending_means_at_most_one_runtime() -> None:
     endings = [ending for each in RUNTIMES.values() for ending in each]
     assert len(endings) == len(set(endings))
-    assert (runtime_of("onnx"), runtime_of("PT"), runtime_of("zip")) == ("onnx", "torch_state", None)
+    assert (runtime_of("onnx"), runtime_of("PT"), runtime_of("zip")) == ("onnx", "torch", None)

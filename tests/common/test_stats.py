@@ -101,3 +101,14 @@ def test_every_percentile_is_within_one_percent_of_the_exact_one(seconds: list[f
     exact = sorted(seconds)[max(int(q * len(seconds) / 100 + 0.5), 1) - 1]
     assert latency.percentile(q) == pytest.approx(exact, rel=0.01, abs=1e-6)
     assert latency.mean == pytest.approx(sum(seconds) / len(seconds), rel=1e-6, abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 5000)), st.lists(st.floats(0, 5000)))
+def test_adding_one_to_another_is_recording_both(some, others) -> None:
+    first, second, both = Latency(), Latency(), Latency()
+    for latency, durations in ((first, some), (second, others), (both, some + others)):
+        for seconds in durations:
+            latency.record(seconds)
+    first.add(second)
+    assert first.snapshot() == both.snapshot()
+    assert second.count == len(others)

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,11 @@ class Process:
         """The first line with all of these words, waited for."""
         line: str = wait_for(lambda: self.lines(*words), f"{self.name} says {words}")[0]
         return line
+
+    def said_at(self, *words: str) -> list[float]:
+        """When it logged each line with all of these words; seconds since the epoch."""
+        moments = [line.split()[0].replace("Z", "+00:00") for line in self.lines(*words)]
+        return [datetime.fromisoformat(moment).timestamp() for moment in moments]
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to this process alone."""

@@ -4,6 +4,7 @@ that a client sent is lost, and nothing is answered wrongly."""
 from __future__ import annotations
 
 import http.client
+import re
 import signal
 import time
 from itertools import cycle
@@ -11,8 +12,8 @@ from itertools import cycle
 import pytest
 
 from tests.e2e.load import Outcome, run_load, wait_answered
-from tests.e2e.processes import Gateway, Site, Worker, wait_for
-from tests.e2e.weights import ONE, TWO, expected, is_right, padded, stored, upload
+from tests.e2e.processes import ROOT, Gateway, Process, Site, Worker, wait_for
+from tests.e2e.weights import ONE, TWO, bad_tensors, expected, is_right, padded, stored, upload
 
 LONG = "10000"  # X-Timeout-Ms of requests that a stopped worker had in hand
 
@@ -57,6 +58,7 @@ def test_a_stopped_worker_is_stood_in_for_and_taken_back(fleet):
         try:
             gateway.wait_state(workers[0].pid, "suspect")
             wait_answered(load, 200)
+            assert time_of_status(gateway) < 0.1  # it waits 12 ms for those who do not answer
         finally:
             workers[0].send(signal.SIGCONT)
         began = time.monotonic()
@@ -66,6 +68,16 @@ def test_a_stopped_worker_is_stood_in_for_and_taken_back(fleet):
     assert load.wrong == []
     assert load.slowest < 8
     print(f"SIGSTOP: the slowest request took {load.slowest:.3f} s; ready {back:.3f} s after SIGCONT")
+
+
+def time_of_status(gateway: Gateway) -> float:
+    """The median of a few, in seconds."""
+    times = []
+    for _ in range(9):
+        began = time.monotonic()
+        gateway.status()
+        times.append(time.monotonic() - began)
+    return sorted(times)[4]
 
 
 def test_a_worker_stopped_so_long_that_it_was_given_up_comes_back_too(fleet):
@@ -107,6 +119,19 @@ def test_weights_switched_under_load_never_mix(fleet):
     assert {outcome.answer.version for outcome in load.outcomes if outcome.answer} == {ONE, TWO}
     times = [ended - began for began, ended, _ in switched]
     print(f"set_weights under load: {len(load.outcomes)} requests, slowest switch {max(times):.3f} s")
+
+
+def test_weights_refused_under_load_leave_the_old_ones_serving(fleet):
+    gateway, _ = fleet
+    gateway.wait_ready(3)
+    assert gateway.set_weights(ONE, stored(ONE)).json["message"] == "OK"
+    with run_load(gateway, x_timeout_ms=LONG) as load:
+        for blob in (bad_tensors(), stored(TWO)[:-100], b"no weights at all") * 2:
+            wait_answered(load, 100)
+            said = gateway.set_weights(TWO, blob).json
+            assert (said["status"], [worker["result"] for worker in said["workers"]]) == (False, [False] * 3)
+        wait_answered(load, 100)
+    assert [str(outcome) for outcome in load.outcomes if not outcome.is_right(ONE)] == []
 
 
 def versions_allowed(outcome: Outcome, switched: list[tuple[float, float, str]]) -> set[str]:
@@ -229,6 +254,26 @@ def is_refused(gateway: Gateway) -> bool:
     return False
 
 
+@pytest.mark.parametrize(
+    ("program", "imported"),
+    [("gw", "msgspec"), ("gw", "trio"), ("gw", "starlette"), ("worker", "argparse"), ("worker", "numpy")],
+)
+def test_ctrl_c_while_a_program_still_imports_is_quiet(site, program, imported):
+    process = site.spawn(
+        Process,
+        ROOT / f"{program}.py",
+        *site.fleet,
+        PYTHONPROFILEIMPORTTIME="1",
+        PIPELINE_ADDR_REST=f"127.0.0.1:{site.rest_port}",
+        PIPELINE_EPHEMERAL="1",
+    )
+    line = re.compile(rf"\| +{imported}$", re.MULTILINE)
+    wait_for(lambda: line.search(process.output), f"{program} has imported {imported}")
+    process.send(signal.SIGINT)
+    assert process.wait() in (0, -signal.SIGINT)
+    assert "Traceback" not in process.output
+
+
 @pytest.mark.parametrize("moment", ["worker started", "looking for the gateway", "worker ready"])
 def test_ctrl_c_twice_at_any_moment_of_the_start_prints_no_stack_trace(site, moment):
     gateway = site.start_gateway("--workers", "2")
@@ -318,6 +363,24 @@ def test_a_row_that_kills_workers_is_found_out_and_nobody_else_pays(site):
 
 
 # --- large weights
+
+
+@pytest.mark.parametrize("size", [15 << 20, 40 << 20], ids=["in a survey", "in chunks"])
+def test_a_worker_killed_while_it_is_sent_weights_holds_up_nobody(shared_site, fleet, size):
+    gateway, workers = fleet
+    gateway.wait_ready(3)
+    with run_load(gateway, clients=4, x_timeout_ms=LONG) as load, gateway.client() as client:
+        for left, nn_id in ((2, TWO), (1, ONE)):
+            body, content_type = upload(nn_id, padded(nn_id, size))
+            client.send("PUT", "/set_weights", body, content_type=content_type)
+            workers.pop(0).kill()
+            said = client.receive().json
+            assert said["message"] == "OK"
+            assert said["workers"] in ([{"result": True}] * left, [{"result": True}] * (left + 1))
+        wait_answered(load, 100)
+    assert load.wrong == []
+    workers += [shared_site.spawn_worker() for _ in range(2)]
+    gateway.wait_ready(3)
 
 
 def test_weights_over_16_mib_reach_workers_on_ws_while_predictions_go_on(fleet):

@@ -403,11 +403,21 @@ def test_prediction_over_http2_with_prior_knowledge(gateway):
 def test_status_has_every_field_of_the_contract(gateway):
     post(gateway, '{"vector":[0.3,0.7]}')
     status = gateway.status()
+    assert set(status) == {
+        "status", "message", "queue_requests_current", "queue_requests_max", "queue_requests_peak",
+        "requests_in_progress", "req_handling_time_avg_ms", "count_requests_handled", "bad_frames",
+        "workers_count", "workers",
+    }  # fmt: skip
     assert (status["status"], status["message"], status["workers_count"]) == (True, "OK", 2)
     assert (status["queue_requests_current"], status["queue_requests_max"]) == (0, 10_000)
     assert 0 < status["req_handling_time_avg_ms"] < 30_000
     assert len(status["workers"]) == 2
     for worker in status["workers"]:
+        assert set(worker) == {
+            "address", "nn_id", "req_handling_time_avg_ms", "count_requests_handled", "inference_time_avg_ms",
+            "name", "id", "state", "trouble", "host", "pid", "device", "in_flight", "last_seen_s",
+            "count_rows_handled", "p50", "p95", "p99", "rss_mb", "cache",
+        }  # fmt: skip
         assert "127.0.0.1" in worker["address"]
         assert worker["nn_id"] == ONE
         assert worker["name"] in ("local-0", "local-1")

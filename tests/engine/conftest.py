@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from common import wire
-from common.tensor import vector_spec
+from common.tensor import TensorSpec, vector_spec
 from engine.runtimes.networks import SampleNetwork
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -26,6 +26,13 @@ class Weights:
     def __init__(self, version: str, data: bytes) -> None:
         self.data = data
         self.key = wire.VersionKey("default", version, hashlib.sha256(data).hexdigest())
+
+
+@pytest.fixture
+def loaded() -> Callable[[str], wire.LoadAnswer]:
+    """What a worker answers that has loaded weights of the sample network."""
+    outputs = (TensorSpec("result", "FP32", (1,)),)
+    return lambda worker: wire.LoadAnswer(worker, True, "", vector_spec(2), outputs)
 
 
 @pytest.fixture(scope="session")

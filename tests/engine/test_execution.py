@@ -407,6 +407,17 @@ def test_a_model_whose_outputs_change_shape_between_calls_fails_rather_than_mixi
     )
 
 
+def test_where_nobody_knows_the_inputs_they_are_the_models_business_and_types_make_keys_of_their_own() -> (
+    None
+):
+    runtime = FakeRuntime(None)
+    execution = make(runtime)
+    for datatype, expected in (("INT32", [2.0]), ("UINT32", [2.0]), ("INT32", [2.0])):
+        part = Part((TensorSpec("a", datatype, (2,)),), [1], [30.0])
+        assert sums(execution.run(part, [memoryview(struct.pack("<2i", 1, 1))], time.monotonic())) == expected
+    assert len(runtime.calls) == 2
+
+
 def test_several_inputs_of_one_row_go_together_and_make_one_key() -> None:
     inputs = (TensorSpec("a", "FP32", (1,)), TensorSpec("b", "FP64", (2,)))
     runtime = FakeRuntime(inputs)

@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from common.errors import LoadError, NotFound
+from common.errors import InvalidRequest, LoadError, ModelNotFound, NotFound
 from common.tensor import vector_spec
 from common.wire import Part, VersionKey
+from engine.cache import PredictionCache
 from engine.registry import CacheFigures, Registry
 from engine.runtimes import torch_state
 from engine.runtimes.fake import FakeRuntime
@@ -109,3 +110,43 @@ def test_while_one_version_loads_another_serves_and_status_answers(registry, con
         finish.set()
         load.result(10)
     assert registry.versions() == [one.key, two.key]
+
+
+def test_the_active_version_is_the_one_named_else_the_one_loaded_last(registry, constant) -> None:
+    one, two = constant(1.0), constant(2.0)
+    assert registry.active("default") is None
+    for weights in (one, two):
+        registry.load(weights.key, weights.data)
+    assert registry.active("default") == two.key.version
+    registry.activate("default", one.key.version)
+    assert registry.active("default") == one.key.version
+    registry.drop("default", one.key.version)
+    assert registry.active("default") == two.key.version
+    with pytest.raises(ModelNotFound, match=r"^model 'default' has no version 'always 1\.0' loaded$"):
+        registry.activate("default", one.key.version)
+
+
+def test_a_name_is_reserved_while_its_version_loads(registry, constant) -> None:
+    weights = constant(1.0)
+    with registry.reserve("m", None) as one, registry.reserve("m", None) as two:
+        assert (one, two) == ("1", "2")
+        with (
+            pytest.raises(InvalidRequest, match="has a version '2': unload it first"),
+            registry.reserve("m", "2"),
+        ):
+            pass
+        registry.load(VersionKey("m", two, ""), weights.data)
+    with registry.reserve("m", None) as three, registry.reserve("other", None) as first:
+        assert (three, first) == ("3", "1")
+    with registry.reserve("m", "1"):
+        pass
+
+
+def test_each_version_has_the_cache_and_batches_it_was_given(registry, constant) -> None:
+    weights = constant(1.0)
+    cache = PredictionCache(3, round_decimals=2)
+    execution = registry.load(VersionKey("m", "1", ""), weights.data, cache=cache, max_batch=7)
+    assert (execution.cache, execution._max_batch) == (cache, 7)
+    assert registry.load(weights.key, weights.data).cache.capacity == 100
+    again = registry.load(VersionKey("m", "1", ""), weights.data)
+    assert again is not execution  # without a sha256 nobody knows that it is the same

@@ -1,12 +1,16 @@
-"""What the gateway's collaboration tests share: virtual time, and threads that take none of it."""
+"""What the gateway's collaboration tests share: virtual time, and threads that take none of it. A file asks
+for it with `pytestmark = pytest.mark.usefixtures("virtual_time")`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 T = TypeVar("T")
 
@@ -19,6 +23,22 @@ async def _run_here(function: Callable[..., T], *arguments: Any, **_how: Any) ->
 
 
 @pytest.fixture
-def virtual_time(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock jumps whenever nothing can run. It would also jump while a thread runs, so none does."""
+def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock begins at 0 and jumps whenever nothing can run. It would also jump while a thread runs, so
+    none does."""
     monkeypatch.setattr(trio.to_thread, "run_sync", _run_here)
+
+
+def _run(main: Callable[..., Awaitable[Any]], *, clock: object, instruments: Sequence[Any]) -> Any:
+    return trio.run(main, clock=MockClock(autojump_threshold=0), instruments=instruments)
+
+
+def _is_async(item: pytest.Function) -> bool:
+    return inspect.iscoroutinefunction(item.function)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # pytest-trio takes a clock only from a test's own arguments, where it would stand in every signature.
+    for item in items:
+        if isinstance(item, pytest.Function) and "virtual_time" in item.fixturenames and _is_async(item):
+            item.add_marker(pytest.mark.trio(run=_run), append=False)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.models import ModelSettings
+from common.models import RUNTIMES, ModelSettings
 from gateway.repository import (
     Changes,
     Look,
@@ -51,7 +51,7 @@ def test_a_folder_gives_models_with_their_versions_and_settings() -> None:
         look("iris/1/model.onnx", "iris/2/model.pt", settings={"iris": b'architecture = "mlp"\n'})
     )
     one = Version("1", "iris/1/model.onnx", "onnx", Stamp(10, 1))
-    two = Version("2", "iris/2/model.pt", "torch_state", Stamp(10, 1))
+    two = Version("2", "iris/2/model.pt", "torch", Stamp(10, 1))
     assert reading == Reading({"iris": Model("iris", ModelSettings(architecture="mlp"), (one, two))})
 
 
@@ -114,8 +114,7 @@ def test_what_is_beside_models_is_nobodys_mistake() -> None:
         (
             ["wine/1/model.zip"],
             "models/wine/1/model.zip: no runtime is known by the ending .zip: say runtime in"
-            " models/wine/model.toml, one of torch_state, torchscript, torch_export, onnx, sklearn, xgboost,"
-            " lightgbm",
+            f" models/wine/model.toml, one of {', '.join(RUNTIMES)}",
         ),
     ],
 )

@@ -49,7 +49,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, adding):
     runtime = FakeRuntime(bad=(13.0,))
     monkeypatch.setattr(torch_state, "load", lambda *_: runtime)
     plane = Plane()
-    plane.registry.load(adding.key, b"")
+    plane.registry.load(adding.key, b"", kind="torch")
     yield plane, runtime
     plane.staging.close()
 

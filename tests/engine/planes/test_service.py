@@ -98,22 +98,22 @@ async def running(service: WorkerService) -> AsyncIterator[trio.Event]:
 
 
 async def test_a_worker_joins_loads_in_three_ways_predicts_drops_and_drains(
-    addresses, adding, constant, batch, floats, tmp_path
+    addresses, adding, constant, batch, floats, loaded, tmp_path
 ) -> None:
     one, two = constant(1.0), constant(2.0)
     async with running(new_service(addresses)) as ended, open_gateway(addresses, trio.Event()) as gateway:
         me = [gateway.worker]
-        loaded = wire.LoadAnswer(gateway.worker, True)
+        answer = loaded(gateway.worker)
 
-        assert await gateway.survey(wire.Load(me, adding.key, len(adding.data)), adding.data) == loaded
+        assert await gateway.survey(wire.Load(me, adding.key, len(adding.data)), adding.data) == answer
         (tmp_path / "one").write_bytes(one.data)
         path = str(tmp_path / "one")
-        assert await gateway.survey(wire.Load(me, one.key, len(one.data), path)) == loaded
+        assert await gateway.survey(wire.Load(me, one.key, len(one.data), path)) == answer
         for at in range(0, len(two.data), CHUNK):
             piece = two.data[at : at + CHUNK]
             stored = await gateway.ask(wire.encode(wire.Chunk(two.key.sha256, len(two.data), at), [piece]))
             assert stored == (wire.ChunkStored(two.key.sha256, at + len(piece)), [])
-        assert await gateway.survey(wire.Load(me, two.key, len(two.data))) == loaded
+        assert await gateway.survey(wire.Load(me, two.key, len(two.data))) == answer
 
         for version, expected in (("adding", 1.0), ("always 1.0", 1.0), ("always 2.0", 2.0)):
             answer, buffers = await gateway.ask(batch(version, [0.3, 0.7]))

@@ -23,8 +23,11 @@ from common.errors import LoadError
 from common.tensor import TensorSpec
 from engine.runtimes import torch_state
 from engine.runtimes.networks import SampleNetwork
+from engine.runtimes.options import LoadOptions
+from engine.runtimes.torch_call import TorchRuntime
 
 CPU = torch.device("cpu")
+SAMPLE = LoadOptions(architecture="sample")
 DATA = Path(__file__).resolve().parents[3] / "data"
 good_files = sorted(path for path in DATA.glob("*.b64") if path.name != "bad_tensors.b64")
 
@@ -46,7 +49,7 @@ def state_with(key: str, change: Any) -> dict[str, Any]:
     return tensors
 
 
-def answers(runtime: torch_state.TorchStateRuntime, *rows: list[float]) -> list[float]:
+def answers(runtime: TorchRuntime, *rows: list[float]) -> list[float]:
     return runtime.run([np.array(rows, np.float32)])[1][0].flatten().tolist()
 
 
@@ -54,13 +57,13 @@ def answers(runtime: torch_state.TorchStateRuntime, *rows: list[float]) -> list[
 def load(request: pytest.FixtureRequest, tmp_path: Path):
     """Loads weights as a survey carries them, or from a file, which is removed at once."""
 
-    def load(data: bytes) -> torch_state.TorchStateRuntime:
+    def load(data: bytes) -> TorchRuntime:
         if request.param == "bytes":
-            return torch_state.load(data, "sample", CPU)
+            return torch_state.load(data, SAMPLE, CPU)
         path = tmp_path / "weights"
         path.write_bytes(data)
         try:
-            return torch_state.load(path, "sample", CPU)
+            return torch_state.load(path, SAMPLE, CPU)
         finally:
             path.unlink()
 
@@ -220,13 +223,13 @@ def test_an_archive_that_would_unpack_to_gigabytes_is_refused_before_it_is_unpac
 
 def test_a_file_that_is_not_there_is_refused_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match=r"^the weights cannot be read: No such file or directory$"):
-        torch_state.load(tmp_path / "none", "sample", CPU)
+        torch_state.load(tmp_path / "none", SAMPLE, CPU)
 
 
 def test_weights_read_from_a_file_outlive_it(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     path.write_bytes(saved(state()))
-    runtime = torch_state.load(path, "sample", CPU)
+    runtime = torch_state.load(path, SAMPLE, CPU)
     before = answers(runtime, [0.1, 0.2])
     path.unlink()
     assert answers(runtime, [0.1, 0.2]) == before

@@ -1,0 +1,92 @@
+"""Runtime of a TorchScript archive (`torch.jit.save`).
+
+TorchScript is no Python, and its loader takes no pickle but of its own types. But its programs can write and
+read files, by two operators, and one kind of method runs as the file loads. Such programs are refused.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from common.errors import LoadError
+from engine.runtimes.filling import choose_multiple
+from engine.runtimes.options import LoadOptions
+from engine.runtimes.runtime import first_line
+from engine.runtimes.source import Source, open_source, source_size
+from engine.runtimes.torch_call import TorchRuntime
+
+# Read in torch's list of all operators: of those a program can name, these touch files.
+_REFUSED = {"aten::save", "aten::from_file"}
+_NAMESPACES = {
+    "_quantized",
+    "aten",
+    "mkldnn",
+    "mkldnn_prepacked",
+    "prim",
+    "prims",
+    "quantized",
+    "torchvision",
+}
+_LONGEST_PROGRAMS = 64 * 2**20
+_REFUSED_WORDS = re.compile(rb"\b(__setstate__|save|from_file)\s*\(")
+
+
+def load(source: Source, options: LoadOptions, device: torch.device) -> TorchRuntime:
+    """A warm runtime; `options.inputs` says what its rows are, as the format does not.
+
+    `LoadError` for what is no archive, or holds a program that could touch files.
+    """
+    options.refuse("architecture", "arguments", "methods", because="TorchScript has no use for it")
+    with open_source(source) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have torch.export
+        try:
+            if not options.allow_pickle:
+                _refuse_bombs(file)
+                _refuse_words(torch._C.PyTorchFileReader(str(source) if isinstance(source, Path) else file))
+            file.seek(0)
+            network = torch.jit.load(str(source) if isinstance(source, Path) else file, map_location=device)  # type: ignore[no-untyped-call]
+            operators = torch.jit.export_opnames(network)  # type: ignore[no-untyped-call]
+            network.eval()
+        except LoadError:
+            raise
+        except Exception as error:  # torch raises RuntimeError and a few more, none of them its own
+            raise LoadError(f"the file is not TorchScript, or not all of it: {first_line(error)}") from error
+    if not options.allow_pickle:
+        _refuse_operators(operators)
+    multiple = choose_multiple(options, source_size(source))
+    return TorchRuntime(network, options.inputs, device, rows_multiple=multiple)
+
+
+def _refuse_bombs(file: IO[bytes]) -> None:
+    """torch compresses the programs, and a few MiB of them unpack to more than any machine has."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    unpacked = sum(entry.file_size for entry in entries if entry.compress_type != zipfile.ZIP_STORED)
+    if unpacked > _LONGEST_PROGRAMS:
+        raise LoadError("the archive would unpack to more than any program is")
+    file.seek(0)
+
+
+def _refuse_words(reader: torch._C.PyTorchFileReader) -> None:
+    for record in reader.get_all_records():
+        if record.startswith("code/") and (found := _REFUSED_WORDS.search(reader.get_record(record))):
+            raise _refusal(found[1].decode())
+
+
+def _refuse_operators(operators: list[str]) -> None:
+    for operator in operators:
+        name, space = operator.partition(".")[0], operator.partition("::")[0]
+        if name in _REFUSED or ("::" in operator and space not in _NAMESPACES):
+            raise _refusal(operator)
+
+
+def _refusal(name: str) -> LoadError:
+    return LoadError(
+        f"the file asks to run code that may touch files ({name}), and is loaded only with --allow-pickle"
+    )

@@ -1,0 +1,91 @@
+"""The inside of a gateway, put together: everything between the doors and the links.
+
+doors ─ predictions ─ scheduler ─ dispatcher ─ links
+        catalog     ─ holders
+        rollouts    ─ delivery
+        syncing     ─ fleet      ─ surveys
+"""
+
+from __future__ import annotations
+
+import trio
+
+from gateway.catalog import Catalog
+from gateway.delivery import Delivery
+from gateway.dispatch import Dispatcher
+from gateway.doors.models import ModelsDoor
+from gateway.doors.predict import PredictDoor
+from gateway.doors.rest import make_app
+from gateway.doors.status import StatusDoor
+from gateway.fleet import Bell, Fleet, OpenLink
+from gateway.holders import Holders
+from gateway.predictions import Predictions
+from gateway.rollout import Rollouts
+from gateway.scheduler import Scheduler
+from gateway.state import State
+from gateway.surveys import Asker, Surveys
+from gateway.syncing import Syncing
+
+
+class Core:
+    """Nothing in it is open or runs before `run`. `came` is rung when the survey socket sees somebody come or
+    go; `open_link` makes a worker's link."""
+
+    def __init__(
+        self,
+        state: State,
+        asker: Asker,
+        came: Bell,
+        open_link: OpenLink,
+        scheduler: Scheduler,
+        *,
+        timeout: float,
+        max_rows: int,
+    ) -> None:
+        self.state = state
+        self.scheduler = scheduler
+        self.catalog = Catalog()
+        self.dispatcher = Dispatcher(scheduler)
+        self.predictions = Predictions(self.dispatcher, timeout=timeout, max_rows=max_rows)
+        self.surveys = Surveys(asker)
+        self.fleet = Fleet(self.surveys, self.dispatcher, open_link=open_link, came=came)
+        self.holders = Holders(self.dispatcher, self.fleet.patterns)
+        delivery = Delivery(self.fleet, state.blobs)
+        self.rollouts = Rollouts(self.fleet, self.catalog, self.holders, scheduler, state, delivery)
+        self.syncing = Syncing(self.fleet, self.catalog, self.holders, self.rollouts, state, delivery)
+        self.fleet.sync, self.fleet.left = self.syncing.sync, self.syncing.left
+        self.dispatcher.is_served = self.rollouts.is_served
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve what the state remembers with whoever comes, until cancelled. Raises `StateError`."""
+        await self.rollouts.restore()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.fleet.run)
+            nursery.start_soon(self.dispatcher.expire)
+            nursery.start_soon(self.syncing.keep_placed)
+            task_status.started()
+
+
+class Doors:
+    """What clients come through: `app` for everything, and a shorter way for predictions over HTTP/1.1."""
+
+    def __init__(self, core: Core, *, max_upload: int) -> None:
+        self.predict = PredictDoor(core.predictions, core.catalog)
+        self.models = ModelsDoor(
+            self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.state,
+            max_upload=max_upload,
+        )  # fmt: skip
+        self.app = make_app(
+            self.predict,
+            StatusDoor(core.fleet, core.predictions, core.catalog),
+            self.models,
+            core.rollouts,
+            core.state.blobs,
+            max_upload=max_upload,
+        )
+
+    def find_direct(self, method: str, path: str) -> PredictDoor | None:
+        """What answers a request without the app; None for most."""
+        if path == "/predict":
+            return self.predict if method == "POST" else None
+        return self.models.find_direct(method, path)

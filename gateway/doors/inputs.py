@@ -1,0 +1,125 @@
+"""What a client sent as rows, as the tensors that travel: by the model's signature, where it is known. Pure.
+
+`inputs` have the form of the Open Inference Protocol (version 2, REST): name, datatype, shape with the number
+of rows first, and data, flat or nested.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from common.errors import InvalidRequest
+from common.tensor import DATATYPES, Buffer, TensorSpec, all_finite
+
+Signature = tuple[TensorSpec, ...]
+Input = tuple[Signature, tuple[Buffer, ...], int]
+
+_RANGES = {"b": 7, "h": 15, "i": 31, "q": 63}  # bits beside the sign
+
+
+class Tensor(msgspec.Struct):
+    """One input of a request."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any]
+
+
+def read_tensors(tensors: Sequence[Tensor]) -> Input:
+    """(signature, buffers, rows) of a request's inputs; `InvalidRequest` names the input that is at fault."""
+    if not tensors:
+        raise InvalidRequest("inputs is empty: give at least one tensor")
+    names = [tensor.name for tensor in tensors]
+    if len(set(names)) < len(names):
+        raise InvalidRequest(f"inputs have the same name twice: {', '.join(names)}")
+    rows = tensors[0].shape[0] if tensors[0].shape else 0
+    specs, buffers = [], []
+    for tensor in tensors:
+        if not tensor.shape or min(tensor.shape) < 0 or tensor.shape[0] != rows or not rows:
+            raise InvalidRequest(
+                f"input {tensor.name}: shape {tensor.shape} should begin with the number of rows, the same"
+                " for all inputs and at least 1"
+            )
+        specs.append(TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape[1:])))
+        flat = list(_flat(tensor.data))
+        if len(flat) != math.prod(tensor.shape):
+            raise InvalidRequest(
+                f"input {tensor.name}: shape {tensor.shape} takes {math.prod(tensor.shape)} elements, and"
+                f" data has {len(flat)}"
+            )
+        buffers.append(pack(flat, tensor.datatype, f"input {tensor.name}"))
+    return tuple(specs), tuple(buffers), rows
+
+
+def read_rows(rows: Sequence[Sequence[float]], signature: Signature) -> Input | None:
+    """Vectors as the rows of a model's one input; None where the signature does not say how to."""
+    if len(signature) != 1 or -1 in signature[0].row_shape:
+        return None
+    (spec,) = signature
+    if any(len(row) != math.prod(spec.row_shape) for row in rows):
+        return None
+    flat = [value for row in rows for value in row]
+    return signature, (pack(flat, spec.datatype, "vector"),), len(rows)
+
+
+def pack(flat: Sequence[Any], datatype: str, name: str) -> bytes:
+    """Elements as a little-endian buffer; `InvalidRequest` names the first that does not fit the datatype."""
+    known = DATATYPES.get(datatype)
+    if known is None:
+        raise InvalidRequest(f"{name}: datatype {datatype!r} is not known: use one of {', '.join(DATATYPES)}")
+    if known.code in "fd":
+        return _pack_floats(flat, known.code, name)
+    for at, value in enumerate(flat):
+        if isinstance(value, float) and value.is_integer():
+            continue
+        if not isinstance(value, int):
+            raise InvalidRequest(f"{name}[{at}] is {value!r}, and {datatype} takes whole numbers")
+    whole = [int(value) for value in flat]
+    if known.code == "?":
+        if not set(whole) <= {0, 1}:
+            raise InvalidRequest(f"{name}: BOOL takes true and false only")
+        return bytes(whole)
+    try:
+        return array(known.code, whole).tobytes()
+    except OverflowError:
+        least, most = _range(known.code, known.itemsize)
+        at = next(i for i, value in enumerate(whole) if not least <= value <= most)
+        raise InvalidRequest(f"{name}[{at}] is {whole[at]}, beyond {datatype}'s {least} to {most}") from None
+
+
+def _pack_floats(flat: Sequence[Any], code: str, name: str) -> bytes:
+    for at, value in enumerate(flat):
+        if not isinstance(value, int | float):
+            raise InvalidRequest(f"{name}[{at}] is {value!r}, not a number")
+    try:
+        packed = array(code, flat)
+    except OverflowError:
+        raise InvalidRequest(f"{name} holds a number that is too large") from None
+    if not all_finite(packed):
+        at = next(i for i, value in enumerate(packed) if not math.isfinite(value))
+        raise InvalidRequest(f"{name}[{at}] is {flat[at]!r}: only finite numbers in range are allowed")
+    return packed.tobytes()
+
+
+def _flat(data: Sequence[Any]) -> Iterator[Any]:
+    """The elements of nested lists, in order; deep nesting costs no stack."""
+    stack = [iter(data)]
+    while stack:
+        for value in stack[-1]:
+            if isinstance(value, list):
+                stack.append(iter(value))
+                break
+            yield value
+        else:
+            stack.pop()
+
+
+def _range(code: str, itemsize: int) -> tuple[int, int]:
+    bits = _RANGES.get(code)
+    return (-(1 << bits), (1 << bits) - 1) if bits is not None else (0, (1 << 8 * itemsize) - 1)

@@ -1,0 +1,226 @@
+"""REST for models: what there is, uploads, activation, and predictions of any model and version."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from typing import Any
+
+import msgspec
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from common.errors import InvalidRequest, NotFound, TooLarge
+from common.models import DEFAULTS
+from common.tensor import TensorSpec
+from gateway.blobs import Blob
+from gateway.catalog import DEFAULT_MODEL, Catalog
+from gateway.doors.answers import json_response, rolled_answer
+from gateway.doors.predict import PredictDoor
+from gateway.fleet import Fleet
+from gateway.holders import Holders
+from gateway.rollout import Rollouts
+from gateway.state import State, VersionRecord
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_PREDICT = re.compile(r"/models/([^/]+)(?:/versions/([^/]+))?/predict\Z")
+_UPLOAD = re.compile(r"/models/[^/]+/versions/[^/]+\Z")
+_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]{44}):")
+_BOOLS = {"true": True, "1": True, "": True, "false": False, "0": False}
+
+
+class Activation(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /models/{name}/activate`."""
+
+    version: str
+
+
+class ModelsDoor:
+    """Everything under `/models`."""
+
+    def __init__(
+        self,
+        predict: PredictDoor,
+        catalog: Catalog,
+        holders: Holders,
+        fleet: Fleet,
+        rollouts: Rollouts,
+        state: State,
+        *,
+        max_upload: int,
+    ) -> None:
+        self._predict = predict
+        self._catalog = catalog
+        self._holders = holders
+        self._fleet = fleet
+        self._rollouts = rollouts
+        self._state = state
+        self._max_upload = max_upload
+
+    def routes(self) -> list[Route]:
+        """For the app."""
+        model, version = "/models/{model}", "/models/{model}/versions/{version}"
+        return [
+            Route("/models", self.list_models, methods=["GET"]),
+            Route(model, self.show, methods=["GET"]),
+            Route(version, self.upload, methods=["PUT"]),
+            Route(version, self.remove, methods=["DELETE"]),
+            Route(f"{model}/activate", self.activate, methods=["POST"]),
+            Route(f"{model}/rollback", self.rollback, methods=["POST"]),
+            Route(f"{model}/predict", self.predict, methods=["POST"]),
+            Route(f"{version}/predict", self.predict, methods=["POST"]),
+        ]
+
+    def find_direct(self, method: str, path: str) -> PredictDoor | None:
+        """What answers a prediction on the lane."""
+        if method != "POST" or (match := _PREDICT.match(path)) is None:
+            return None
+        return self._predict.of(match[1], match[2])
+
+    def body_limit(self, method: str, path: str) -> int | None:
+        """The largest body of an upload; None for what is not one."""
+        return self._max_upload if method == "PUT" and _UPLOAD.match(path) else None
+
+    async def list_models(self, _request: Request) -> Response:
+        """Every model, its active version, and the versions that serve."""
+        shown = []
+        for model in self._catalog.models():
+            serving = [version.key.version for version in self._catalog.of(model)]
+            shown.append({"name": model, "active": self._active(model), "serving": serving})
+        return json_response({"status": True, "message": "OK", "models": shown})
+
+    async def show(self, request: Request) -> Response:
+        """One model: each of its versions, and who holds it."""
+        model = request.path_params["model"]
+        records = await trio.to_thread.run_sync(self._state.versions, model)
+        if not records:
+            raise NotFound(f"there is no model {model}: GET /models says which there are")
+        previous = await trio.to_thread.run_sync(self._state.previous, model)
+        return json_response(
+            {
+                "status": True,
+                "message": "OK",
+                "name": model,
+                "active": self._active(model),
+                "previous": previous.version if previous else None,
+                "versions": [self._shown(record) for record in records],
+            }
+        )
+
+    async def upload(self, request: Request) -> Response:
+        """A version's file, as the body; `?file=` is what it is called, `?activate=` whether it answers who
+        names none from now on."""
+        model, version = _names(request)
+        activate = _bool(request, "activate", default=model == DEFAULT_MODEL)
+        wanted = _digest(request.headers.get("content-digest"))
+        blob = await self._receive(request, wanted)
+        record = VersionRecord(
+            model, version, version, blob.sha256, blob.size, time.time(),
+            file=request.query_params.get("file", "")[:255], settings=await self._settings(model),
+        )  # fmt: skip
+        return json_response(rolled_answer(await self._rollouts.add(record, activate=activate)))
+
+    async def activate(self, request: Request) -> Response:
+        """The version that answers who names none from now on."""
+        try:
+            version = msgspec.json.decode(await request.body(), type=Activation).version
+        except msgspec.MsgspecError as error:
+            raise InvalidRequest(f'the body should be {{"version":"…"}}: {error}') from None
+        rolled = await self._rollouts.activate(request.path_params["model"], version)
+        return json_response(rolled_answer(rolled))
+
+    async def rollback(self, request: Request) -> Response:
+        """Back to the version that was active before."""
+        return json_response(rolled_answer(await self._rollouts.rollback(request.path_params["model"])))
+
+    async def remove(self, request: Request) -> Response:
+        """Forget a version that is not active."""
+        await self._rollouts.remove(request.path_params["model"], request.path_params["version"])
+        return json_response({"status": True, "message": "OK"})
+
+    async def predict(self, request: Request) -> Response:
+        """For a client that comes by HTTP/2, where the lane has no part."""
+        params = request.path_params
+        return await self._predict.of(params["model"], params.get("version")).over_asgi(request)
+
+    # --- inside
+
+    def _active(self, model: str) -> str | None:
+        active = self._catalog.get(model)
+        return None if active is None else active.key.version
+
+    def _shown(self, record: VersionRecord) -> dict[str, Any]:
+        key = record.key
+        holders = (self._fleet.roster.get(worker) for worker in self._holders.of(key))
+        return {
+            "version": record.version,
+            "serves": self._catalog.serves(key),
+            "checked": record.checked,
+            "file": record.file,
+            "size": record.size,
+            "sha256": record.sha256,
+            "created": record.created,
+            "workers": sorted(worker.name for worker in holders if worker is not None),
+            "inputs": [_spec(spec) for spec in record.inputs],
+            "outputs": [_spec(spec) for spec in record.outputs],
+            "settings": msgspec.to_builtins(record.settings),
+        }
+
+    async def _settings(self, model: str) -> Any:
+        """Those of the model's newest version."""
+        records = await trio.to_thread.run_sync(self._state.versions, model)
+        return records[-1].settings if records else DEFAULTS
+
+    async def _receive(self, request: Request, wanted: str | None) -> Blob:
+        """The body as a blob, written as it comes; refused where its digest is not the one that was said."""
+        with ExitStack() as stack:
+            writer = stack.enter_context(self._state.blobs.new())
+            async for chunk in request.stream():
+                if writer.size + len(chunk) > self._max_upload:
+                    raise TooLarge(f"the file has more than {self._max_upload} bytes: see --max_upload")
+                await trio.to_thread.run_sync(writer.write, chunk)
+            if not writer.size:
+                raise InvalidRequest("the body is empty: send the model's file")
+            if wanted is not None and wanted != writer.sha256:
+                raise InvalidRequest(
+                    f"the body's sha256 is {writer.sha256}, and Content-Digest says {wanted}: it was damaged"
+                )
+            return await trio.to_thread.run_sync(writer.commit)
+
+
+def _names(request: Request) -> tuple[str, str]:
+    model, version = request.path_params["model"], request.path_params["version"]
+    for what, name in (("model", model), ("version", version)):
+        if not _NAME.match(name):
+            raise InvalidRequest(
+                f"{name!r} cannot name a {what}: use 1 to 64 letters, digits and . _ -, the first of them a"
+                " letter or digit"
+            )
+    return model, version
+
+
+def _bool(request: Request, name: str, *, default: bool) -> bool:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if text.lower() not in _BOOLS:
+        raise InvalidRequest(f"{name} should be true or false, not {text!r}")
+    return _BOOLS[text.lower()]
+
+
+def _digest(header: str | None) -> str | None:
+    """The sha256 that a `Content-Digest` (RFC 9530) says, in hex; None where it says none."""
+    if header is None or (match := _DIGEST.search(header)) is None:
+        return None
+    return base64.b64decode(match[1]).hex()
+
+
+def _spec(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": [-1, *spec.row_shape]}

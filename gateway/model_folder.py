@@ -1,0 +1,119 @@
+"""Serving a model repository: what is in its folder as the gateway starts, and what changes later."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import trio
+
+from common.errors import PipelineError
+from common.log import event
+from gateway.blobs import Blob
+from gateway.catalog import Catalog
+from gateway.repository import Key, Model, Reading, Version
+from gateway.rollout import Rolled, Rollouts
+from gateway.state import State, VersionRecord
+from gateway.watching import read_settled, watch
+
+log = logging.getLogger("pipeline.models")
+
+_PIECE = 4 << 20
+
+
+class ModelFolder:
+    """The newest versions of each model serve, as many as its settings keep; the last of them is active."""
+
+    def __init__(self, directory: Path, rollouts: Rollouts, catalog: Catalog, state: State) -> None:
+        self.problems: list[str] = []
+        self._directory = directory
+        self._rollouts = rollouts
+        self._catalog = catalog
+        self._state = state
+        self._reading = Reading()
+        self._refused: dict[Key, str] = {}
+        self._said: set[str] = set()
+
+    async def load(self) -> None:
+        """Serve what is there now; what cannot be served is logged, and the rest serves."""
+        await self._follow(await read_settled(self._directory))
+
+    async def run(self) -> None:
+        """Follow changes until cancelled."""
+        async for reading in watch(self._directory, self._reading):
+            await self._follow(reading)
+
+    # --- inside
+
+    async def _follow(self, reading: Reading) -> None:
+        """Bring what serves from the last reading to this one."""
+        before, self._reading = self._reading, reading
+        kept = _kept(self._reading)
+        was = _kept(before)
+        for key in was.keys() - kept.keys():
+            await self._remove(key)
+        for key, (model, version) in kept.items():
+            if was.get(key) != (model, version):
+                await self._add(key, model, version)
+        self._say([*reading.problems, *self._refused.values()])
+
+    async def _add(self, key: Key, model: Model, version: Version) -> None:
+        """Roll out what is new; the model's last version becomes the active one."""
+        path = self._directory / version.file
+        self._refused.pop(key, None)
+        try:
+            rolled = await self._roll(key, model, path, activate=version == model.versions[-1])
+        except (PipelineError, OSError) as error:
+            self._refused[key] = f"{path}: {error}"
+            return
+        if not rolled.ok:
+            trace = next(trace for loaded, trace in rolled.results if not loaded)
+            self._refused[key] = f"{path} does not load: {trace.strip().splitlines()[-1]}"
+
+    async def _roll(self, key: Key, model: Model, path: Path, *, activate: bool) -> Rolled:
+        blob = await trio.to_thread.run_sync(self._store, path)
+        record = VersionRecord(
+            *key, key[1], blob.sha256, blob.size, time.time(), file=path.name, settings=model.settings
+        )
+        return await self._rollouts.add(record, activate=activate)
+
+    def _store(self, path: Path) -> Blob:
+        with path.open("rb") as file, self._state.blobs.new() as writer:
+            while piece := file.read(_PIECE):
+                writer.write(piece)
+            return writer.commit()
+
+    async def _remove(self, key: Key) -> None:
+        """Its file is gone, or too old: so is the version, but for the last one that its model has."""
+        self._refused.pop(key, None)
+        active = self._catalog.get(key[0])
+        if active is not None and active.key == key:
+            model = self._reading.models.get(key[0])
+            if model is None:
+                event(log, logging.WARNING, "active version has no file any more", model=key[0])
+                return
+            newest = model.versions[-1]
+            await self._add((model.name, newest.name), model, newest)
+        try:
+            await self._rollouts.remove(*key)
+        except PipelineError as error:
+            event(log, logging.WARNING, "version not removed", model=key[0], version=key[1], error=error)
+
+    def _say(self, problems: list[str]) -> None:
+        """Log what was not said before: a file that is being written hides what was wrong with it."""
+        for problem in problems:
+            if problem not in self._said:
+                event(log, logging.ERROR, "model not served", problem=problem)
+        self._said.update(problems)
+        self.problems = problems
+
+
+def _kept(reading: Reading) -> Mapping[Key, tuple[Model, Version]]:
+    """The versions to have loaded, oldest first in each model."""
+    return {
+        (model.name, version.name): (model, version)
+        for model in reading.models.values()
+        for version in model.kept
+    }

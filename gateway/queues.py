@@ -1,0 +1,50 @@
+"""What waits for one worker, and when it should go. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from gateway.requests import Batch, ModelKey, Request
+
+Queue = OrderedDict[Request, None]
+
+
+class Limits(NamedTuple):
+    """How the requests of one model are queued: rows in a batch, seconds that the first of them may wait for
+    others, and how many may wait at all."""
+
+    max_batch: int
+    max_wait: float = 0.0
+    queue_max: int | None = None
+
+
+class Lane:
+    """One ready worker's queues and what it has in flight. No queue in it is empty."""
+
+    def __init__(self, worker: str, slots: int) -> None:
+        self.worker = worker
+        self.slots = slots
+        self.queues: OrderedDict[ModelKey, Queue] = OrderedDict()
+        self.struck: Queue = OrderedDict()  # those that have seen a worker die: each travels alone
+        self.flying: dict[int, Batch] = {}
+
+    def waiting(self, key: ModelKey | None = None) -> list[Request]:
+        """What is in the queues, of one model version or of all."""
+        queues = self.queues.values() if key is None else [self.queues.get(key, OrderedDict())]
+        struck = [request for request in self.struck if key is None or request.key == key]
+        return struck + [request for queue in queues for request in queue]
+
+
+def due(queue: Queue, limits: Limits) -> float:
+    """When a queue's first batch should go: as its first request came, unless it is to wait for others and
+    they do not fill a batch yet."""
+    first = next(iter(queue))
+    if not limits.max_wait:
+        return first.admitted
+    rows = 0
+    for request in queue:
+        rows += request.rows
+        if rows >= limits.max_batch:
+            return first.admitted
+    return first.admitted + limits.max_wait

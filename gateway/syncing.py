@@ -1,0 +1,171 @@
+"""Bringing workers up to date: one that joins is given all it should hold, what one that left held goes to
+the next."""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from common import wire
+from common.errors import LoadError, PipelineError
+from common.log import event
+from gateway.catalog import Catalog, Version
+from gateway.delivery import Delivery
+from gateway.fleet import Bell, Fleet, FleetLink
+from gateway.holders import Holders
+from gateway.requests import ModelKey
+from gateway.rollout import Rollouts, as_version
+from gateway.roster import State as Life
+from gateway.roster import Worker
+from gateway.state import State
+
+log = logging.getLogger("pipeline.rollout")
+
+RETRY = 5.0  # seconds between attempts to place a version that a worker refused
+
+
+class Syncing:
+    """Whatever it does it does in the rollouts' turn."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        catalog: Catalog,
+        holders: Holders,
+        rollouts: Rollouts,
+        state: State,
+        delivery: Delivery,
+    ) -> None:
+        self._fleet = fleet
+        self._catalog = catalog
+        self._holders = holders
+        self._rollouts = rollouts
+        self._state = state
+        self._delivery = delivery
+        self._checked: set[ModelKey] = set()  # of what the state holds as checked
+        self._moved = Bell()
+
+    async def sync(self, worker: Worker, link: FleetLink) -> None:
+        """Give one worker every version it should hold and take the others away; `LoadError` if it refuses
+        one that others can load."""
+        async with self._rollouts.turn:
+            held = {ModelKey(key.model, key.version): key.sha256 for key in worker.versions}
+            for version in self._catalog.all():
+                if worker.id in self._holders.wanted(version):
+                    await self._give(worker, version, held)
+            for version in list(self._rollouts.retiring.values()):
+                if held.get(version.key) != version.sha256:
+                    await self._load(worker, version)
+            for version in self._catalog.all():
+                self._hold(worker, version)
+            for key in held:
+                if key not in self._rollouts.retiring and worker.id not in self._holders.of(key):
+                    await self._rollouts.tell(wire.Drop([worker.id], *key), {worker.id})
+        self._moved.ring()
+
+    def left(self, worker_id: str) -> None:
+        """A worker is gone: what only it held is wanted elsewhere."""
+        self._holders.forget_worker(worker_id)
+        self._moved.ring()
+
+    async def keep_placed(self) -> None:
+        """Have versions of which there are to be so many instances held by so many; until cancelled."""
+        while True:
+            await self._moved.wait()
+            async with self._rollouts.turn:
+                is_placed = all([await self._place(version) for version in self._catalog.all()])
+            if not is_placed:
+                await trio.sleep(RETRY)
+                self._moved.ring()
+
+    # --- inside
+
+    def _hold(self, worker: Worker, version: Version) -> None:
+        holders = self._holders.of(version.key)
+        if worker.id in self._holders.wanted(version):
+            holders.add(worker.id)
+        else:
+            holders.discard(worker.id)
+        self._holders.set(version, holders)
+
+    async def _place(self, version: Version) -> bool:
+        """Have the workers that should hold a version load it; whether all that are there did."""
+        wanted = self._holders.wanted(version) & self._fleet.ids(Life.READY)
+        missing = wanted - self._holders.of(version.key)
+        if not missing:
+            return True
+        answers = await self._delivery.load(version, missing)
+        loaded = {worker for worker, answer in answers.items() if answer is not None and answer.ok}
+        for worker in missing - loaded:
+            event(log, logging.ERROR, "version not placed", version=version.key.version, worker=worker)
+        if loaded:
+            self._holders.set(version, self._holders.of(version.key) | loaded)
+        return loaded == missing
+
+    async def _give(self, worker: Worker, version: Version, held: dict[ModelKey, str]) -> None:
+        """Have one worker load what serves."""
+        if held.get(version.key) == version.sha256:
+            await self._mark_checked(version)
+            return
+        answer = await self._load(worker, version)
+        if answer.ok:
+            await self._mark_checked(version._replace(inputs=answer.inputs, outputs=answer.outputs))
+            return
+        record = await trio.to_thread.run_sync(self._state.version, *version.key)
+        if record is None or record.checked:
+            raise _refusal(version, answer, "")
+        back = await self._go_back(version, worker)
+        if back is not None and not (answer := await self._load(worker, back)).ok:
+            raise _refusal(back, answer, " too")
+
+    async def _load(self, worker: Worker, version: Version) -> wire.LoadAnswer:
+        answer = (await self._delivery.load(version, {worker.id})).get(worker.id)
+        if answer is None:
+            raise LoadError(f"it did not load version {version.key.version} in time")
+        return answer
+
+    async def _go_back(self, refused: Version, worker: Worker) -> Version | None:
+        """A version that no worker ever loaded turns out not to load: serve the one before it, if any."""
+        model = refused.key.model
+        previous = await trio.to_thread.run_sync(self._state.previous, model)
+        back = as_version(previous) if previous is not None and previous.checked else None
+        event(
+            log, logging.ERROR, "unchecked weights do not load: going back",
+            version=refused.key.version, to=back.key.version if back else None, worker=worker.name,
+        )  # fmt: skip
+
+        def write() -> None:
+            self._state.set_serving(*refused.key, False)
+            active = self._state.active(model)
+            if active is not None and active.version == refused.key.version:
+                self._state.activate(model, back.key.version if back else None)
+
+        active = self._catalog.get(model)
+        was_active = active is not None and active.key == refused.key
+        await trio.to_thread.run_sync(write)
+        self._catalog.remove(refused.key)
+        if back is None or not was_active:
+            return None
+        self._rollouts.retiring.pop(back.key, None)
+        self._catalog.switch(back)
+        return back
+
+    async def _mark_checked(self, version: Version) -> None:
+        """A worker has it: so it loads, and it is known what it takes."""
+        key, signature = version.key, (version.inputs, version.outputs)
+        if key in self._checked:
+            return
+        try:
+            await trio.to_thread.run_sync(self._state.mark_checked, *key, *signature)
+        except PipelineError as error:  # a full disk keeps no worker out: the next one's sync tries again
+            event(log, logging.ERROR, "version not marked as checked", version=key.version, error=error)
+        else:
+            self._checked.add(key)
+            self._catalog.describe(version)
+
+
+def _refusal(version: Version, answer: wire.LoadAnswer, too: str) -> LoadError:
+    trace = answer.trace or "no reason given"
+    reason = trace.strip().splitlines()[-1]
+    return LoadError(f"it refuses version {version.key.version}{too}: {reason}", trace)

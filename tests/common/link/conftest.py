@@ -1,0 +1,172 @@
+"""What the tests of links share: one way to speak of the network in memory and of NNG's transports."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+
+import pytest
+import trio
+
+from common.link.fake import FakeNetwork, FakePeer
+from common.link.gateway import listen_link, open_surveyor
+from common.link.worker import answer_requests, answer_surveys
+
+Handler = Callable[[memoryview], Awaitable["bytes | None"]]
+
+THREADS = 4
+
+
+class Heard:
+    """How often something happened, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self._news = trio.Event()
+
+    def __call__(self) -> None:
+        self.times += 1
+        self._news.set()
+        self._news = trio.Event()
+
+    async def until(self, times: int) -> None:
+        with trio.fail_after(10):
+            while self.times < times:
+                await self._news.wait()
+        assert self.times == times
+
+
+class Peer(Protocol):
+    """The worker's end of one connection. Handlers run on trio, whatever they are called from."""
+
+    async def go(self) -> None:
+        """Be gone with whatever is in hand."""
+
+
+class MemoryPeer:
+    def __init__(self, peer: FakePeer) -> None:
+        self._peer = peer
+
+    async def go(self) -> None:
+        self._peer.close()
+
+
+class ThreadedPeer:
+    """The real worker's half, whose threads hop to trio for the handler's answer."""
+
+    def __init__(self, make: Callable[..., Any], url: str, handler: Handler) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._handler = handler
+        self._in_hand: set[trio.CancelScope] = set()
+        self._gone = False
+        self._answerer = make(url, self._on_thread, threads=THREADS)
+
+    def _on_thread(self, frame: memoryview) -> bytes | None:
+        return trio.from_thread.run(self._answer, frame, trio_token=self._token)
+
+    async def _answer(self, frame: memoryview) -> bytes | None:
+        with trio.CancelScope() as scope:
+            if not self._gone:
+                self._in_hand.add(scope)
+                return await self._handler(frame)
+        return None
+
+    async def go(self) -> None:
+        self._gone = True
+        for scope in self._in_hand:
+            scope.cancel()
+        await trio.to_thread.run_sync(self._answerer.close)
+
+
+class MemoryTransport:
+    def __init__(self, nursery: trio.Nursery) -> None:
+        network = FakeNetwork()
+        self.open_surveyor = network.open_surveyor
+        self.listen_link = network.listen_link
+        self._network = network
+        self._nursery = nursery
+        self._urls = 0
+
+    def url(self) -> str:
+        self._urls += 1
+        return f"mem://{self._urls}"
+
+    def answer_requests(self, url: str, handler: Handler) -> Peer:
+        peer = FakePeer(self._network, url, handler)
+        self._nursery.start_soon(peer.run)
+        return MemoryPeer(peer)
+
+    answer_surveys = answer_requests
+
+    async def aclose(self) -> None:
+        self._nursery.cancel_scope.cancel()
+
+
+class NngTransport:
+    open_surveyor = staticmethod(open_surveyor)
+    listen_link = staticmethod(listen_link)
+
+    def __init__(self, scheme: str, folder: str) -> None:
+        self._scheme = scheme
+        self._folder = folder
+        self._urls = 0
+        self._peers: list[ThreadedPeer] = []
+
+    def url(self) -> str:
+        self._urls += 1
+        if self._scheme == "ipc":
+            return f"ipc://{self._folder}/{self._urls}"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        return f"{self._scheme}://127.0.0.1:{port}" + ("/link" if self._scheme == "ws" else "")
+
+    def answer_requests(self, url: str, handler: Handler) -> Peer:
+        return self._start(answer_requests, url, handler)
+
+    def answer_surveys(self, url: str, handler: Handler) -> Peer:
+        return self._start(answer_surveys, url, handler)
+
+    def _start(self, make: Callable[..., Any], url: str, handler: Handler) -> Peer:
+        peer = ThreadedPeer(make, url, handler)
+        self._peers.append(peer)
+        return peer
+
+    async def aclose(self) -> None:
+        with trio.CancelScope(shield=True):
+            for peer in self._peers:
+                await peer.go()
+
+
+Transport = MemoryTransport | NngTransport
+OpenTransport = Callable[[], AbstractAsyncContextManager[Transport]]
+
+
+@pytest.fixture
+def folder() -> Iterator[str]:
+    # Not tmp_path: the path of a Unix socket has room for about a hundred bytes.
+    folder = tempfile.mkdtemp(prefix="link-")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["memory", "ipc", "tcp", "ws"])
+def open_transport(request: pytest.FixtureRequest, folder: str) -> OpenTransport:
+    """`async with open_transport() as transport:`, and at its end every peer is gone."""
+
+    @asynccontextmanager
+    async def open_it() -> AsyncIterator[Transport]:
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                kind = request.param
+                transport = MemoryTransport(nursery) if kind == "memory" else NngTransport(kind, folder)
+                try:
+                    yield transport
+                finally:
+                    await transport.aclose()
+
+    return open_it
