@@ -3,7 +3,8 @@
 **Features** of one row: a sequence of numbers, nested as deep as the input has dimensions, or anything that
 NumPy makes an array of (also a CPU torch tensor), of exactly the row's shape. A model of several inputs takes
 a dict of them by name. Numbers are converted to the input's dtype: to floats with rounding, to integers and
-booleans only where nothing is lost.
+booleans only where nothing is lost. Where nobody knows the inputs, arrays keep their dtype, Python floats
+become float32 and integers int64, as torch has it.
 
 **A prediction** is what one row's output is: a Python number (float, int or bool) for outputs of shape () and
 (1,), else a NumPy array of the output's shape and dtype, the caller's own. A model of several outputs gives a
@@ -99,19 +100,24 @@ def _convert(values: Any, spec: TensorSpec | None, name: str) -> Array:
         raise InvalidRequest(f"{name} is not an array of numbers: {error}") from None
     if given.dtype.kind not in "biuf":
         raise InvalidRequest(f"{name} holds {given.dtype}, not numbers")
-    if spec is None:
-        if given.dtype not in _DATATYPES:
-            raise InvalidRequest(f"{name} holds {given.dtype}, which no model is given")
-        return given
-    wanted = np.dtype(NUMPY_TYPES[spec.datatype])
+    if given.dtype not in _DATATYPES and spec is None:
+        raise InvalidRequest(f"{name} holds {given.dtype}, which no model is given")
+    datatype = _datatype(given, values) if spec is None else spec.datatype
+    wanted = np.dtype(NUMPY_TYPES[datatype])
     if given.dtype == wanted:
         return given
     with np.errstate(all="ignore"):
         array = given.astype(wanted)
     fits = np.isfinite(array) | ~np.isfinite(given) if wanted.kind == "f" else array == given
     if not fits.all():
-        raise InvalidRequest(f"{name} holds {given[~fits].flat[0]!r}, which {spec.datatype} cannot hold")
+        raise InvalidRequest(f"{name} holds {given[~fits].flat[0]!r}, which {datatype} cannot hold")
     return array
+
+
+def _datatype(given: Array, values: Any) -> str:
+    """Where nobody knows what the model takes: that of an array, and what torch makes of Python's numbers."""
+    datatype = _DATATYPES[given.dtype]
+    return "FP32" if datatype == "FP64" and not hasattr(values, "dtype") else datatype
 
 
 def _check_shape(shape: tuple[int, ...], spec: TensorSpec | None, name: str) -> None:

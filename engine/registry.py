@@ -18,6 +18,8 @@ from engine.runtimes.formats import detect, load_runtime
 from engine.runtimes.options import LoadOptions
 from engine.runtimes.source import Source
 
+DEFAULT_FORMAT = "torch"
+DEFAULT_OPTIONS = LoadOptions(architecture=DEFAULT_ARCHITECTURE)
 MAX_BATCH = 4096  # rows the sample network is given at once
 NOTHING_ALLOWED = LoadOptions()
 
@@ -57,8 +59,8 @@ class Registry:
         key: VersionKey,
         source: Source,
         *,
-        kind: str | None = None,
-        options: LoadOptions | None = None,
+        kind: str | None = DEFAULT_FORMAT,
+        options: LoadOptions = DEFAULT_OPTIONS,
         max_batch: int = MAX_BATCH,
         cache: PredictionCache | None = None,
     ) -> Execution:
@@ -71,7 +73,7 @@ class Registry:
             held = self._loaded.get((key.model, key.version))
         if held is not None and key.sha256 and held[0].sha256 == key.sha256:
             return held[1]
-        runtime = load_runtime(source, kind, options or LoadOptions(), self.device)
+        runtime = load_runtime(source, kind, options, self.device)
         execution = Execution(
             runtime, PredictionCache(self.cache_size) if cache is None else cache, max_batch=max_batch
         )

@@ -16,7 +16,6 @@ import time
 import uuid
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from common.errors import Draining, ModelNotFound, NotRunning, PipelineError
@@ -27,13 +26,12 @@ from engine.futures import Callback, PredictionFuture
 from engine.metrics import Metrics
 from engine.options import CACHE_BYTES, CACHE_SIZE, ServingOptions
 from engine.registry import Registry
+from engine.routes import Routes
 from engine.runtimes.options import LoadOptions
 from engine.runtimes.source import Source
 from engine.runtimes.torch_state import choose_device
 from engine.serving import Serving
-from engine.turns import Answers, Refusal
-
-__all__ = ["ModelServer"]
+from engine.turns import Answers
 
 THREADS = 8  # that run what `predict_async` asks for, and its callbacks: so many slow models at once
 _LOAD_OPTIONS = frozenset(field.name for field in dataclasses.fields(LoadOptions))
@@ -62,8 +60,7 @@ class ModelServer:
         )
         self._registry = Registry(device=choose_device(device), cache_size=cache_size)
         self._lock = threading.Lock()
-        # Under (model, version), and under (model, None) for the active one.
-        self._routes: dict[tuple[str, str | None], Serving] = {}
+        self._routes = Routes(self._registry)
         self._past = Metrics()  # of versions that were unloaded
         self._background: Background | None = None
         self._started = 0.0
@@ -80,7 +77,7 @@ class ModelServer:
             self._background = Background(THREADS)
             self._started = time.monotonic()
             self._status = "running"
-            for serving in self._servings():
+            for serving in self._routes.loaded().values():
                 serving.turns.open()
 
     def stop(self, timeout: float = 30.0) -> None:
@@ -91,13 +88,13 @@ class ModelServer:
                 return
             self._status = "stopping"
             self._uptime += time.monotonic() - self._started
-            servings = self._servings()
+            servings = self._routes.loaded().values()
             background = self._background
         end = time.monotonic() + timeout
         for serving in servings:  # all of them first: none is to serve on while another is waited for
-            serving.turns.close(_not_running, 0.0)
+            serving.turns.close(_not_running)
         for serving in servings:
-            _empty(serving, _not_running, end, Draining("the model server was stopped before this was run"))
+            serving.turns.finish(end, Draining("the model server was stopped before this was run"))
         if background is not None:
             background.close(end - time.monotonic())
         with self._lock:
@@ -108,9 +105,7 @@ class ModelServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     # --- models
@@ -146,39 +141,28 @@ class ModelServer:
                 cache=settings.make_cache(),
             )
             with self._lock:
-                self._routes[model_id, name] = Serving(
+                serving = Serving(
                     execution,
                     settings.make_queue(),
                     in_background=self._in_background,
                     refuse_with=None if self._status == "running" else _not_running,
                 )
-                self._route(model_id)
+                self._routes.add(model_id, name, serving)
         return name
 
     def unload_model(self, model_id: str, version: str | None = None, timeout: float = 30.0) -> None:
         """Forget a version, or all of a model, once what waits for it is answered; what still waits after
         `timeout` seconds fails with `Draining`. `ModelNotFound` where it is not loaded."""
         with self._lock:
-            found = {
-                key: serving
-                for key, serving in self._routes.items()
-                if key[0] == model_id and key[1] is not None and version in (None, key[1])
-            }
-            if not found:
-                raise self._not_found(model_id, version)
-            for key, serving in found.items():
-                self._registry.drop(model_id, str(key[1]))
-                del self._routes[key]
-                if self._routes.get((model_id, None)) is serving:
-                    del self._routes[model_id, None]
-            self._route(model_id)
+            servings = self._routes.remove(model_id, version)
         end = time.monotonic() + timeout
         gone = partial(ModelNotFound, f"model {model_id!r} is being unloaded")
-        for serving in found.values():
-            serving.turns.close(gone, 0.0)
-        for serving in found.values():
-            _empty(serving, gone, end, Draining(f"model {model_id!r} was unloaded before this was run"))
+        for serving in servings:
+            serving.turns.close(gone)
+        for serving in servings:
+            serving.turns.finish(end, Draining(f"model {model_id!r} was unloaded before this was run"))
             with self._lock:
+                self._routes.leaving.remove(serving)
                 serving.add_metrics(self._past)
 
     def activate(self, model_id: str, version: str) -> None:
@@ -186,7 +170,7 @@ class ModelServer:
         loaded last. `ModelNotFound` where it is not loaded."""
         with self._lock:
             self._registry.activate(model_id, version)
-            self._route(model_id)
+            self._routes.follow(model_id)
 
     def models(self) -> dict[str, list[str]]:
         """The loaded versions of each model, in the order they were loaded."""
@@ -214,7 +198,7 @@ class ModelServer:
         `DeadlineExceeded`, and `Draining` where the server was stopped or the model unloaded meanwhile.
         """
         try:
-            return self._serving(model_id, version).predict(features, timeout)
+            return self._routes.find(model_id, version).predict(features, timeout)
         except PipelineError as error:
             error.request_id = request_id
             raise
@@ -225,7 +209,7 @@ class ModelServer:
         """Each row's prediction, in order: `rows` is a sequence of features, or an array of shape
         (n, *row_shape). A row that fails has its error (a `PipelineError`) in its place, the others their
         predictions. Raises `ModelNotFound`, `QueueFull` and `NotRunning` as `predict` does."""
-        return self._serving(model_id, version).predict_batch(rows, timeout)
+        return self._routes.find(model_id, version).predict_batch(rows, timeout)
 
     def predict_async(
         self,
@@ -246,7 +230,7 @@ class ModelServer:
         """
         request_id = request_id or uuid.uuid4().hex
         try:
-            return self._serving(model_id, version).predict_async(features, request_id, callback, timeout)
+            return self._routes.find(model_id, version).predict_async(features, request_id, callback, timeout)
         except PipelineError as error:
             error.request_id = request_id
             raise
@@ -257,12 +241,14 @@ class ModelServer:
         """`status` (`running`, `stopping` or `stopped`), `models_loaded`, `queue_size` (requests that wait),
         and under `models`, for each model: its `versions`, the `active` one, and what all loaded ones did:
         `requests`, `errors`, `success_rate`, `latency` (seconds)."""
-        metrics = self._metrics_of_models()
+        with self._lock:
+            servings = self._routes.loaded()
         models: dict[str, Any] = {}
-        for model_id, versions in self.models().items():
+        for model_id in dict.fromkeys(model for model, _ in servings):
             total = Metrics()
+            versions = [version for model, version in servings if model == model_id]
             for version in versions:
-                total.add(metrics.get((model_id, version), Metrics()))
+                servings[model_id, version].add_metrics(total)
             figures = total.figures()
             models[model_id] = {
                 "versions": versions,
@@ -272,7 +258,7 @@ class ModelServer:
         return {
             "status": self._status,
             "models_loaded": len(models),
-            "queue_size": self._queue_depth(),
+            "queue_size": sum(serving.turns.queue_depth for serving in servings.values()),
             "models": models,
         }
 
@@ -288,7 +274,8 @@ class ModelServer:
             uptime = self._uptime
             if self._status == "running":
                 uptime += time.monotonic() - self._started
-            for serving in self._servings():
+            servings = [*self._routes.loaded().values(), *self._routes.leaving]
+            for serving in servings:
                 serving.add_metrics(total)
         cache = self._registry.cache_figures()
         looked_up = cache.hits + cache.misses
@@ -296,54 +283,17 @@ class ModelServer:
             **total.figures(),
             "throughput": total.answered / uptime if uptime else 0.0,
             "uptime": uptime,
-            "queue_depth": self._queue_depth(),
+            "queue_depth": sum(serving.turns.queue_depth for serving in servings),
             "cache": {**cache._asdict(), "hit_rate": cache.hits / looked_up if looked_up else 0.0},
         }
 
     # --- inside
-
-    def _serving(self, model_id: str, version: str | None) -> Serving:
-        serving = self._routes.get((model_id, version))
-        if serving is None:
-            raise self._not_found(model_id, version)
-        return serving
-
-    def _not_found(self, model_id: str, version: str | None) -> ModelNotFound:
-        if version is None or (model_id, None) not in self._routes:
-            return ModelNotFound(f"no model {model_id!r} is loaded")
-        return ModelNotFound(f"model {model_id!r} has no version {version!r} loaded")
-
-    def _route(self, model_id: str) -> None:
-        """With the lock: who names no version goes to the active one."""
-        serving = self._routes.get((model_id, self._registry.active(model_id) or ""))
-        if serving is not None:  # else it is still on its way here
-            self._routes[model_id, None] = serving
-
-    def _servings(self) -> list[Serving]:
-        return [serving for key, serving in self._routes.items() if key[1] is not None]
-
-    def _queue_depth(self) -> int:
-        with self._lock:
-            return sum(serving.turns.queue_depth for serving in self._servings())
-
-    def _metrics_of_models(self) -> dict[tuple[str, str | None], Metrics]:
-        with self._lock:
-            found = {key: Metrics() for key in self._routes if key[1] is not None}
-            for key, metrics in found.items():
-                self._routes[key].add_metrics(metrics)
-        return found
 
     def _in_background(self, task: Any, *arguments: Any) -> None:
         background = self._background
         if background is None:
             raise _not_running()
         background.run(task, *arguments)
-
-
-def _empty(serving: Serving, refuse_with: Refusal, end: float, error: PipelineError) -> None:
-    """Wait until everything that waits is answered, or fail it."""
-    if not serving.turns.close(refuse_with, end - time.monotonic()):
-        serving.turns.abandon(error)
 
 
 def _not_running() -> NotRunning:

@@ -64,7 +64,7 @@ class Serving:
             future.set_running_or_notify_cancel()
             request.answer = [prediction(*known)]
             self._count(request.answer[0], entered)
-            self.turns.finish([request])
+            self.turns.set_futures([request])
         return future
 
     def predict_batch(self, rows: Any, timeout: float | None) -> Answers:

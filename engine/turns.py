@@ -202,9 +202,9 @@ class Turns:
         if futures and own is None:
             _set_futures(futures)
         elif futures:
-            self.finish(futures)
+            self.set_futures(futures)
 
-    def finish(self, requests: list[Request]) -> None:
+    def set_futures(self, requests: list[Request]) -> None:
         """Set the futures of requests that are answered."""
         try:
             self._in_background(_set_futures, requests)
@@ -219,14 +219,19 @@ class Turns:
             self._refuse_with = None
             self._queue.is_closing = False
 
-    def close(self, refuse_with: Refusal, timeout: float) -> bool:
-        """Let nobody in any more, and wait until everything is answered; whether it was in time."""
-        end = time.monotonic() + timeout
+    def close(self, refuse_with: Refusal) -> None:
+        """Let nobody in any more, and have no batch wait for others."""
         with self.lock:
             self._refuse_with = refuse_with
             self._queue.is_closing = True
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: self._queue.is_idle, seconds_left(end))
+
+    def finish(self, end: float, error: PipelineError) -> None:
+        """After `close`: wait until everything is answered; what waits at `end` fails with the error."""
+        with self.lock:
+            in_time = self._changed.wait_for(lambda: self._queue.is_idle, seconds_left(end))
+        if not in_time:
+            self.abandon(error)
 
     def abandon(self, error: PipelineError) -> None:
         """Everything that still waits fails with this error; a batch that runs goes on."""

@@ -107,7 +107,8 @@ class Rollouts:
         """Have the workers that should hold a version load it, and serve it: by its name, and, to `activate`
         it or where the model has no other, also who names none.
 
-        Raises `StateError` if its name is taken by other bytes or the change cannot be made durable.
+        Raises `Conflict` if its name is taken by other bytes, `StateError` if the change cannot be made
+        durable.
         """
         return await self._change(lambda: record, activate=activate)
 
@@ -128,7 +129,7 @@ class Rollouts:
         return await self._change(previous, activate=True)
 
     async def remove(self, model: str, version: str) -> None:
-        """Forget a version for good; `NotFound`, or `StateError` while it is the active one."""
+        """Forget a version for good; `NotFound`, or `Conflict` while it is the active one."""
 
         def forget() -> None:
             self._known(model, version)

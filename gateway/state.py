@@ -75,7 +75,7 @@ class State:
     def add_version(self, record: VersionRecord) -> None:
         """Remember a version. Again the same: nothing happens, the first one's `created` and `checked` stay.
 
-        `StateError` if its name is taken by other bytes or another nn_id.
+        `Conflict` if its name is taken by other bytes or another nn_id.
         """
         with self._transaction() as connection:
             known = self._version(record.model, record.version)
@@ -84,7 +84,7 @@ class State:
                 marks = ", ".join("?" * len(values))
                 connection.execute(f"INSERT INTO versions ({_COLUMNS}) VALUES ({marks})", values)
             elif (known.sha256, known.size, known.nn_id) != (record.sha256, record.size, record.nn_id):
-                raise StateError(
+                raise Conflict(
                     f"version {record.version} of {record.model} is already there with other weights"
                     f" (nn_id {known.nn_id}, sha256 {known.sha256})"
                 )
@@ -150,12 +150,12 @@ class State:
     def forget_version(self, model: str, version: str) -> None:
         """Remove a version; its blob stays until a sweep. Unknown: nothing.
 
-        `StateError` while it is active, `Conflict` while it is an arm of an experiment.
+        `Conflict` while it is active or an arm of an experiment.
         """
         with self._transaction() as connection:
             row = connection.execute("SELECT active FROM activations WHERE model = ?", (model,)).fetchone()
             if row is not None and row[0] == version:
-                raise StateError(f"version {version} of {model} is active: activate another one first")
+                raise Conflict(f"version {version} of {model} is active: activate another one first")
             names = (model, version)
             arm = connection.execute(
                 "SELECT experiment FROM arms WHERE model = ? AND version = ?", names

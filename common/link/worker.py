@@ -87,6 +87,11 @@ class Answerer:
         """Whether the other side is there now."""
         return bool(self._socket.pipes)
 
+    @property
+    def connection(self) -> object:
+        """The connection that there is now, the same object as long as it lasts; None for none."""
+        return next(iter(self._socket.pipes), None)
+
     def _run(self, port: _Port) -> None:
         while not self._closed:
             try:

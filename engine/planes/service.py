@@ -66,6 +66,7 @@ class WorkerService:
         self._stops: SimpleQueue[None] = SimpleQueue() if stops is None else stops
         self._closed = False
         self._link: Answerer | None = None
+        self._told_over: object = None
         self._link_lock = threading.Lock()
         self._staging = Staging()
         registry = Registry(device=device, cache_size=cache_size, allowed=allowed)
@@ -113,11 +114,21 @@ class WorkerService:
                 return
 
     def _open_link(self, endpoint: str) -> None:
-        """Dial the link the gateway made for us; NNG keeps dialling it by itself from then on."""
+        """Dial the link the gateway made for us; NNG keeps dialling it by itself as long as it fails."""
         url = str(link_address(parse_address(self._addresses.worker), endpoint))
         with self._link_lock:
-            if self._closed or (self._link is not None and self._link.url == url):
+            if self._closed or (self._link is not None and self._link.url == url and not self._is_lost()):
                 return
             if self._link is not None:
                 self._link.close()
             self._link = answer_requests(url, self._data.handle, threads=DATA_THREADS)
+
+    def _is_lost(self) -> bool:
+        """Whether only this end believes in the link's connection: the gateway, which tells nobody whose link
+        is up, told us twice over it (once, and it may have come up this moment).
+
+        Seen over ws with NNG 1.11 as a gateway closed the link of a worker given up and made it anew.
+        """
+        assert self._link is not None
+        before, self._told_over = self._told_over, self._link.connection
+        return before is not None and before is self._told_over

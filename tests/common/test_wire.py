@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from common import wire
 from common.errors import WireError
+from common.models import ModelInput, ModelSettings
 from common.tensor import TensorSpec
 
 KINDS: tuple[type[wire.Message], ...] = typing.get_args(wire.AnyMessage)
@@ -22,6 +23,16 @@ LEAVES: dict[Any, st.SearchStrategy[Any]] = {
     float: st.floats(allow_nan=False),
     str: st.text(max_size=20),
     bytes: st.binary(max_size=20),
+    ModelSettings: st.builds(
+        ModelSettings,
+        runtime=st.sampled_from(["", "onnx"]),
+        arguments=st.dictionaries(st.text(max_size=5), st.integers(-(2**63), 2**64 - 1), max_size=2),
+        inputs=st.lists(st.builds(ModelInput, name=st.just("x"), shape=st.just((-1, 3))), max_size=1).map(
+            tuple
+        ),
+        queue_max=st.none() | st.integers(1, 1000),
+        warmup_rows=st.integers(0, 9) | st.just(((1.5, 2.0),)),
+    ),
 }
 
 

@@ -81,7 +81,8 @@ class Process:
         return line
 
     def said_at(self, *words: str) -> list[float]:
-        """When it logged each line with all of these words; seconds since the epoch."""
+        """When it logged each line with all of these words, the first waited for; seconds since the epoch."""
+        self.wait_for_line(*words)
         moments = [line.split()[0].replace("Z", "+00:00") for line in self.lines(*words)]
         return [datetime.fromisoformat(moment).timestamp() for moment in moments]
 

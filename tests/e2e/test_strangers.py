@@ -221,6 +221,11 @@ class RogueGateway:
         """Whether a worker has come to the link."""
         return bool(self._requester.pipes)
 
+    @property
+    def link_connections(self) -> set[int]:
+        """The connections of the link now."""
+        return {pipe.id for pipe in self._requester.pipes}
+
     def survey(self, frame: bytes) -> None:
         """Ask the fleet, and do not wait for answers."""
         self._surveyor.send(frame)
@@ -345,3 +350,14 @@ def check_serves_an_honest_gateway(site: Site, rogue: RogueGateway, worker: Work
     assert said["status"], base64.b64decode(said["workers"][0]["trace"]).decode()
     assert is_right(gateway.predict(3.0, 2.0).json["result"], ONE, 3.0, 2.0)
     assert worker.lines("ERROR") == []
+
+
+def test_a_worker_told_twice_that_its_link_is_not_up_dials_it_anew(rogue):
+    gateway, _, me = rogue
+    told = wire.LinkUp({me: "/link/" + "0" * 32})
+    before = gateway.link_connections
+    gateway.ask(told)  # once, the link may have come up this moment
+    gateway.ask(told)
+    wait_for(lambda: gateway.link_connections - before, "another connection")
+    row = requests()[0]
+    assert isinstance(wire.decode(gateway.request(row))[0], wire.Refused)  # it has no weights, and answers

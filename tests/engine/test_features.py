@@ -55,8 +55,14 @@ def test_several_inputs_are_a_dict_in_any_order() -> None:
 def test_where_nobody_knows_the_inputs_they_are_what_the_features_are() -> None:
     inputs, columns = FeatureReader(None).row([1, 2])
     assert (inputs, columns) == ((TensorSpec("input", "INT64", (2,)),), [struct.pack("<2q", 1, 2)])
-    inputs, _ = FeatureReader(None).row({"x": [0.5], "y": True})
-    assert inputs == (TensorSpec("x", "FP64", (1,)), TensorSpec("y", "BOOL", ()))
+    inputs, _ = FeatureReader(None).row({"x": [0.5], "y": True, "z": np.array([0.5])})
+    assert inputs == (
+        TensorSpec("x", "FP32", (1,)),
+        TensorSpec("y", "BOOL", ()),
+        TensorSpec("z", "FP64", (1,)),
+    )
+    with pytest.raises(InvalidRequest, match="which FP32 cannot hold"):
+        FeatureReader(None).row([1e39])
     with pytest.raises(InvalidRequest, match="float16, which no model is given"):
         FeatureReader(None).row(np.zeros(2, np.float16))
 
