@@ -18,8 +18,6 @@ from engine.runtimes.formats import detect, load_runtime
 from engine.runtimes.options import LoadOptions
 from engine.runtimes.source import Source
 
-DEFAULT_FORMAT = "torch"
-DEFAULT_OPTIONS = LoadOptions(architecture=DEFAULT_ARCHITECTURE)
 MAX_BATCH = 4096  # rows the sample network is given at once
 NOTHING_ALLOWED = LoadOptions()
 
@@ -45,9 +43,8 @@ class Registry:
         self.device = device
         self.cache_size = cache_size
         self._allowed = allowed  # what the operator lets models do: pickle, code, types
-        self._loaded: dict[
-            tuple[str, str], tuple[VersionKey, Execution]
-        ] = {}  # in the order they were loaded
+        # In the order they were loaded.
+        self._loaded: dict[tuple[str, str], tuple[VersionKey, Execution]] = {}
         self._loading: set[tuple[str, str]] = set()  # named by `reserve`
         self._activated: dict[str, str] = {}
         self._past_hits = 0  # of versions that were dropped
@@ -59,8 +56,8 @@ class Registry:
         key: VersionKey,
         source: Source,
         *,
-        kind: str | None = DEFAULT_FORMAT,
-        options: LoadOptions = DEFAULT_OPTIONS,
+        kind: str | None = None,
+        options: LoadOptions = NOTHING_ALLOWED,
         max_batch: int = MAX_BATCH,
         cache: PredictionCache | None = None,
     ) -> Execution:
