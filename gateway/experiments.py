@@ -139,7 +139,7 @@ class Experiment:
             plan = msgspec.structs.replace(plan, control=self.control)
         runs = split_of(self.split, plan).runs
         state = after(self.record, Event.CHANGE)
-        return msgspec.structs.replace(self.record, plan=plan, runs=runs, state=state, reason="")
+        return msgspec.structs.replace(self.record, plan=plan, runs=runs, state=state, reason="", winner="")
 
     def promoted(self, arm: str | None) -> Record:
         """The record in which an arm won (by default the only one beside the control): all requests go to it.
@@ -160,7 +160,8 @@ class Experiment:
             plan=msgspec.structs.replace(self.plan, arms=weights, shadows=shadows, control=arm),
             runs=self.split.changed(weights).runs,
             state=after(self.record, Event.PROMOTE),
-            reason=f"{arm} was promoted",
+            reason="",
+            winner=arm,
         )
 
 

@@ -89,7 +89,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     runs: dict[str, tuple[Run, ...]]
     state: State = State.RUNNING
-    reason: str = ""  # why it tripped, or what was promoted
+    reason: str = ""  # why it tripped
+    winner: str = ""  # what was promoted
     created: float = 0.0
 
 

@@ -58,6 +58,7 @@ pure_modules = {
     "gateway.roster",
     "gateway.routing",
     "gateway.scheduler",
+    "gateway.shadows",
     "gateway.split",
 }
 impure_libraries = {"hypercorn", "pynng", "starlette", "trio"}

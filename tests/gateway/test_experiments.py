@@ -120,7 +120,7 @@ def test_who_is_promoted_gets_every_request() -> None:
     record = experiment.promoted(None)
     assert experiment.record.state is State.RUNNING
     experiments.adopt(record)
-    assert (record.state, record.reason) == (State.PROMOTED, "v2 was promoted")
+    assert (record.state, record.winner) == (State.PROMOTED, "v2")
     assert experiment.split.count("v2") == BUCKETS
     assert experiments.active == {}
     with pytest.raises(Conflict, match=r"^experiment trial is promoted: it cannot be promoted$"):
