@@ -20,6 +20,7 @@ from pathlib import Path
 from bench.caching import caching
 from bench.figures import Figure, table
 from bench.memory import memory
+from bench.modelling import switching, transformer
 from bench.polling import status
 from bench.predicting import predict, single, vectors
 from bench.programs import ROOT
@@ -30,7 +31,8 @@ from bench.wrk import find_wrk
 EXIT_OK, EXIT_MISSED, EXIT_FAILED = 0, 1, 2
 
 MEASUREMENTS: dict[str, Measurement] = {
-    each.__name__: each for each in (predict, single, vectors, caching, status, memory, set_weights)
+    each.__name__: each
+    for each in (predict, single, vectors, caching, status, switching, transformer, memory, set_weights)
 }
 RESULTS = ROOT / "bench" / "results"
 LIBRARIES = (

@@ -53,10 +53,12 @@ class Core:
         self.predictions = Predictions(self.dispatcher, timeout=timeout, max_rows=max_rows)
         self.surveys = Surveys(asker)
         self.fleet = Fleet(self.surveys, self.dispatcher, open_link=open_link, came=came)
-        self.holders = Holders(self.dispatcher, self.fleet.patterns)
+        self.holders = Holders(self.dispatcher, self.fleet)
         delivery = Delivery(self.fleet, state.blobs)
         self.rollouts = Rollouts(self.fleet, self.catalog, self.holders, scheduler, state, delivery)
-        self.syncing = Syncing(self.fleet, self.catalog, self.holders, self.rollouts, state, delivery)
+        self.syncing = Syncing(
+            self.fleet, self.catalog, self.holders, self.rollouts, scheduler, state, delivery
+        )
         self.fleet.sync, self.fleet.left = self.syncing.sync, self.syncing.left
         self.dispatcher.is_served = self.rollouts.is_served
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)

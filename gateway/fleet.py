@@ -107,9 +107,9 @@ class Fleet:
         """The workers in any of these states (all, without any)."""
         return {w.id for w in self.roster if not states or w.state in states}
 
-    def patterns(self) -> dict[str, list[str]]:
-        """The patterns of the models that each worker may hold, of all that serve or are about to."""
-        return {w.id: w.hello.models for w in self.roster if w.state in (State.SYNCING, State.READY)}
+    def patterns(self, *states: State) -> dict[str, list[str]]:
+        """The patterns of the models that each worker in any of these states may hold."""
+        return {w.id: w.hello.models for w in self.roster if w.state in states}
 
     def link(self, worker: str) -> FleetLink | None:
         """A worker's link, while it is known."""

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 
 import trio
 
 from gateway.catalog import Version
 from gateway.dispatch import Dispatcher
+from gateway.fleet import Fleet
 from gateway.placement import place
 from gateway.requests import ModelKey
-
-Patterns = Mapping[str, Iterable[str]]
+from gateway.roster import State as Life
+from gateway.roster import Worker
 
 
 class Holders:
-    """`patterns` says which models each worker may hold: of all workers that are ready or are about to be.
+    """A version that everybody should hold is not looked at here: the scheduler then asks no further."""
 
-    A version that everybody should hold is not looked at here: the scheduler then asks no further.
-    """
-
-    def __init__(self, dispatcher: Dispatcher, patterns: Callable[[], Mapping[str, list[str]]]) -> None:
+    def __init__(self, dispatcher: Dispatcher, fleet: Fleet) -> None:
         self._dispatcher = dispatcher
-        self._patterns = patterns
+        self._fleet = fleet
         self._held: dict[ModelKey, set[str]] = {}
 
-    def wanted(self, version: Version) -> frozenset[str]:
-        """The workers that should hold a version."""
-        return place(version.key.model, version.settings.instances, self._patterns())
+    def wanted(self, version: Version, joining: Worker | None = None) -> frozenset[str]:
+        """The ready workers that should hold a version; with one that joins, as if it were ready."""
+        patterns = self._fleet.patterns(Life.READY)
+        if joining is not None:
+            patterns[joining.id] = joining.hello.models
+        return place(version.key.model, version.settings.instances, patterns)
 
     def of(self, key: ModelKey) -> set[str]:
         """The workers that hold a version."""
@@ -36,7 +37,8 @@ class Holders:
     def set(self, version: Version, workers: Iterable[str]) -> None:
         """These workers, and no others, are sent a version's requests from now on."""
         held = self._held[version.key] = set(workers)
-        everybody = version.settings.instances is None and not any(self._patterns().values())
+        patterns = self._fleet.patterns(Life.SYNCING, Life.READY)
+        everybody = version.settings.instances is None and not any(patterns.values())
         scheduler = self._dispatcher.scheduler
         woken = scheduler.place(version.key, None if everybody else held, trio.current_time())
         self._dispatcher.wake_all(woken)

@@ -76,13 +76,16 @@ class Rollouts:
         """Whether a worker that holds this version should keep it."""
         return key in self.retiring or self._catalog.serves(key)
 
+    def served(self) -> list[Version]:
+        """Every version that workers should hold: those that serve, and those that retire."""
+        return [*self._catalog.all(), *self.retiring.values()]
+
     async def restore(self) -> None:
         """Serve what the state directory says was served last."""
         for record in await trio.to_thread.run_sync(self._state.all_serving):
             self._catalog.add(as_version(record))
         for record in (await trio.to_thread.run_sync(self._state.all_active)).values():
-            self._catalog.switch(as_version(record))
-            self._limit(as_version(record))
+            self.switch(as_version(record))
 
     # --- what doors ask for
 
@@ -166,8 +169,7 @@ class Rollouts:
 
     async def _roll(self, new: Version, *, activate: bool) -> tuple[Rolled, list[Version]]:
         """(what became of it, versions that serve no more)."""
-        wanted = self._fleet.ids(Life.READY) & self._holders.wanted(new)
-        answers = await self._delivery.load(new, wanted)
+        answers = await self._delivery.load(new, self._holders.wanted(new))
         # Who left the fleet meanwhile is synced when it comes back; who stays and is silent failed.
         silent = wire.LoadAnswer("", False, "the worker did not answer in time")
         results = [answers[worker] or silent for worker in sorted(answers)]
@@ -218,22 +220,15 @@ class Rollouts:
         await trio.to_thread.run_sync(write)
         self.retiring.pop(new.key, None)
         self._holders.set(new, workers)
-        self._limit(new)
-        (self._catalog.switch if becomes_active else self._catalog.add)(new)
+        if becomes_active:
+            self.switch(new)
+        else:
+            self._catalog.add(new)
         self._stop_serving(old)
         event(log, logging.INFO, "version serves", model=model, version=new.key.version, bytes=new.size)
         everybody = self._fleet.ids()
         await self.tell(wire.Commit(sorted(everybody), *new.key), self._fleet.ids(Life.READY))
         return old
-
-    def _limit(self, version: Version) -> None:
-        """Queue a model's requests as its newest version says."""
-        settings = version.settings
-        self._scheduler.limits[version.key.model] = Limits(
-            min(settings.max_batch, self._scheduler.default.max_batch),
-            settings.max_wait_ms / 1000,
-            settings.queue_max,
-        )
 
     def _surplus(self, new: Version, *, becomes_active: bool) -> list[Version]:
         """The versions that are too many once `new` serves: the oldest, but never the active one."""
@@ -264,6 +259,17 @@ class Rollouts:
         return key in self.retiring and self._scheduler.live(key) > 0
 
     # --- what whoever has the turn may ask
+
+    def switch(self, version: Version) -> None:
+        """From now on this version answers who names none, and its settings say how its model's requests are
+        queued."""
+        self._catalog.switch(version)
+        settings = version.settings
+        self._scheduler.limits[version.key.model] = Limits(
+            min(settings.max_batch, self._scheduler.default.max_batch),
+            settings.max_wait_ms / 1000,
+            settings.queue_max,
+        )
 
     async def drop(self, version: Version) -> None:
         """Have every worker forget a version."""

@@ -192,10 +192,11 @@ class Scheduler:
         """Requests admitted under a model version and not over yet."""
         return self._live[key]
 
-    def in_flight(self, worker: str) -> int:
-        """Rows that a worker has in batches now."""
+    def in_flight(self, worker: str, key: ModelKey | None = None) -> int:
+        """Rows that a worker has in batches now, of one model version or of all."""
         lane = self._lanes.get(worker)
-        return sum(batch.rows for batch in lane.flying.values()) if lane else 0
+        flying = lane.flying.values() if lane else ()
+        return sum(batch.rows for batch in flying if key is None or batch.key == key)
 
     def has_waiting(self, worker: str) -> bool:
         """Whether something waits for this worker."""

@@ -4,6 +4,7 @@ the next."""
 from __future__ import annotations
 
 import logging
+import math
 
 import trio
 
@@ -18,11 +19,13 @@ from gateway.requests import ModelKey
 from gateway.rollout import Rollouts, as_version
 from gateway.roster import State as Life
 from gateway.roster import Worker
+from gateway.scheduler import Scheduler
 from gateway.state import State
 
 log = logging.getLogger("pipeline.rollout")
 
 RETRY = 5.0  # seconds between attempts to place a version that a worker refused
+FLIGHT_TICK = 0.01
 
 
 class Syncing:
@@ -34,6 +37,7 @@ class Syncing:
         catalog: Catalog,
         holders: Holders,
         rollouts: Rollouts,
+        scheduler: Scheduler,
         state: State,
         delivery: Delivery,
     ) -> None:
@@ -41,6 +45,7 @@ class Syncing:
         self._catalog = catalog
         self._holders = holders
         self._rollouts = rollouts
+        self._scheduler = scheduler
         self._state = state
         self._delivery = delivery
         self._checked: set[ModelKey] = set()  # of what the state holds as checked
@@ -52,16 +57,16 @@ class Syncing:
         async with self._rollouts.turn:
             held = {ModelKey(key.model, key.version): key.sha256 for key in worker.versions}
             for version in self._catalog.all():
-                if worker.id in self._holders.wanted(version):
+                if self._should_hold(worker, version):
                     await self._give(worker, version, held)
             for version in list(self._rollouts.retiring.values()):
-                if held.get(version.key) != version.sha256:
+                if self._should_hold(worker, version) and held.get(version.key) != version.sha256:
                     await self._load(worker, version)
-            for version in self._catalog.all():
+            for version in self._rollouts.served():
                 self._hold(worker, version)
             for key in held:
-                if key not in self._rollouts.retiring and worker.id not in self._holders.of(key):
-                    await self._rollouts.tell(wire.Drop([worker.id], *key), {worker.id})
+                if worker.id not in self._holders.of(key):
+                    await self._drop(key, worker.id)
         self._moved.ring()
 
     def left(self, worker_id: str) -> None:
@@ -71,31 +76,58 @@ class Syncing:
 
     async def keep_placed(self) -> None:
         """Have versions of which there are to be so many instances held by so many; until cancelled."""
-        while True:
-            await self._moved.wait()
-            async with self._rollouts.turn:
-                is_placed = all([await self._place(version) for version in self._catalog.all()])
-            if not is_placed:
-                await trio.sleep(RETRY)
-                self._moved.ring()
+        is_placed = True
+        async with trio.open_nursery() as nursery:
+            while True:
+                with trio.move_on_after(math.inf if is_placed else RETRY):
+                    await self._moved.wait()
+                async with self._rollouts.turn:
+                    is_placed = all([await self._place(each, nursery) for each in self._rollouts.served()])
 
     # --- inside
 
+    def _should_hold(self, worker: Worker, version: Version) -> bool:
+        return worker.id in self._holders.wanted(version, joining=worker)
+
     def _hold(self, worker: Worker, version: Version) -> None:
         holders = self._holders.of(version.key)
-        if worker.id in self._holders.wanted(version):
+        if self._should_hold(worker, version):
             holders.add(worker.id)
         else:
             holders.discard(worker.id)
         self._holders.set(version, holders)
 
-    async def _place(self, version: Version) -> bool:
-        """Have the workers that should hold a version load it; whether all that are there did."""
-        wanted = self._holders.wanted(version) & self._fleet.ids(Life.READY)
+    async def _place(self, version: Version, nursery: trio.Nursery) -> bool:
+        """Have the workers that should hold a version load it, and once all of them have, the others forget
+        it; whether they have."""
+        wanted = self._holders.wanted(version)
         missing = wanted - self._holders.of(version.key)
-        if not missing:
-            return True
-        answers = await self._delivery.load(version, missing)
+        if missing and not await self._load_more(version, missing):
+            return False
+        surplus = (self._holders.of(version.key) - wanted) & self._fleet.ids(Life.READY)
+        for worker in sorted(surplus):
+            self._holders.set(version, self._holders.of(version.key) - {worker})
+            nursery.start_soon(self._take_away, version.key, worker)
+        return True
+
+    async def _take_away(self, key: ModelKey, worker: str) -> None:
+        """Have a worker forget a version that it is sent no more, once it has answered what it was sent."""
+        while self._scheduler.in_flight(worker, key):  # noqa: ASYNC110 - no events there
+            await trio.sleep(FLIGHT_TICK)
+        async with self._rollouts.turn:
+            if worker not in self._holders.of(key):  # else it took the place of one that left meanwhile
+                await self._drop(key, worker)
+
+    async def _drop(self, key: ModelKey, worker: str) -> None:
+        await self._rollouts.tell(wire.Drop([worker], *key), {worker})
+
+    async def _load_more(self, version: Version, missing: frozenset[str]) -> bool:
+        """Have more workers load a version that serves; whether all did."""
+        try:
+            answers = await self._delivery.load(version, missing)
+        except PipelineError as error:  # what one version meets keeps no other from its place
+            event(log, logging.ERROR, "version not placed", version=version.key.version, error=error)
+            return False
         loaded = {worker for worker, answer in answers.items() if answer is not None and answer.ok}
         for worker in missing - loaded:
             event(log, logging.ERROR, "version not placed", version=version.key.version, worker=worker)
@@ -148,7 +180,7 @@ class Syncing:
         if back is None or not was_active:
             return None
         self._rollouts.retiring.pop(back.key, None)
-        self._catalog.switch(back)
+        self._rollouts.switch(back)
         return back
 
     async def _mark_checked(self, version: Version) -> None:

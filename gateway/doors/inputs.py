@@ -19,6 +19,8 @@ from common.tensor import DATATYPES, Buffer, TensorSpec, all_finite
 Signature = tuple[TensorSpec, ...]
 Input = tuple[Signature, tuple[Buffer, ...], int]
 
+SHOWN = 60  # characters of what a client sent that an answer repeats
+
 _RANGES = {"b": 7, "h": 15, "i": 31, "q": 63}  # bits beside the sign
 
 
@@ -72,14 +74,16 @@ def pack(flat: Sequence[Any], datatype: str, name: str) -> bytes:
     """Elements as a little-endian buffer; `InvalidRequest` names the first that does not fit the datatype."""
     known = DATATYPES.get(datatype)
     if known is None:
-        raise InvalidRequest(f"{name}: datatype {datatype!r} is not known: use one of {', '.join(DATATYPES)}")
+        raise InvalidRequest(
+            f"{name}: datatype {_shown(datatype)} is not known: use one of {', '.join(DATATYPES)}"
+        )
     if known.code in "fd":
         return _pack_floats(flat, known.code, name)
     for at, value in enumerate(flat):
         if isinstance(value, float) and value.is_integer():
             continue
         if not isinstance(value, int):
-            raise InvalidRequest(f"{name}[{at}] is {value!r}, and {datatype} takes whole numbers")
+            raise InvalidRequest(f"{name}[{at}] is {_shown(value)}, and {datatype} takes whole numbers")
     whole = [int(value) for value in flat]
     if known.code == "?":
         if not set(whole) <= {0, 1}:
@@ -90,21 +94,28 @@ def pack(flat: Sequence[Any], datatype: str, name: str) -> bytes:
     except OverflowError:
         least, most = _range(known.code, known.itemsize)
         at = next(i for i, value in enumerate(whole) if not least <= value <= most)
-        raise InvalidRequest(f"{name}[{at}] is {whole[at]}, beyond {datatype}'s {least} to {most}") from None
+        raise InvalidRequest(
+            f"{name}[{at}] is {_shown(whole[at])}, beyond {datatype}'s {least} to {most}"
+        ) from None
 
 
 def _pack_floats(flat: Sequence[Any], code: str, name: str) -> bytes:
     for at, value in enumerate(flat):
         if not isinstance(value, int | float):
-            raise InvalidRequest(f"{name}[{at}] is {value!r}, not a number")
+            raise InvalidRequest(f"{name}[{at}] is {_shown(value)}, not a number")
     try:
         packed = array(code, flat)
     except OverflowError:
         raise InvalidRequest(f"{name} holds a number that is too large") from None
-    if not all_finite(packed):
+    if not all_finite(packed) and not all(map(math.isfinite, packed)):  # a sum may be infinite without them
         at = next(i for i, value in enumerate(packed) if not math.isfinite(value))
-        raise InvalidRequest(f"{name}[{at}] is {flat[at]!r}: only finite numbers in range are allowed")
+        raise InvalidRequest(f"{name}[{at}] is {_shown(flat[at])}: only finite numbers in range are allowed")
     return packed.tobytes()
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _flat(data: Sequence[Any]) -> Iterator[Any]:

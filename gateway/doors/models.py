@@ -32,7 +32,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _PREDICT = re.compile(r"/models/([^/]+)(?:/versions/([^/]+))?/predict\Z")
 _UPLOAD = re.compile(r"/models/[^/]+/versions/[^/]+\Z")
-_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]{44}):")
+_DIGEST = re.compile(r"(?:^|,)\s*sha-256=(?::([A-Za-z0-9+/]{43}=):)?")
 _BOOLS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
@@ -219,6 +219,8 @@ def _digest(header: str | None) -> str | None:
     """The sha256 that a `Content-Digest` (RFC 9530) says, in hex; None where it says none."""
     if header is None or (match := _DIGEST.search(header)) is None:
         return None
+    if match[1] is None:
+        raise InvalidRequest("Content-Digest should say sha-256=:…: with the base64 of 32 bytes between")
     return base64.b64decode(match[1]).hex()
 
 

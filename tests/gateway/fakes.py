@@ -1,12 +1,14 @@
 """A worker for the gateway's collaboration tests: it speaks the real wire over a network in memory, computes
 with a made-up network, and fails in every way that it is asked to. Nothing here is a test.
 
-Weights are text: `b"2"` makes a network that answers twice the sum of a row, `b"bad…"` does not load.
+Weights are text: `b"2"` makes a network that answers twice the sum of a row, `b"bad…"` does not load. They
+are kept by version, those of other models than the default one by "model/version".
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import uuid
 from array import array
 from pathlib import Path
@@ -16,10 +18,12 @@ import trio
 
 from common import wire
 from common.link.fake import FakeNetwork, FakePeer
-from common.tensor import TensorSpec
+from common.tensor import DATATYPES, TensorSpec
+from gateway.catalog import DEFAULT_MODEL
 
 SERVICE = "mem://service"
 REFUSAL = "Traceback: more than it can take"
+RESULT = (TensorSpec("result", "FP32", (1,)),)
 
 
 class FakeWorker:
@@ -39,6 +43,8 @@ class FakeWorker:
         takes: float = 0.0,
         load_takes: float = 0.0,
         finds_link: bool = True,
+        models: tuple[str, ...] = (),
+        inputs: tuple[TensorSpec, ...] = (),
     ) -> None:
         self.network, self.name, self.scheme, self.slots = network, name, scheme, slots
         self.id = worker_id or uuid.uuid4().hex
@@ -46,6 +52,7 @@ class FakeWorker:
         self.refuses = refuses or set()
         self.takes, self.load_takes = takes, load_takes  # seconds for a batch, and to load weights
         self.finds_link = finds_link
+        self.models, self.inputs = models, inputs  # patterns; and what it says that every model takes
         self.says_draining = self.refuses_batches = False
         self.held = trio.Event()  # not set: batches wait in it
         self.held.set()
@@ -53,7 +60,7 @@ class FakeWorker:
         self.refused = -2.0  # … and with this one is more than the model can take
         self.said: list[bytes | wire.Message] = []  # what the next batches are answered instead of an answer
         self.surveyed: list[wire.Message] = []
-        self.batches: list[tuple[str, list[float]]] = []  # (version, numbers) of each batch that it ran
+        self.batches: list[tuple[str, list[float]]] = []  # (name, numbers) of each batch that it ran
         self.chunks: list[int] = []
         self.in_hand = self.most_in_hand = 0
         self._staged: dict[str, bytes] = {}
@@ -108,7 +115,7 @@ class FakeWorker:
         if isinstance(message, wire.Hello):
             return wire.HelloAnswer(
                 self.id, self.name, "host", 1, self.scheme, self.slots, "cpu",
-                self.says_draining, True, self._keys(),
+                self.says_draining, True, self._keys(), list(self.models),
             )  # fmt: skip
         if isinstance(message, wire.Status):
             return wire.StatusAnswer(
@@ -121,14 +128,15 @@ class FakeWorker:
         if isinstance(message, wire.Load):
             return await self._load(message, buffers)
         if isinstance(message, wire.Drop):
-            self.weights.pop(message.version, None)
+            self.weights.pop(_name(message.model, message.version), None)
         return wire.Done(self.id)
 
     def _keys(self) -> list[wire.VersionKey]:
-        return [
-            wire.VersionKey("default", version, hashlib.sha256(weights).hexdigest())
-            for version, weights in self.weights.items()
-        ]
+        keys = []
+        for name, weights in self.weights.items():
+            model, _, version = name.rpartition("/")
+            keys.append(wire.VersionKey(model or DEFAULT_MODEL, version, hashlib.sha256(weights).hexdigest()))
+        return keys
 
     def _link(self, message: wire.LinkUp) -> wire.Done | None:
         url = message.endpoints.get(self.id)
@@ -153,8 +161,8 @@ class FakeWorker:
             return wire.LoadAnswer(self.id, False, "the weights did not arrive whole")
         if weights.startswith(b"bad") or weights in self.refuses:
             return wire.LoadAnswer(self.id, False, "Traceback\nLoadError: it does not fit")
-        self.weights[load.key.version] = weights
-        return wire.LoadAnswer(self.id, True)
+        self.weights[_name(load.key.model, load.key.version)] = weights
+        return wire.LoadAnswer(self.id, True, inputs=self.inputs, outputs=RESULT if self.inputs else ())
 
     # --- its link
 
@@ -181,11 +189,14 @@ class FakeWorker:
     async def _batch(self, batch: wire.Batch, buffers: list[memoryview]) -> bytes | None:
         if self.refuses_batches:
             return wire.encode(wire.Refused("draining", "the worker is leaving"))
-        weights = self.weights.get(batch.version)
+        name = _name(batch.model, batch.version)
+        weights = self.weights.get(name)
         if weights is None:
             return wire.encode(wire.Refused("not_found", f"no version {batch.version}"))
-        numbers = [number for buffer in buffers for number in buffer.cast("f")]
-        self.batches.append((batch.version, numbers))
+        numbers = [
+            n for part, buffer in zip(batch.parts, buffers, strict=True) for n in _numbers(part, buffer)
+        ]
+        self.batches.append((name, numbers))
         await trio.sleep(self.takes)
         await self.held.wait()
         if self.deadly in numbers:
@@ -197,11 +208,20 @@ class FakeWorker:
         return _answer(batch, buffers, factor=float(weights.split()[0]), refused=self.refused)
 
 
+def _name(model: str, version: str) -> str:
+    return version if model == DEFAULT_MODEL else f"{model}/{version}"
+
+
+def _numbers(part: wire.Part, buffer: memoryview) -> list[float]:
+    code: Any = DATATYPES[part.inputs[0].datatype].code
+    return buffer.cast(code).tolist()
+
+
 def _answer(batch: wire.Batch, buffers: list[memoryview], *, factor: float, refused: float) -> bytes:
     """What the made-up network makes of a batch; it refuses requests that hold the number `refused`."""
     parts, outputs = [], []
     for part, buffer in zip(batch.parts, buffers, strict=True):
-        width, flat = part.inputs[0].row_shape[0], buffer.cast("f").tolist()
+        width, flat = math.prod(part.inputs[0].row_shape), _numbers(part, buffer)
         rows = [flat[i : i + width] for i in range(0, len(flat), width)]
         errors, sums = [], []
         for index, count in enumerate(part.counts):
@@ -210,6 +230,6 @@ def _answer(batch: wire.Batch, buffers: list[memoryview], *, factor: float, refu
                 errors.append(wire.RequestError(index, "model_error", "it failed", REFUSAL))
             else:
                 sums += [factor * sum(row) for row in own]
-        parts.append(wire.PartAnswer((TensorSpec("result", "FP32", (1,)),), errors, bytes(len(part.counts))))
+        parts.append(wire.PartAnswer(RESULT, errors, bytes(len(part.counts))))
         outputs.append(array("f", sums).tobytes())
     return wire.encode(wire.BatchAnswer(batch.id, 0.001, 0.002, parts), outputs)

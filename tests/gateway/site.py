@@ -14,15 +14,17 @@ import trio
 from common import wire
 from common.errors import PipelineError
 from common.link.fake import FakeLink, FakeNetwork, FakeSurveyor
+from common.models import ModelSettings
 from common.tensor import pack_vectors, vector_spec
 from gateway.blobs import Blob
+from gateway.catalog import DEFAULT_MODEL
 from gateway.core import Core
 from gateway.fleet import Bell
 from gateway.requests import Answer, Request
 from gateway.rollout import Rolled
 from gateway.roster import State as Life
 from gateway.scheduler import Scheduler
-from gateway.state import State, open_state
+from gateway.state import State, VersionRecord, open_state
 from tests.gateway.fakes import SERVICE, FakeWorker
 
 NN = "0123456789abcdef0123456789abcdef"
@@ -120,15 +122,25 @@ class Site(Core):
     async def set_weights(self, weights: bytes, nn_id: str = NN) -> Rolled:
         return await self.rollouts.set_weights(nn_id, self.blob(weights))
 
-    def ask(self, *row: float, seconds: float | None = None) -> Asked:
+    async def add(self, model: str, version: str, weights: bytes, **settings: Any) -> Rolled:
+        """Upload a version of a model, active if it is the first; `settings` are the model's."""
+        blob = self.blob(weights)
+        record = VersionRecord(
+            model, version, version, blob.sha256, blob.size, 0.0, settings=ModelSettings(**settings)
+        )
+        return await self.rollouts.add(record, activate=False)
+
+    def ask(self, *row: float, seconds: float | None = None, model: str = DEFAULT_MODEL) -> Asked:
         asked = Asked()
         buffer = pack_vectors([row])[1]
-        version, signature = self.catalog.active(), vector_spec(len(row))
+        version, signature = self.catalog.active(model), vector_spec(len(row))
         asked.request = self.predictions.start(version, signature, (buffer,), 1, seconds, asked.reply)
         return asked
 
-    async def predict(self, *row: float, seconds: float | None = None) -> float | PipelineError:
-        return await self.ask(*row, seconds=seconds).answer()
+    async def predict(
+        self, *row: float, seconds: float | None = None, model: str = DEFAULT_MODEL
+    ) -> float | PipelineError:
+        return await self.ask(*row, seconds=seconds, model=model).answer()
 
     def assert_empty(self) -> None:
         """No request anywhere, no slot taken."""
