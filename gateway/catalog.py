@@ -1,20 +1,33 @@
 """Which versions of each model serve, and which one answers who names none: the one pointer that a rollout
-switches. Pure."""
+switches, or the arm of an experiment. Pure."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from common.errors import NotFound, NoWeights
 from common.models import DEFAULTS, ModelSettings
 from common.tensor import TensorSpec
+from gateway.experiments import Arm, Experiment
 from gateway.requests import ModelKey
 
 DEFAULT_MODEL = "default"
 
 
+class Part(NamedTuple):
+    """What a request takes part in."""
+
+    experiment: Experiment
+    arm: Arm
+
+
 class Version(NamedTuple):
-    """One version of a model: `nn_id` is what its uploader called it, `file` what the file was called."""
+    """One version of a model: `nn_id` is what its uploader called it, `file` what the file was called.
+
+    `part` is there in what `choose` gives a request that takes part in an experiment.
+    """
 
     key: ModelKey
     nn_id: str
@@ -24,6 +37,7 @@ class Version(NamedTuple):
     settings: ModelSettings = DEFAULTS
     inputs: tuple[TensorSpec, ...] = ()  # what one row of each is, where a worker has said so
     outputs: tuple[TensorSpec, ...] = ()
+    part: Part | None = None
 
 
 class Catalog:
@@ -32,7 +46,9 @@ class Catalog:
     Invariant: a model's active version is one of those that serve.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, experiments: Mapping[str, Experiment] | None = None) -> None:
+        self._experiments = experiments if experiments is not None else {}  # the active one of each model
+        self._requests = itertools.count(1)
         self._active: dict[str, Version] = {}
         self._serving: dict[ModelKey, Version] = {}
 
@@ -57,6 +73,20 @@ class Catalog:
     def named(self, model: str, version: str | None) -> Version:
         """What somebody asks for who may name a version: `find`, or `active`."""
         return self.active(model) if version is None else self.find(model, version)
+
+    def choose(self, model: str, header: Callable[[bytes], bytes | None]) -> Version:
+        """What answers a request that names no version: the arm it belongs to where there is an experiment,
+        by the header that says who asks, else `active`."""
+        experiment = self._experiments.get(model)
+        if experiment is None:
+            return self.active(model)
+        name = experiment.plan.header
+        user = header(name) if name is not None else None
+        # A request that is nobody's is on its own. No user is called like one: a header has no such byte.
+        key = user.decode("latin-1") if user else f"\0{next(self._requests)}"
+        arm = experiment.choose(key)
+        found = self._serving.get(ModelKey(model, arm.name))
+        return self.active(model) if found is None else found._replace(part=Part(experiment, arm))
 
     def get(self, model: str) -> Version | None:
         """The active version, if there is one."""

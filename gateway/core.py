@@ -13,10 +13,13 @@ import trio
 from gateway.catalog import Catalog
 from gateway.delivery import Delivery
 from gateway.dispatch import Dispatcher
+from gateway.doors.experiments import experiment_routes
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import make_app
 from gateway.doors.status import StatusDoor
+from gateway.experimenting import Experimenting
+from gateway.experiments import Experiments
 from gateway.fleet import Bell, Fleet, OpenLink
 from gateway.holders import Holders
 from gateway.predictions import Predictions
@@ -44,7 +47,8 @@ class Core:
     ) -> None:
         self.state = state
         self.scheduler = scheduler
-        self.catalog = Catalog()
+        experiments = Experiments()
+        self.catalog = Catalog(experiments.active)
         self.dispatcher = Dispatcher(scheduler)
         self.predictions = Predictions(self.dispatcher, timeout=timeout, max_rows=max_rows)
         self.surveys = Surveys(asker)
@@ -57,14 +61,18 @@ class Core:
         )
         self.fleet.sync, self.fleet.left = self.syncing.sync, self.syncing.left
         self.dispatcher.is_served = self.rollouts.is_served
+        self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
+        self.predictions.join, self.rollouts.is_held = self.experimenting.join, self.experimenting.holds
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve what the state remembers with whoever comes, until cancelled. Raises `StateError`."""
         await self.rollouts.restore()
+        await self.experimenting.restore()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.fleet.run)
             nursery.start_soon(self.dispatcher.expire)
             nursery.start_soon(self.syncing.keep_placed)
+            nursery.start_soon(self.experimenting.run)
             task_status.started()
 
 
@@ -84,6 +92,7 @@ class Doors:
             core.rollouts,
             core.state.blobs,
             max_upload=max_upload,
+            also=experiment_routes(core.experimenting),
         )
 
     def find_direct(self, method: str, path: str) -> PredictDoor | None:

@@ -9,7 +9,7 @@ import trio
 from common.errors import Draining, PipelineError, TooLarge
 from common.stats import Latency
 from common.tensor import Buffer, TensorSpec
-from gateway.catalog import Version
+from gateway.catalog import Part, Version
 from gateway.dispatch import Dispatcher
 from gateway.requests import Answer, Request
 from gateway.routing import key_of
@@ -20,13 +20,17 @@ MAX_TIMEOUT = 3600.0
 
 
 class Predictions:
-    """Invariant: `in_progress` requests were admitted and have had no reply and no cancel yet."""
+    """Invariant: `in_progress` requests were admitted and have had no reply and no cancel yet.
+
+    `join` is told of each request that takes part in an experiment.
+    """
 
     def __init__(self, dispatcher: Dispatcher, *, timeout: float, max_rows: int) -> None:
         self.timeout = timeout
         self.max_rows = max_rows
         self.peak_waiting = 0
         self.draining = False
+        self.join: Callable[[Part, Request], None] = lambda part, request: None
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
 
@@ -87,6 +91,8 @@ class Predictions:
             reply=reply,
         )
         self._dispatcher.submit(request)
+        if version.part is not None:
+            self.join(version.part, request)
         self.peak_waiting = max(self.peak_waiting, self._scheduler.waiting)
         return request
 

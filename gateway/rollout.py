@@ -64,6 +64,7 @@ class Rollouts:
     ) -> None:
         self.turn = trio.Lock()
         self.retiring: dict[ModelKey, Version] = {}
+        self.is_held: Callable[[ModelKey], bool] = lambda key: False  # whether an experiment needs a version
         self._fleet = fleet
         self._catalog = catalog
         self._holders = holders
@@ -234,7 +235,8 @@ class Rollouts:
         active = new if becomes_active else self._catalog.get(new.key.model)
         others = [v for v in self._catalog.of(new.key.model) if v.key not in (new.key, active and active.key)]
         room = new.settings.keep_versions - (1 if active is None or active.key == new.key else 2)
-        return others[: max(0, len(others) - max(0, room))]
+        surplus = others[: max(0, len(others) - max(0, room))]
+        return [version for version in surplus if not self.is_held(version.key)]
 
     def _stop_serving(self, versions: Iterable[Version]) -> None:
         for version in versions:

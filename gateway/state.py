@@ -1,4 +1,4 @@
-"""What a gateway still knows after `kill -9`: model versions, and which of them serve.
+"""What a gateway still knows after `kill -9`: model versions, which of them serve, and experiments.
 
 A SQLite database and the blobs, in one folder that one gateway at a time may hold. Every change is one
 transaction, committed to the disk before the method returns. Everything here blocks: the gateway calls it
@@ -11,7 +11,7 @@ import fcntl
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,42 +23,12 @@ from common.errors import Conflict, NotFound, StateError
 from common.models import DEFAULTS, ModelSettings
 from common.tensor import TensorSpec
 from gateway.blobs import BlobStore, disk_errors, sync_directory
+from gateway.database import connect, create, database_errors, migrate
 from gateway.requests import ModelKey
 
 DATABASE = "pipeline.sqlite"
 LOCK = "lock"
 BLOBS = "blobs"
-
-# Entry n takes the database from schema n to n + 1. Entries are added, never changed.
-MIGRATIONS = (
-    """
-    CREATE TABLE versions (
-        id INTEGER PRIMARY KEY,
-        model TEXT NOT NULL,
-        version TEXT NOT NULL,
-        nn_id TEXT NOT NULL,
-        sha256 TEXT NOT NULL CHECK (length(sha256) = 64),
-        size INTEGER NOT NULL CHECK (size >= 0),
-        created REAL NOT NULL,
-        checked INTEGER NOT NULL CHECK (checked IN (0, 1)),
-        UNIQUE (model, version)
-    );
-    CREATE TABLE activations (
-        model TEXT PRIMARY KEY,
-        active TEXT,
-        previous TEXT,
-        FOREIGN KEY (model, active) REFERENCES versions (model, version),
-        FOREIGN KEY (model, previous) REFERENCES versions (model, version)
-    );
-    """,
-    """
-    ALTER TABLE versions ADD COLUMN file TEXT NOT NULL DEFAULT '';
-    ALTER TABLE versions ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
-    ALTER TABLE versions ADD COLUMN inputs TEXT NOT NULL DEFAULT '[]';
-    ALTER TABLE versions ADD COLUMN outputs TEXT NOT NULL DEFAULT '[]';
-    ALTER TABLE versions ADD COLUMN serves INTEGER NOT NULL DEFAULT 0 CHECK (serves IN (0, 1));
-    """,
-)
 
 _COLUMNS = "model, version, nn_id, sha256, size, created, checked, file, settings, inputs, outputs, serves"
 Signature = tuple[TensorSpec, ...]
@@ -121,7 +91,7 @@ class State:
 
     def version(self, model: str, version: str) -> VersionRecord | None:
         """One version, or None if there is none of that name."""
-        with _database_errors(self._path):
+        with database_errors(self._path):
             return self._version(model, version)
 
     def versions(self, model: str) -> list[VersionRecord]:
@@ -178,24 +148,51 @@ class State:
         return {record.model: record for record in self._records(query)}
 
     def forget_version(self, model: str, version: str) -> None:
-        """Remove a version; its blob stays until a sweep. Unknown: nothing. Active: `Conflict`."""
+        """Remove a version; its blob stays until a sweep. Unknown: nothing.
+
+        `Conflict` while it is active or an arm of an experiment.
+        """
         with self._transaction() as connection:
             row = connection.execute("SELECT active FROM activations WHERE model = ?", (model,)).fetchone()
             if row is not None and row[0] == version:
                 raise Conflict(f"version {version} of {model} is active: activate another one first")
             names = (model, version)
+            arm = connection.execute(
+                "SELECT experiment FROM arms WHERE model = ? AND version = ?", names
+            ).fetchone()
+            if arm is not None:
+                raise Conflict(f"version {version} of {model} is an arm of experiment {arm[0]}: end it first")
             connection.execute(
                 "UPDATE activations SET previous = NULL WHERE model = ? AND previous = ?", names
             )
             connection.execute("DELETE FROM versions WHERE model = ? AND version = ?", names)
 
+    def put_experiment(self, name: str, body: bytes, model: str, versions: Iterable[str]) -> None:
+        """Remember an experiment, whose versions cannot be forgotten meanwhile; `NotFound` without them."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM experiments WHERE name = ?", (name,))
+            connection.execute("INSERT INTO experiments VALUES (?, ?)", (name, body))
+            for version in versions:
+                self._expect(model, version)
+                connection.execute("INSERT INTO arms VALUES (?, ?, ?)", (name, model, version))
+
+    def forget_experiment(self, name: str) -> None:
+        """Forget an experiment. Unknown: nothing."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM experiments WHERE name = ?", (name,))
+
+    def experiments(self) -> dict[str, bytes]:
+        """Every experiment that is remembered."""
+        with database_errors(self._path):
+            return dict(self._connection.execute("SELECT name, body FROM experiments ORDER BY name"))
+
     def referenced(self) -> set[str]:
         """The sha256 of every version's blob: what a sweep has to keep."""
-        with _database_errors(self._path):
+        with database_errors(self._path):
             return {row[0] for row in self._connection.execute("SELECT DISTINCT sha256 FROM versions")}
 
     def _records(self, query: str, *values: str) -> list[VersionRecord]:
-        with _database_errors(self._path):
+        with database_errors(self._path):
             rows = self._connection.execute(query, values).fetchall()
             return [_record(row) for row in rows]
 
@@ -212,7 +209,7 @@ class State:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _database_errors(self._path):
+        with database_errors(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -261,9 +258,9 @@ def open_state(directory: Path | None) -> Iterator[State]:
             with disk_errors(directory):
                 _claim(directory)
                 stack.enter_context(_lock(directory))
-                _create(path)
-        connection = stack.enter_context(closing(_connect(path)))
-        _migrate(connection, path, is_new=is_ephemeral)
+                create(path)
+        connection = stack.enter_context(closing(connect(path)))
+        migrate(connection, path, is_new=is_ephemeral)
         blobs = BlobStore(directory / BLOBS)
         with disk_errors(directory):
             blobs.directory.mkdir(mode=0o700, exist_ok=True)
@@ -301,63 +298,3 @@ def _lock(directory: Path) -> Iterator[None]:
         # Closing would do, but for a child on its way through exec, which has it open for a moment more.
         fcntl.flock(file, fcntl.LOCK_UN)
         os.close(file)
-
-
-def _create(path: Path) -> None:
-    """Give a new state its database under its name only once it is whole: one of 0 bytes is damaged."""
-    if path.exists():
-        return
-    unfinished = path.with_name(f"{path.name}.new")
-    # A log left beside a database that somebody removed would be replayed into the new one.
-    for stale in [*path.parent.glob(f"{path.name}-*"), *path.parent.glob(f"{unfinished.name}*")]:
-        stale.unlink()
-    with closing(_connect(unfinished)) as connection:
-        _migrate(connection, path, is_new=True)
-    unfinished.rename(path)
-    sync_directory(path.parent)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    with _database_errors(path):
-        connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
-        try:
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-                connection.execute(f"PRAGMA {pragma}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-
-def _migrate(connection: sqlite3.Connection, path: Path, *, is_new: bool) -> None:
-    with _database_errors(path):
-        (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        (schema,) = connection.execute("PRAGMA user_version").fetchone()
-        if problem != "ok" or (schema == 0 and not is_new):
-            raise sqlite3.DatabaseError("it holds no tables" if problem == "ok" else problem)
-        if schema > len(MIGRATIONS):
-            raise StateError(
-                f"{path} is of a newer release (schema {schema}, this one knows {len(MIGRATIONS)}):"
-                " start that release, or give another --state"
-            )
-        for number in range(schema, len(MIGRATIONS)):
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT"
-            )
-
-
-@contextmanager
-def _database_errors(path: Path) -> Iterator[None]:
-    """The one place that knows sqlite3's exceptions."""
-    try:
-        yield
-    except (sqlite3.OperationalError, sqlite3.IntegrityError) as error:
-        raise StateError(f"{path} cannot be used ({error}): has the disk room, and may we write?") from error
-    except (
-        sqlite3.Error,
-        UnicodeDecodeError,
-        msgspec.MsgspecError,
-    ) as error:  # sqlite3 decodes even what it says of the damage
-        raise StateError(
-            f"{path} is damaged ({error}): put back a copy of it, or move the folder away to start anew"
-        ) from error

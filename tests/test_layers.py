@@ -34,6 +34,7 @@ may_import: dict[str, set[str]] = {
 pure_modules = {
     "common.addresses",
     "common.errors",
+    "common.intervals",
     "common.model_file",
     "common.models",
     "common.stats",
@@ -49,10 +50,16 @@ pure_modules = {
     "gateway.placement",
     "gateway.queues",
     "gateway.deadlines",
+    "gateway.experiments",
+    "gateway.guard",
+    "gateway.plans",
+    "gateway.repository",
     "gateway.requests",
     "gateway.roster",
     "gateway.routing",
     "gateway.scheduler",
+    "gateway.shadows",
+    "gateway.split",
 }
 impure_libraries = {"hypercorn", "pynng", "starlette", "trio"}
 

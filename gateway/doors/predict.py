@@ -17,7 +17,7 @@ from starlette.responses import Response
 from common.errors import InvalidRequest, ModelError, PipelineError, TooLarge
 from common.tensor import all_finite, floats, pack_vector, pack_vectors, vector_spec
 from common.tensor import values as flat_values
-from gateway.catalog import DEFAULT_MODEL, Catalog
+from gateway.catalog import DEFAULT_MODEL, Catalog, Version
 from gateway.doors.inputs import Input, Signature, Tensor, read_rows, read_tensors
 from gateway.doors.shape import encode, predict_failure
 from gateway.predictions import MAX_TIMEOUT, Predictions
@@ -110,13 +110,18 @@ class PredictDoor:
                 exchange.on_gone()
         return exchange.response or Response(status_code=499)
 
+    def _find(self, exchange: Asked) -> Version:
+        if self._version is None:
+            return self._catalog.choose(self._model, exchange.header)
+        return self._catalog.find(self._model, self._version)
+
     def __call__(self, exchange: Asked) -> None:
         many = False
         try:
             timeout = read_timeout(exchange.header(b"x-timeout-ms"))
             body = read_body(exchange.body)
             many = body.vectors is not None
-            found = self._catalog.named(self._model, self._version)
+            found = self._find(exchange)
             signature, buffers, rows = read_input(body, self._predictions.max_rows, found.inputs)
             render = render_tensors if body.inputs is not None else render_many if many else render_one
             reply = _replier(exchange, found.nn_id, render, many=many)

@@ -3,7 +3,7 @@ the HTTP/1.1 lane answers those itself."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -40,8 +40,9 @@ def make_app(
     blobs: BlobStore,
     *,
     max_upload: int,
+    also: Sequence[Route] = (),
 ) -> Starlette:
-    """The app; every error it answers has v1's shape."""
+    """The app, `also` with other doors' routes; every error it answers has v1's shape."""
 
     async def get_status(_request: Request) -> Response:
         return json_response(await status.status())
@@ -57,6 +58,7 @@ def make_app(
             Route("/set_weights", put_weights, methods=["PUT"]),
             Route("/predict", predict.over_asgi, methods=["POST"]),
             *models.routes(),
+            *also,
         ],
         exception_handlers={
             PipelineError: _pipeline_error,

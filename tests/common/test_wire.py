@@ -27,7 +27,9 @@ LEAVES: dict[Any, st.SearchStrategy[Any]] = {
         ModelSettings,
         runtime=st.sampled_from(["", "onnx"]),
         arguments=st.dictionaries(st.text(max_size=5), st.integers(-(2**63), 2**64 - 1), max_size=2),
-        inputs=st.lists(st.builds(ModelInput, name=st.just("x"), shape=st.just((-1, 3))), max_size=1).map(tuple),
+        inputs=st.lists(st.builds(ModelInput, name=st.just("x"), shape=st.just((-1, 3))), max_size=1).map(
+            tuple
+        ),
         queue_max=st.none() | st.integers(1, 1000),
         warmup_rows=st.integers(0, 9) | st.just(((1.5, 2.0),)),
     ),

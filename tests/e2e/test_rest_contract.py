@@ -291,7 +291,7 @@ SHAPE = "request body has a wrong shape: "
         ("{}", "vector or data is required"),
         ('{"row":[0.3,0.7]}', "vector or data is required"),
         ('{"vector":null}', "vector or data is required"),
-        ('{"vector":[0.3,0.7],"data":"AA=="}', "give one of vector, vectors and data, not several"),
+        ('{"vector":[0.3,0.7],"data":"AA=="}', "give one of vector, vectors, data and inputs, not several"),
         ("[0.3,0.7]", f"{SHAPE}Expected `object`, got `array`"),
         ("0.3", f"{SHAPE}Expected `object`, got `float`"),
         ('{"vector":0.3}', f"{SHAPE}Expected `array | null`, got `float` - at `$.vector`"),

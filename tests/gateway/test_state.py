@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from common.errors import Conflict, NotFound, StateError
 from common.models import DEFAULTS, ModelInput, ModelSettings
 from common.tensor import TensorSpec
-from gateway.state import DATABASE, MIGRATIONS, State, VersionRecord, open_state
+from gateway.database import MIGRATIONS
+from gateway.state import DATABASE, State, VersionRecord, open_state
 
 ROOT = Path(__file__).parents[2]
 OTHER = "0" * 64
@@ -199,6 +200,52 @@ def test_after_a_failed_change_the_next_one_works(state: State) -> None:
         state.add_version(record("1", size=-1))
     state.add_version(record("1"))
     assert state.versions("m") == [record("1")]
+
+
+def test_experiments_are_remembered_and_hold_their_versions(state: State) -> None:
+    for version in "123":
+        state.add_version(record(version))
+    state.put_experiment("trial", b"first", "m", ["1", "2"])
+    state.put_experiment("trial", b"second", "m", ["1", "3"])
+    state.put_experiment("over", b"ended", "m", [])
+    assert state.experiments() == {"over": b"ended", "trial": b"second"}
+    state.forget_version("m", "2")
+    with pytest.raises(Conflict, match=r"^version 3 of m is an arm of experiment trial: end it first$"):
+        state.forget_version("m", "3")
+    for name in ("trial", "never"):
+        state.forget_experiment(name)
+    state.forget_version("m", "3")
+    assert (state.experiments(), state.versions("m")) == ({"over": b"ended"}, [record("1")])
+
+
+def test_an_experiment_with_a_version_that_is_not_there_changes_nothing(state: State) -> None:
+    state.add_version(record("1"))
+    state.put_experiment("trial", b"first", "m", ["1"])
+    with pytest.raises(NotFound, match=r"^there is no version 2 of m$"):
+        state.put_experiment("trial", b"second", "m", ["1", "2"])
+    assert state.experiments() == {"trial": b"first"}
+
+
+@pytest.mark.parametrize("schema", range(1, len(MIGRATIONS)))
+def test_a_database_of_any_older_schema_is_brought_up_to_date_with_all_that_is_in_it(
+    tmp_path: Path, schema: int
+) -> None:
+    old = replace(record("1"), checked=True)
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        for script in MIGRATIONS[:schema]:
+            connection.executescript(script)
+        connection.execute(
+            "INSERT INTO versions (model, version, nn_id, sha256, size, created, checked)"
+            " VALUES ('m', '1', ?, ?, 100, 1.5, 1)",
+            (old.nn_id, old.sha256),
+        )
+        connection.execute("INSERT INTO activations VALUES ('m', '1', NULL)")
+        connection.execute(f"PRAGMA user_version = {schema}")
+        connection.commit()
+    for _ in range(2):
+        with open_state(tmp_path) as state:
+            assert state.all_active() == {"m": old}
+            state.put_experiment("trial", b"{}", "m", ["1"])
 
 
 VERSIONS = st.sampled_from("123")

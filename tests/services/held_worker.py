@@ -21,6 +21,8 @@ class HeldRuntime:
 
     def __init__(self, runtime: Runtime, file: Path) -> None:
         self.inputs = runtime.inputs
+        self.outputs = runtime.outputs
+        self.device = runtime.device
         self._runtime = runtime
         self._file = file
 

@@ -1,0 +1,152 @@
+"""REST for experiments: what is asked as a `Plan`, what an experiment did as JSON values, and the routes."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from common.errors import InvalidRequest
+from common.intervals import Interval, mean_difference, percentile_interval, rate_difference, rate_interval
+from gateway.doors.answers import json_response, rolled_answer
+from gateway.experimenting import Experimenting
+from gateway.experiments import Arm, Experiment
+from gateway.plans import Plan
+from gateway.split import BUCKETS
+
+PERCENTILES = (50, 95, 99)
+
+Values = dict[str, Any]
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Promotion(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /experiments/{name}/promote`, which may be empty."""
+
+    arm: str | None = None
+
+
+def read_body(raw: bytes, kind: type[T]) -> T:
+    """A JSON body as `kind`; `InvalidRequest` with a sentence that says what is wrong where."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        allowed = (
+            f" (allowed are {', '.join(kind.__struct_fields__)})" if "unknown field" in str(error) else ""
+        )
+        raise InvalidRequest(f"request body has a wrong shape: {error}{allowed}") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise InvalidRequest("cannot parse request body: it should be JSON") from None
+
+
+def experiment_routes(experimenting: Experimenting) -> list[Route]:
+    """`/experiments` for the app."""
+
+    async def list_them(_request: Request) -> Response:
+        shown = [summary(each) for each in experimenting.experiments.all()]
+        return json_response({"status": True, "message": "OK", "experiments": shown})
+
+    async def show(request: Request) -> Response:
+        return json_response(report(experimenting.experiments.get(request.path_params["name"])))
+
+    async def put(request: Request) -> Response:
+        plan = read_body(await request.body(), Plan)
+        return json_response(report(await experimenting.put(request.path_params["name"], plan)))
+
+    async def promote(request: Request) -> Response:
+        body = read_body(await request.body() or b"{}", Promotion)
+        experiment, rolled = await experimenting.promote(request.path_params["name"], body.arm)
+        return json_response(report(experiment) | rolled_answer(rolled))
+
+    async def end(request: Request) -> Response:
+        return json_response(report(await experimenting.end(request.path_params["name"])))
+
+    name = "/experiments/{name}"
+    return [
+        Route("/experiments", list_them, methods=["GET"]),
+        Route(name, show, methods=["GET"]),
+        Route(name, put, methods=["PUT"]),
+        Route(name, end, methods=["DELETE"]),
+        Route(f"{name}/promote", promote, methods=["POST"]),
+    ]
+
+
+def summary(experiment: Experiment) -> Values:
+    """What an experiment is, without what it did."""
+    record, plan = experiment.record, experiment.plan
+    return {
+        "name": record.name,
+        "model": plan.model,
+        "state": record.state.value,
+        "reason": record.reason,
+        "promoted": record.winner or None,
+        "created": record.created,
+        "sticky": plan.sticky,
+        "control": experiment.control,
+        "guard": None if plan.guard is None else msgspec.structs.asdict(plan.guard),
+        "weights": plan.arms,
+    }
+
+
+def report(experiment: Experiment) -> Values:
+    """What `GET /experiments/{name}` answers: every figure with its 95 % interval, whose ends are null where
+    there is too little to say; times in milliseconds."""
+    control = experiment.arms[experiment.control]
+    arms = {}
+    for name, arm in experiment.arms.items():
+        arms[name] = {
+            "weight": experiment.plan.arms[name],
+            "share": experiment.split.count(name) / BUCKETS,
+            **figures(arm),
+            "difference": None if arm is control else difference(control, arm),
+        }
+    shadows = {name: figures(arm) | shadow_figures(arm) for name, arm in experiment.shadows.items()}
+    return {"status": True, "message": "OK", **summary(experiment), "arms": arms, "shadows": shadows}
+
+
+def figures(arm: Arm) -> Values:
+    """What one arm did. Latencies are of requests that did not fail."""
+    rate = arm.errors / arm.requests if arm.requests else 0.0
+    latency: Values = {"mean": estimate(arm.seconds.mean, arm.seconds.interval, scale=1000)}
+    for q in PERCENTILES:
+        sure = percentile_interval(arm.latency, q)
+        latency[f"p{q}"] = estimate(arm.latency.percentile(q), sure, scale=1000)
+    return {
+        "requests": arm.requests,
+        "errors": arm.errors,
+        "error_rate": estimate(rate, rate_interval(arm.errors, arm.requests)),
+        "latency_ms": latency,
+    }
+
+
+def shadow_figures(arm: Arm) -> Values:
+    """How far a shadow's answers were from those that were given."""
+    off = arm.differences
+    return {
+        "compared": off.count,
+        "left_out": arm.left_out,
+        "mean_absolute_difference": estimate(off.mean, off.interval) if off.count else None,
+    }
+
+
+def difference(control: Arm, arm: Arm) -> Values:
+    """How an arm differs from the control: above 0 is more errors, or slower."""
+    rates = [each.errors / each.requests if each.requests else 0.0 for each in (control, arm)]
+    errors = rate_difference((control.errors, control.requests), (arm.errors, arm.requests))
+    seconds = mean_difference(control.seconds, arm.seconds)
+    return {
+        "error_rate": estimate(rates[1] - rates[0], errors),
+        "latency_ms": estimate(arm.seconds.mean - control.seconds.mean, seconds, scale=1000),
+    }
+
+
+def estimate(value: float, interval: Interval | None, *, scale: float = 1.0) -> Values:
+    """A figure and where it lies at 95 %."""
+    return {
+        "value": value * scale,
+        "low": None if interval is None else interval.low * scale,
+        "high": None if interval is None else interval.high * scale,
+    }
