@@ -156,7 +156,7 @@ def test_a_request_admitted_before_a_switch_is_answered_by_the_old_version(site,
     setter, late = gateway.client(), gateway.client()
     body, content_type = upload(TWO, stored(TWO))
     setter.send("PUT", "/set_weights", body, content_type=content_type)
-    gateway.wait_for_line("weights serve", TWO)
+    gateway.wait_for_line("version serves", TWO)
     late.send_row(3.0, 3.0)
     gateway.wait_status(lambda status: status["requests_in_progress"] == 6, "one more admitted")
     hold.unlink()

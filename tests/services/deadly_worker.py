@@ -18,7 +18,7 @@ class DeadlyRuntime:
     """A runtime under which the process dies as soon as any number of a batch is `DEADLY`."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.inputs = runtime.inputs
+        self.inputs, self.outputs = runtime.inputs, runtime.outputs
         self._runtime = runtime
 
     def run(self, arrays: list[Array]) -> Any:
