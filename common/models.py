@@ -85,10 +85,8 @@ class ModelSettings(
     ] = {}
     # What the model takes; empty: what the model itself says.
     inputs: Annotated[tuple[ModelInput, ...], Meta(description="a list of tables")] = ()
-    # What clients send: tensors as they are, or images or text that the engine makes tensors of.
-    input_type: Annotated[
-        Literal["tensor", "image", "text"], Meta(description="one of tensor, image, text")
-    ] = "tensor"
+    # What clients send: tensors as they are.
+    input_type: Annotated[Literal["tensor"], Meta(description="tensor")] = "tensor"
     # What the elements of the output are called, first to last.
     labels: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=1000)], ...],

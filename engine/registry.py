@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
-from common.errors import InvalidRequest, ModelNotFound
+from common.errors import InvalidRequest, LoadError, ModelNotFound
 from common.wire import Load, VersionKey
 from engine.cache import PredictionCache
 from engine.execution import Execution
 from engine.runtimes.formats import detect, load_runtime
 from engine.runtimes.options import LoadOptions
+from engine.runtimes.runtime import warm_up, warm_up_with
 from engine.runtimes.source import Source
 
 MAX_BATCH = 4096  # rows the sample network is given at once
@@ -60,17 +61,24 @@ class Registry:
         options: LoadOptions = NOTHING_ALLOWED,
         max_batch: int = MAX_BATCH,
         cache: PredictionCache | None = None,
+        device: torch.device | None = None,
+        warmup_rows: int | Sequence[Sequence[float]] = 1,
     ) -> Execution:
         """Load, check and warm a version beside the others; `LoadError` says why it would not serve.
 
         A version that is held with the same sha256 stays as it is; one without a sha256 is not known again.
         `kind` is the model's format, None asks the file. `cache` is its own, one of `cache_size` by default.
+        `warmup_rows` are run before it serves: so many rows of zeros, or these.
         """
         with self._lock:
             held = self._loaded.get((key.model, key.version))
         if held is not None and key.sha256 and held[0].sha256 == key.sha256:
             return held[1]
-        runtime = load_runtime(source, kind, options, self.device)
+        runtime = load_runtime(source, kind, options, device or self.device)
+        if not isinstance(warmup_rows, int):
+            warm_up_with(runtime, warmup_rows)
+        elif warmup_rows > 1:  # one is what every runtime begins with by itself
+            warm_up(runtime, warmup_rows)
         execution = Execution(
             runtime, PredictionCache(self.cache_size) if cache is None else cache, max_batch=max_batch
         )
@@ -96,7 +104,17 @@ class Registry:
             options=options,
             max_batch=settings.max_batch,
             cache=PredictionCache(size, round_decimals=settings.round_decimals),
+            device=self._device_of(settings.device),
+            warmup_rows=settings.warmup_rows,
         )
+
+    def _device_of(self, wanted: str | None) -> torch.device:
+        """Where a model runs that says so, or says nothing; `LoadError` where there is no such device."""
+        if wanted is None or wanted == "auto":
+            return self.device
+        if wanted.startswith("cuda") and not torch.cuda.is_available():
+            raise LoadError(f"the model wants the device {wanted}, and torch finds no CUDA device here")
+        return torch.device(wanted)
 
     def drop(self, model: str, version: str) -> None:
         """Forget a version; batches that run it now finish."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -102,6 +102,20 @@ def warm_up(runtime: Runtime, rows: int) -> Specs | None:
     except Exception as error:
         raise LoadError(f"the model loads, but does not run on zeros: {first_line(error)}") from error
     return layout
+
+
+def warm_up_with(runtime: Runtime, rows: Sequence[Sequence[float]]) -> None:
+    """Run these very rows of the model's one input; `LoadError` where that cannot be done or fails."""
+    specs = runtime.inputs
+    if specs is None or len(specs) != 1:
+        raise LoadError(
+            "warmup_rows are rows of one input, and the model has another number, or does not say"
+        )
+    try:
+        given = np.array(rows, NUMPY_TYPES[specs[0].datatype])
+        runtime.run([given.reshape(len(rows), *specs[0].row_shape)])
+    except Exception as error:
+        raise LoadError(f"the model loads, but does not run on warmup_rows: {first_line(error)}") from error
 
 
 def first_line(error: Exception) -> str:

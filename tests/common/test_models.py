@@ -15,7 +15,7 @@ ALL = ModelSettings(
     architecture="mlp",
     arguments={"hidden": [20, 20], "bias": True, "rate": 0.5, "of": {"kind": "relu"}},
     inputs=(ModelInput(name="ids", datatype="INT64", shape=(-1,)), ModelInput(name="mask", shape=(2, 3))),
-    input_type="text",
+    input_type="tensor",
     labels=("setosa", "virginica"),
     max_batch=64,
     max_wait_ms=2.5,

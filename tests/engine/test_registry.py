@@ -18,6 +18,7 @@ from common.errors import InvalidRequest, LoadError, ModelNotFound, NotFound
 from common.models import ModelInput, ModelSettings
 from common.tensor import TensorSpec, vector_spec
 from common.wire import Load, Part, VersionKey
+from engine import registry as registry_module
 from engine.cache import PredictionCache
 from engine.registry import CacheFigures, Registry
 from engine.runtimes import torch_state
@@ -270,3 +271,39 @@ def test_a_pickle_is_refused_by_its_bytes_unless_the_operator_allows_it(registry
     load = Load(["w"], VersionKey("m", "1", ""), 9, file="model.skops")
     with pytest.raises(LoadError, match=r"start the worker with --allow-pickle$"):
         registry.load_version(load, pickle.dumps(print))
+
+
+def test_warm_up_rows_are_run_before_a_version_serves(registry, constant, monkeypatch) -> None:
+    runtime = FakeRuntime(bad=(13.0,))
+    monkeypatch.setattr(registry_module, "load_runtime", lambda *_: runtime)
+    weights = constant(1.0)
+    registry.load_version(load_of(weights, warmup_rows=((1.0, 2.0), (3.0, 4.0))), weights.data)
+    assert runtime.calls == [[[1.0, 2.0], [3.0, 4.0]]]
+    runtime.calls.clear()
+    registry.load_version(load_of(weights, version="2", warmup_rows=3), weights.data)
+    assert runtime.calls == [[[0.0, 0.0]] * 3] * 2
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ((1.0, 13.0), "does not run on warmup_rows: cannot run 13.0"),
+        ((1.0, 2.0, 3.0), "does not run on warmup_rows: cannot reshape"),
+    ],
+)
+def test_a_version_that_fails_on_its_warm_up_rows_does_not_serve(
+    registry, constant, monkeypatch, row: tuple[float, ...], sentence: str
+) -> None:
+    monkeypatch.setattr(registry_module, "load_runtime", lambda *_: FakeRuntime(bad=(13.0,)))
+    weights = constant(1.0)
+    with pytest.raises(LoadError, match=sentence):
+        registry.load_version(load_of(weights, warmup_rows=(row,)), weights.data)
+    assert registry.versions() == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is the device that the test wants to be absent")
+def test_a_model_that_wants_a_device_that_is_not_there_is_refused(registry, constant) -> None:
+    weights = constant(1.0)
+    with pytest.raises(LoadError, match="wants the device cuda:1, and torch finds no CUDA device"):
+        registry.load_version(load_of(weights, device="cuda:1"), weights.data)
+    assert registry.load_version(load_of(weights, device="cpu"), weights.data)
