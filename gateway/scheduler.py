@@ -227,7 +227,7 @@ class Scheduler:
         if holders is None:
             if not self._loads:
                 return None
-            if request.route is None:
+            if request.route is None or len(self._loads) == 1:
                 return least_busy(self._loads, self._loads)
             return choose(self._preferences.order(request.route), self._loads, request.rows, self._load)
         own = [worker for worker in holders if worker in self._loads]
