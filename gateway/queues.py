@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
-from gateway.requests import Batch, ModelKey, Request
+from gateway.requests import Batch, ModelKey, Request, Stage
 
 Queue = OrderedDict[Request, None]
 
@@ -34,6 +34,30 @@ class Lane:
         queues = self.queues.values() if key is None else [self.queues.get(key, OrderedDict())]
         struck = [request for request in self.struck if key is None or request.key == key]
         return struck + [request for queue in queues for request in queue]
+
+    def in_flight(self) -> list[Request]:
+        """What is in batches and still wants an answer."""
+        return [request for batch in self.flying.values() for request in batch.wanted()]
+
+    def launch(self, key: ModelKey, queue: Queue, limit: int, now: float, *, alone: bool) -> Batch:
+        """Move the first requests of one of its queues, up to `limit` rows and at least one, into a batch in
+        flight; the first one only if it is to be `alone`."""
+        requests: list[Request] = []
+        rows = 0
+        while queue:
+            request = next(iter(queue))
+            if requests and (alone or rows + request.rows > limit):
+                break
+            del queue[request]
+            request.stage = Stage.FLYING
+            request.sent = now
+            requests.append(request)
+            rows += request.rows
+        if not queue and not alone:
+            del self.queues[key]
+        batch = Batch(self.worker, key, requests, alone=alone)
+        self.flying[batch.id] = batch
+        return batch
 
 
 def due(queue: Queue, limits: Limits) -> float:
