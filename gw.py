@@ -74,6 +74,7 @@ def make_gateway(settings: GatewaySettings, sockets: list[socket.socket]) -> Gat
             "--threads", str(threads),
             "--cache_size", str(settings.cache_size),
             "--device", settings.device,
+            *([] if settings.memory_mb is None else ["--memory_mb", str(settings.memory_mb)]),
             *(["--allow_pickle"] if settings.allow_pickle else []),
             *(["--allow_code", ",".join(settings.allow_code)] if settings.allow_code else []),
             *(["--trusted", ",".join(settings.trusted)] if settings.trusted else []),

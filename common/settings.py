@@ -163,6 +163,9 @@ class FleetSettings:
     )
     threads: int | None = option(None, _COUNT, "workers", "torch threads (default: cores / local workers)")
     cache_size: int = option(10_000, _COUNT_OR_ZERO, "workers", "rows in the prediction cache, 0 for none")
+    memory_mb: int | None = option(
+        None, _COUNT, "workers", "MiB for loaded models, the unused make room (default: no limit)"
+    )
     device: str = option("auto", _DEVICE, "workers", "cpu, cuda, or auto: cuda where there is one")
     allow_pickle: bool = option(False, _FLAG, "models", "load pickle and joblib files, which run code")
     allow_code: tuple[str, ...] = option(

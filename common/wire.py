@@ -155,7 +155,7 @@ class Load(Message, frozen=True, array_like=True):
 
     Its weights ride along as the one buffer, or came before in chunks, or lie in the file `path` for
     workers on the gateway's own machine. `file` is what the file was called where it came from, which may
-    tell its format.
+    tell its format. `awaited`: requests wait for it.
     """
 
     workers: list[str]
@@ -164,17 +164,19 @@ class Load(Message, frozen=True, array_like=True):
     path: str = ""
     file: str = ""
     settings: ModelSettings = DEFAULTS
+    awaited: bool = False
 
 
 class LoadAnswer(Message, frozen=True, array_like=True):
     """Whether the version would serve here, and what one row of each input and output is, where its format
-    says so; `trace` is the text of the stack trace where not."""
+    says so; `trace` is the text of the stack trace where not. `evicted` is what made room for it."""
 
     worker: str
     ok: bool
     trace: str = ""
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    evicted: list[VersionKey] = []
 
 
 class Commit(Message, frozen=True, array_like=True):
@@ -198,7 +200,8 @@ class Status(Message, frozen=True, array_like=True):
 
 
 class StatusAnswer(Message, frozen=True, array_like=True):
-    """A worker's counters since it started; latencies in seconds."""
+    """A worker's counters since it started; latencies in seconds. `memory` is what its models take, in bytes,
+    where there is a limit to it: 0 is none."""
 
     worker: str
     addresses: list[str]
@@ -215,6 +218,8 @@ class StatusAnswer(Message, frozen=True, array_like=True):
     cache_misses: int
     rss: int
     versions: list[VersionKey]
+    memory: int = 0
+    memory_limit: int = 0
 
 
 class Drain(Message, frozen=True, array_like=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,16 +12,24 @@ from typing import NamedTuple
 import torch
 
 from common.errors import InvalidRequest, LoadError, ModelNotFound
+from common.log import event
 from common.wire import Load, VersionKey
+from engine.budget import Tenant
 from engine.cache import PredictionCache
+from engine.cost import Meter
 from engine.execution import Execution
-from engine.runtimes.formats import detect, load_runtime
+from engine.room import Room
+from engine.runtimes.formats import detect, import_format, load_runtime
 from engine.runtimes.options import LoadOptions
-from engine.runtimes.runtime import warm_up, warm_up_with
-from engine.runtimes.source import Source
+from engine.runtimes.runtime import Runtime, warm_up, warm_up_with
+from engine.runtimes.source import Source, source_size
+
+log = logging.getLogger("pipeline.worker")
 
 MAX_BATCH = 4096  # rows the sample network is given at once
 NOTHING_ALLOWED = LoadOptions()
+
+_Wanted = tuple[Source, "str | None", LoadOptions, torch.device]
 
 
 class CacheFigures(NamedTuple):
@@ -32,20 +41,37 @@ class CacheFigures(NamedTuple):
     misses: int
 
 
+class _Held(NamedTuple):
+    """A loaded version, and the room that it takes."""
+
+    key: VersionKey
+    execution: Execution
+    tenant: Tenant
+
+
 class Registry:
     """Loaded versions by model and version. Thread-safe; loading never blocks what serves.
 
-    Of each model one version is active: the one that `activate` named, else the one loaded last.
+    Of each model one version is active: the one that `activate` named, else the one loaded last. Within a
+    `memory_limit` (bytes; None: there is none) versions that are not in use make room for new ones.
     """
 
     def __init__(
-        self, *, device: torch.device, cache_size: int, allowed: LoadOptions = NOTHING_ALLOWED
+        self,
+        *,
+        device: torch.device,
+        cache_size: int,
+        allowed: LoadOptions = NOTHING_ALLOWED,
+        memory_limit: int | None = None,
     ) -> None:
         self.device = device
         self.cache_size = cache_size
+        self.room = Room(memory_limit, self._evict)
         self._allowed = allowed  # what the operator lets models do: pickle, code, types
         # In the order they were loaded.
-        self._loaded: dict[tuple[str, str], tuple[VersionKey, Execution]] = {}
+        self._loaded: dict[tuple[str, str], _Held] = {}
+        self._costs: dict[VersionKey, int] = {}  # what versions took that were loaded, also evicted ones
+        self._evicted: list[VersionKey] = []  # since `take_evicted`
         self._loading: set[tuple[str, str]] = set()  # named by `reserve`
         self._activated: dict[str, str] = {}
         self._past_hits = 0  # of versions that were dropped
@@ -70,22 +96,40 @@ class Registry:
         `kind` is the model's format, None asks the file. `cache` is its own, one of `cache_size` by default.
         `warmup_rows` are run before it serves: so many rows of zeros, or these.
         """
-        with self._lock:
-            held = self._loaded.get((key.model, key.version))
-        if held is not None and key.sha256 and held[0].sha256 == key.sha256:
-            return held[1]
-        runtime = load_runtime(source, kind, options, device or self.device)
-        if not isinstance(warmup_rows, int):
-            warm_up_with(runtime, warmup_rows)
-        elif warmup_rows > 1:  # one is what every runtime begins with by itself
-            warm_up(runtime, warmup_rows)
-        execution = Execution(
-            runtime, PredictionCache(self.cache_size) if cache is None else cache, max_batch=max_batch
-        )
-        with self._lock:
-            self._forget(key.model, key.version)
-            self._loaded[key.model, key.version] = (key, execution)
+        with self.room.turn:
+            held = self._held(key.model, key.version)
+            if held is not None and key.sha256 and held.key.sha256 == key.sha256:
+                return held.execution
+            with self.room.reserve(self._expected_cost(key, source)) as tenant:
+                wanted = (source, kind, options, device or self.device)
+                runtime = self._make_runtime(key, wanted, tenant, warmup_rows)
+                execution = Execution(
+                    runtime, PredictionCache(self.cache_size) if cache is None else cache, max_batch=max_batch
+                )
+                with self._lock:
+                    self._forget(key.model, key.version)
+                    self._loaded[key.model, key.version] = _Held(key, execution, tenant)
         return execution
+
+    def _expected_cost(self, key: VersionKey, source: Source) -> int:
+        """What it took when it was loaded before, else its file: what it takes is never less."""
+        if self.room.limit is None:
+            return 0
+        return self._costs.get(key) or source_size(source)
+
+    def _make_runtime(
+        self, key: VersionKey, wanted: _Wanted, tenant: Tenant, warmup_rows: int | Sequence[Sequence[float]]
+    ) -> Runtime:
+        """A warm runtime, with room for what it takes."""
+        if self.room.limit is None:
+            return _warm_runtime(wanted, warmup_rows)
+        source, kind, _, _ = wanted
+        import_format(kind or detect(source))  # the library stays when the model goes: it is not its cost
+        meter = Meter()
+        runtime = _warm_runtime(wanted, warmup_rows)
+        cost = self._costs[key] = meter.cost(runtime, source_size(source))
+        self.room.resize(tenant, cost)
+        return runtime
 
     def load_version(self, load: Load, source: Source) -> Execution:
         """Load what a gateway asks for, as the model's settings and this process's operator say."""
@@ -120,14 +164,30 @@ class Registry:
         """Forget a version; batches that run it now finish."""
         with self._lock:
             self._forget(model, version)
+            for key in [key for key in self._costs if (key.model, key.version) == (model, version)]:
+                del self._costs[key]
             if self._activated.get(model) == version:
                 del self._activated[model]
 
     def _forget(self, model: str, version: str) -> None:
         held = self._loaded.pop((model, version), None)
         if held is not None:
-            self._past_hits += held[1].cache.hits
-            self._past_misses += held[1].cache.misses
+            self.room.drop(held.tenant)
+            self._past_hits += held.execution.cache.hits
+            self._past_misses += held.execution.cache.misses
+
+    def _evict(self, tenants: list[Tenant]) -> None:
+        with self._lock:
+            for held in [held for held in self._loaded.values() if held.tenant in tenants]:
+                self._forget(held.key.model, held.key.version)
+                self._evicted.append(held.key)
+                event(log, logging.INFO, "version evicted", model=held.key.model, version=held.key.version)
+
+    def take_evicted(self) -> list[VersionKey]:
+        """What made room for others since this was asked last, and was not loaded again."""
+        with self._lock:
+            evicted, self._evicted = self._evicted, []
+            return [key for key in evicted if (key.model, key.version) not in self._loaded]
 
     @contextlib.contextmanager
     def reserve(self, model: str, version: str | None) -> Iterator[str]:
@@ -151,10 +211,30 @@ class Registry:
 
     def get(self, model: str, version: str) -> Execution:
         """The execution of a loaded version; `ModelNotFound` where it is not held."""
+        held = self._held(model, version)
+        if held is None:
+            raise _not_held(model, version)
+        return held.execution
+
+    @contextlib.contextmanager
+    def use(self, model: str, version: str) -> Iterator[Execution]:
+        """The same; it is not evicted meanwhile."""
+        held = self._held(model, version)
+        if held is None or not self.room.take(held.tenant):
+            raise _not_held(model, version)
         try:
-            return self._loaded[model, version][1]
-        except KeyError:
-            raise ModelNotFound(f"this worker does not hold model {model!r} version {version!r}") from None
+            yield held.execution
+        finally:
+            self.room.give_back(held.tenant)
+
+    def keep(self, model: str, version: str) -> None:
+        """Somebody waits for a version and is about to use it: for a moment it makes no room for others."""
+        held = self._held(model, version)
+        if held is not None:
+            self.room.keep(held.tenant)
+
+    def _held(self, model: str, version: str) -> _Held | None:
+        return self._loaded.get((model, version))
 
     def activate(self, model: str, version: str) -> None:
         """Make a loaded version the active one, until it is dropped; `ModelNotFound` where it is not held."""
@@ -172,15 +252,28 @@ class Registry:
     def versions(self) -> list[VersionKey]:
         """Everything held now."""
         with self._lock:
-            return [key for key, _ in self._loaded.values()]
+            return [held.key for held in self._loaded.values()]
 
     def cache_figures(self) -> CacheFigures:
         """What the caches hold and did."""
         with self._lock:
-            caches = [execution.cache for _, execution in self._loaded.values()]
+            caches = [held.execution.cache for held in self._loaded.values()]
             return CacheFigures(
                 size=sum(map(len, caches)),
                 capacity=sum(cache.capacity for cache in caches),
                 hits=self._past_hits + sum(cache.hits for cache in caches),
                 misses=self._past_misses + sum(cache.misses for cache in caches),
             )
+
+
+def _warm_runtime(wanted: _Wanted, warmup_rows: int | Sequence[Sequence[float]]) -> Runtime:
+    runtime = load_runtime(*wanted)
+    if not isinstance(warmup_rows, int):
+        warm_up_with(runtime, warmup_rows)
+    elif warmup_rows > 1:  # one is what every runtime begins with by itself
+        warm_up(runtime, warmup_rows)
+    return runtime
+
+
+def _not_held(model: str, version: str) -> ModelNotFound:
+    return ModelNotFound(f"this worker does not hold model {model!r} version {version!r}")

@@ -120,14 +120,24 @@ class ControlPlane:
                     execution = self._registry.load_version(load, path)
         except LoadError as error:
             event(log, logging.WARNING, "weights refused", **named, reason=error)
-            return wire.LoadAnswer(self._identity.id, False, _trace(error))
+            return wire.LoadAnswer(
+                self._identity.id, False, _trace(error), evicted=self._registry.take_evicted()
+            )
         except Exception as error:  # whatever a file makes torch raise: the worker goes on
             log.exception("weights could not be loaded")
-            return wire.LoadAnswer(self._identity.id, False, _trace(error))
+            return wire.LoadAnswer(
+                self._identity.id, False, _trace(error), evicted=self._registry.take_evicted()
+            )
         took = round(time.monotonic() - began, 3)
         event(log, logging.INFO, "weights loaded", **named, bytes=load.size, seconds=took)
+        if load.awaited:
+            self._registry.keep(load.key.model, load.key.version)
         return wire.LoadAnswer(
-            self._identity.id, True, inputs=execution.inputs or (), outputs=execution.outputs or ()
+            self._identity.id,
+            True,
+            inputs=execution.inputs or (),
+            outputs=execution.outputs or (),
+            evicted=self._registry.take_evicted(),
         )
 
     def _hello(self) -> wire.HelloAnswer:
@@ -162,6 +172,8 @@ class ControlPlane:
             cache_misses=caches.misses,
             rss=self._process.memory_info().rss,
             versions=self._registry.versions(),
+            memory=self._registry.room.used,
+            memory_limit=self._registry.room.limit or 0,
             **self._counters.figures(),
         )
 

@@ -11,6 +11,7 @@ from common import wire
 from common.errors import CallerError, Draining, InvalidRequest, LoadError, PipelineError, WireError
 from common.log import OncePer, event
 from common.tensor import TensorSpec
+from engine.execution import Execution
 from engine.planes.counters import Counters
 from engine.registry import Registry
 from engine.staging import Staging
@@ -66,7 +67,12 @@ class DataPlane:
     def _run(self, batch: wire.Batch, buffers: list[memoryview], received: float) -> bytes:
         if self.draining:
             raise Draining("the worker is leaving")
-        execution = self._registry.get(batch.model, batch.version)
+        with self._registry.use(batch.model, batch.version) as execution:
+            return self._run_through(execution, batch, buffers, received)
+
+    def _run_through(
+        self, execution: Execution, batch: wire.Batch, buffers: list[memoryview], received: float
+    ) -> bytes:
         _check_sizes(batch, buffers)
         answers: list[wire.PartAnswer] = []
         outputs: list[bytes] = []

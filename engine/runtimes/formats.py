@@ -6,7 +6,7 @@ import importlib
 import re
 import zipfile
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 
@@ -152,12 +152,17 @@ def load_runtime(source: Source, kind: str | None, options: LoadOptions, device:
     `LoadError` with a sentence for a format that is not known or not installed, and for whatever keeps the
     model from serving.
     """
-    kind = kind or detect(source)
+    runtime: Runtime = import_format(kind or detect(source)).load(source, options, device)
+    return runtime
+
+
+def import_format(kind: str) -> Any:
+    """The module that loads a format, and with it the library; `LoadError` as `load_runtime`."""
     if kind not in FORMATS:
         raise LoadError(f"the format {kind[:40]!r} is not known: use one of {', '.join(FORMATS)}")
     chosen = FORMATS[kind]
     try:
-        module = importlib.import_module(f"engine.runtimes.{chosen.module}")
+        return importlib.import_module(f"engine.runtimes.{chosen.module}")
     except ImportError as error:
         if not chosen.extra:
             raise
@@ -165,5 +170,3 @@ def load_runtime(source: Source, kind: str | None, options: LoadOptions, device:
             f"{chosen.title} needs {chosen.packages}, which cannot be imported here ({error}): "
             f'pip install "pipeline-inference[{chosen.extra}]"'
         ) from error
-    runtime: Runtime = module.load(source, options, device)
-    return runtime

@@ -36,6 +36,7 @@ class TorchRuntime:
     ) -> None:
         self.inputs = inputs
         self.device = device
+        self.function = function
         self._call = _CudaCall(function, device) if device.type == "cuda" else _HostCall(function)
         self._rows_multiple = rows_multiple
         self._fixed_rows = fixed_rows
