@@ -4,6 +4,7 @@ doors ─ predictions ─ scheduler ─ dispatcher ─ links
         catalog     ─ holders
         rollouts    ─ switching ─ delivery
         syncing     ─ fleet     ─ surveys
+        demand
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import trio
 
 from gateway.catalog import Catalog
 from gateway.delivery import Delivery
+from gateway.demand import Demand
 from gateway.dispatch import Dispatcher
 from gateway.doors.experiments import experiment_routes
 from gateway.doors.models import ModelsDoor
@@ -59,10 +61,13 @@ class Core:
         self.switching = Switching(self.fleet, self.catalog, self.holders, scheduler, state, delivery)
         self.rollouts = Rollouts(self.switching, self.catalog, state)
         self.syncing = Syncing(
-            self.fleet, self.catalog, self.holders, self.switching, scheduler, state, delivery
+            self.fleet, self.catalog, self.holders, self.switching, self.dispatcher, state, delivery
         )
         self.fleet.sync, self.fleet.left = self.syncing.sync, self.syncing.left
+        self.demand = Demand(self.fleet, self.holders, self.switching, self.dispatcher, delivery)
         self.dispatcher.is_served = self.switching.is_served
+        self.dispatcher.on_missing = delivery.on_evicted = self.demand.missing
+        self.dispatcher.on_unserved = self.demand.notice
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
         self.predictions.join, self.switching.is_held = self.experimenting.join, self.experimenting.holds
 
@@ -74,6 +79,7 @@ class Core:
             await nursery.start(self.fleet.run)
             nursery.start_soon(self.dispatcher.expire)
             nursery.start_soon(self.syncing.keep_placed)
+            nursery.start_soon(self.demand.run)
             nursery.start_soon(self.experimenting.run)
             task_status.started()
 

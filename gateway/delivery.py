@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
@@ -13,6 +14,7 @@ from common.log import event
 from gateway.blobs import BlobStore
 from gateway.catalog import Version
 from gateway.fleet import Fleet
+from gateway.requests import ModelKey
 from gateway.roster import State
 
 log = logging.getLogger("pipeline.rollout")
@@ -27,25 +29,46 @@ Answers = dict[str, "wire.LoadAnswer | None"]
 
 
 class Delivery:
-    """Has workers load a version, all at once; who leaves meanwhile is no longer asked."""
+    """Has workers load a version, all at once; who leaves meanwhile is no longer asked. Each worker loads one
+    version at a time.
+
+    `on_evicted(worker, key)` is told of each version that made room for one.
+    """
 
     def __init__(self, fleet: Fleet, blobs: BlobStore) -> None:
+        self.on_evicted: Callable[[str, ModelKey], None] = lambda worker, key: None
         self._fleet = fleet
         self._blobs = blobs
+        self._turns: dict[str, trio.Lock] = {}
 
-    async def load(self, version: Version, workers: Collection[str]) -> Answers:
+    async def load(self, version: Version, workers: Collection[str], *, awaited: bool = False) -> Answers:
         """Answers by worker: None of one that is there and did not answer in time; one that left the fleet
-        before it answered is not among them, even if it is back."""
-        wanted = set(workers)
+        before it answered is not among them, even if it is back. `awaited`: requests wait for it."""
+        async with AsyncExitStack() as turns:
+            for worker in sorted(workers):  # in one order: else two loads could wait for each other
+                await turns.enter_async_context(self._turn(worker))
+            return await self._load(version, set(workers), awaited=awaited)
+
+    @asynccontextmanager
+    async def _turn(self, worker: str) -> AsyncIterator[None]:
+        turn = self._turns.setdefault(worker, trio.Lock())
+        try:
+            async with turn:
+                yield
+        finally:
+            if not turn.locked() and self._turns.get(worker) is turn:
+                del self._turns[worker]
+
+    async def _load(self, version: Version, wanted: set[str], *, awaited: bool) -> Answers:
         near = {w for w in wanted if self._is_near(w)}
         if version.size <= INLINE_MAX and len(wanted) > len(near):
-            return await self._ask(version, wanted, inline=True)
+            return await self._ask(version, wanted, inline=True, awaited=awaited)
         answers, far = await self._send_all(version, wanted - near)
         if near:
             path = str(self._blobs.path(version.sha256).resolve())
-            answers |= await self._ask(version, near, path=path)
+            answers |= await self._ask(version, near, path=path, awaited=awaited)
         if far:
-            answers |= await self._ask(version, far)
+            answers |= await self._ask(version, far, awaited=awaited)
         return answers
 
     def _is_near(self, worker_id: str) -> bool:
@@ -54,7 +77,13 @@ class Delivery:
         return worker is not None and worker.hello.scheme == "ipc"
 
     async def _ask(
-        self, version: Version, workers: Collection[str], *, inline: bool = False, path: str = ""
+        self,
+        version: Version,
+        workers: Collection[str],
+        *,
+        inline: bool = False,
+        path: str = "",
+        awaited: bool,
     ) -> Answers:
         key = wire.VersionKey(*version.key, version.sha256)
         buffers = [await trio.to_thread.run_sync(self._blobs.read, version.sha256)] if inline else []
@@ -66,13 +95,18 @@ class Delivery:
             return staying
 
         answers = await self._fleet.surveys.ask(
-            wire.Load(sorted(workers), key, version.size, path, version.file, version.settings),
+            wire.Load(sorted(workers), key, version.size, path, version.file, version.settings, awaited),
             wire.LoadAnswer,
             LOAD_TIME + version.size / LOAD_RATE,
             expected=expected,
             buffers=buffers,
+            on_answer=self._note_evicted,
         )
         return dict.fromkeys(expected()) | answers
+
+    def _note_evicted(self, answer: wire.LoadAnswer) -> None:
+        for key in answer.evicted:
+            self.on_evicted(answer.worker, ModelKey(key.model, key.version))
 
     async def _send_all(self, version: Version, workers: Collection[str]) -> tuple[Answers, set[str]]:
         """Send the weights to each worker over its own link: (what those say that could not be sent them,

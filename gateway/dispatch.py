@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import trio
@@ -55,7 +55,8 @@ class Dispatcher:
     `on_leaving(worker)` is called when a worker says it takes no more; `on_lost(worker, strike)` when its
     link broke, or has to be dropped for what came over it, and must have moved its requests when it returns:
     with a strike each, unless what it had certainly did not kill it. `is_served(key)` says whether workers
-    should hold a version.
+    should hold a version, `on_missing(worker, key)` is told that one does not, and `on_unserved` that
+    requests wait which no worker can take.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -63,6 +64,8 @@ class Dispatcher:
         self.on_leaving: Callable[[str], None] = lambda worker: None
         self.on_lost: Callable[[str, bool], None] = lambda worker, strike: self.lose(worker, strike=strike)
         self.is_served: Callable[[ModelKey], bool] = lambda key: True
+        self.on_missing: Callable[[str, ModelKey], None] = lambda worker, key: None
+        self.on_unserved: Callable[[], None] = lambda: None
         self.bad_frames = 0
         self.handling = Latency()  # of every request that was answered, since it was admitted
         self._slots: dict[str, _Slots] = {}
@@ -76,6 +79,8 @@ class Dispatcher:
         worker = self.scheduler.submit(request)
         if worker is not None:
             self.wake(worker)
+        else:
+            self.on_unserved()
         self._deadlines.set()
 
     def wake(self, worker: str) -> None:
@@ -89,6 +94,22 @@ class Dispatcher:
         """There may be something to take for each of these workers."""
         for worker in workers:
             self.wake(worker)
+        if self.scheduler.unserved():
+            self.on_unserved()
+
+    @contextmanager
+    def expecting(self, keys: Collection[ModelKey]) -> Iterator[None]:
+        """Somebody is being given these versions: requests wait as long as that takes, or their deadline."""
+        self.scheduler.expect(keys)
+        try:
+            yield
+        finally:
+            self.scheduler.expect_no_more(keys)
+
+    def give_up(self, key: ModelKey, error: PipelineError) -> None:
+        """No worker will have a version: answer who waits for one."""
+        for request in self.scheduler.give_up(key):
+            self._reply(request, error)
 
     def lose(self, worker: str, *, strike: bool) -> None:
         """A worker is gone: move on what it had, and answer what must not be tried again."""
@@ -179,8 +200,9 @@ class Dispatcher:
             self.on_leaving(batch.worker)
             self.wake_all(self.scheduler.give_back(batch))
         elif refusal.code == NotFound.code and self.is_served(batch.key):
-            event(log, logging.WARNING, "version not held", worker=batch.worker, version=batch.key.version)
-            self.on_lost(batch.worker, False)  # it comes back by itself, and is synced before it is ready
+            event(log, logging.INFO, "version not held", worker=batch.worker, version=batch.key.version)
+            self.on_missing(batch.worker, batch.key)
+            self.wake_all(self.scheduler.give_back(batch))
         elif refusal.code == NotFound.code:
             for request in self.scheduler.finish(batch):
                 self._reply(request, Overloaded(f"version {batch.key.version} no longer serves"))

@@ -82,6 +82,7 @@ class Switching:
     async def roll(self, new: Version, *, activate: bool) -> tuple[Rolled, list[Version]]:
         """Have the workers that should hold a version load it, and serve it if all of them have: (what became
         of it, versions that serve no more, for `retire`)."""
+        self._holders.refusals.forget(new.key)  # its settings, or the workers', may be others now
         answers = await self._delivery.load(new, self._holders.wanted(new))
         # Who left the fleet meanwhile is synced when it comes back; who stays and is silent failed.
         silent = wire.LoadAnswer("", False, "the worker did not answer in time")

@@ -40,6 +40,7 @@ pure_modules = {
     "common.stats",
     "common.tensor",
     "common.wire",
+    "engine.budget",
     "engine.cache",
     "engine.combining",
     "engine.features",
@@ -47,6 +48,7 @@ pure_modules = {
     "engine.rounding",
     "gateway.batches",
     "gateway.catalog",
+    "gateway.loads",
     "gateway.placement",
     "gateway.queues",
     "gateway.deadlines",
@@ -54,12 +56,14 @@ pure_modules = {
     "gateway.guard",
     "gateway.plans",
     "gateway.repository",
+    "gateway.refusals",
     "gateway.requests",
     "gateway.roster",
     "gateway.routing",
     "gateway.scheduler",
     "gateway.shadows",
     "gateway.split",
+    "gateway.unrouted",
 }
 impure_libraries = {"hypercorn", "pynng", "starlette", "trio"}
 

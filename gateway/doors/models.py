@@ -24,6 +24,7 @@ from gateway.doors.answers import json_response, rolled_answer
 from gateway.doors.predict import PredictDoor
 from gateway.fleet import Fleet
 from gateway.holders import Holders
+from gateway.requests import ModelKey
 from gateway.rollout import Rollouts
 from gateway.state import State, VersionRecord
 
@@ -171,10 +172,17 @@ class ModelsDoor:
             "sha256": record.sha256,
             "created": record.created,
             "workers": sorted(worker.name for worker in holders if worker is not None),
+            "refused": self._refused(key),
             "inputs": [_spec(spec) for spec in record.inputs],
             "outputs": [_spec(spec) for spec in record.outputs],
             "settings": msgspec.to_builtins(record.settings),
         }
+
+    def _refused(self, key: ModelKey) -> dict[str, str]:
+        """What each worker says that refuses a version, by its name."""
+        said = self._holders.refusals.of(key)
+        known = {worker: self._fleet.roster.get(worker) for worker in said}
+        return {each.name: said[worker] for worker, each in known.items() if each is not None}
 
     async def _settings(self, model: str) -> Any:
         """Those of the model's newest version."""

@@ -89,8 +89,8 @@ class StatusDoor:
             "p95": said.p95 * 1000,
             "p99": said.p99 * 1000,
             "rss_mb": round(said.rss / 2**20, 1),
-            "models_mb": round(said.memory / 2**20, 1) if said.memory_limit else None,
-            "memory_mb": said.memory_limit // 2**20 or None,
+            "models_used_mb": round(said.memory / 2**20, 1) if said.memory_limit else None,
+            "models_limit_mb": said.memory_limit // 2**20 or None,
             "cache": {
                 "size": said.cache_size,
                 "capacity": said.cache_capacity,

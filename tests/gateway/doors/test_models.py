@@ -91,6 +91,7 @@ async def test_a_model_shows_everything_that_is_known_of_its_versions():
             "serves": True,
             "checked": True,
             "workers": [worker.name],
+            "refused": {},
             "inputs": [{"name": "x", "datatype": "FP64", "shape": [-1, 2, -1]}],
             "outputs": [{"name": "result", "datatype": "FP32", "shape": [-1, 1]}],
             "settings": {"max_batch": 7, "keep_versions": 3},
