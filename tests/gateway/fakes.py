@@ -46,6 +46,7 @@ class FakeWorker:
         finds_link: bool = True,
         models: tuple[str, ...] = (),
         inputs: tuple[TensorSpec, ...] = (),
+        room: int = 1000,
     ) -> None:
         self.network, self.name, self.scheme, self.slots = network, name, scheme, slots
         self.id = worker_id or uuid.uuid4().hex
@@ -54,7 +55,9 @@ class FakeWorker:
         self.takes, self.load_takes = takes, load_takes  # seconds for a batch, and to load weights
         self.finds_link = finds_link
         self.models, self.inputs = models, inputs  # patterns; and what it says that every model takes
+        self.room = room  # versions that it holds at most: the one that was asked least lately goes
         self.says_draining = self.refuses_batches = False
+        self.tells_evicted = True
         self.held = trio.Event()  # not set: batches wait in it
         self.held.set()
         self.deadly = -1.0  # a row with this number in it kills the worker, …
@@ -163,8 +166,17 @@ class FakeWorker:
             return wire.LoadAnswer(self.id, False, "the weights did not arrive whole")
         if weights.startswith(b"bad") or weights in self.refuses:
             return wire.LoadAnswer(self.id, False, "Traceback\nLoadError: it does not fit")
+        evicted = self._make_room(_name(load.key.model, load.key.version))
         self.weights[_name(load.key.model, load.key.version)] = weights
-        return wire.LoadAnswer(self.id, True, inputs=self.inputs, outputs=RESULT if self.inputs else ())
+        outputs = RESULT if self.inputs else ()
+        return wire.LoadAnswer(self.id, True, inputs=self.inputs, outputs=outputs, evicted=evicted)
+
+    def _make_room(self, name: str) -> list[wire.VersionKey]:
+        before = self._keys()
+        while len(self.weights) >= self.room and name not in self.weights:
+            del self.weights[next(iter(self.weights))]
+        after = self._keys()
+        return [key for key in before if key not in after] if self.tells_evicted else []
 
     # --- its link
 
@@ -195,6 +207,7 @@ class FakeWorker:
         weights = self.weights.get(name)
         if weights is None:
             return wire.encode(wire.Refused("not_found", f"no version {batch.version}"))
+        self.weights[name] = self.weights.pop(name)  # the one used last is the last
         numbers = [
             n for part, buffer in zip(batch.parts, buffers, strict=True) for n in _numbers(part, buffer)
         ]
