@@ -61,7 +61,7 @@ class Core:
         self.switching = Switching(self.fleet, self.catalog, self.holders, scheduler, state, delivery)
         self.rollouts = Rollouts(self.switching, self.catalog, state)
         self.syncing = Syncing(
-            self.fleet, self.catalog, self.holders, self.switching, self.dispatcher, state, delivery
+            self.fleet, self.catalog, self.holders, self.switching, scheduler, state, delivery
         )
         self.fleet.sync, self.fleet.left = self.syncing.sync, self.syncing.left
         self.demand = Demand(self.fleet, self.holders, self.switching, self.dispatcher, delivery)

@@ -54,7 +54,7 @@ class Demand:
         async with trio.open_nursery() as nursery:
             while True:
                 await self._bell.wait()
-                for key in self._scheduler.unserved():
+                for key in self._scheduler.unrouted.versions():
                     version = self._find(key)
                     if version is not None and key not in self._under_way:
                         self._under_way.add(key)
@@ -66,18 +66,18 @@ class Demand:
         return next((version for version in self._switching.served() if version.key == key), None)
 
     def _is_waited_for(self, key: ModelKey) -> bool:
-        return key in self._scheduler.unserved()
+        return key in self._scheduler.unrouted.versions()
 
     async def _bring(self, version: Version) -> None:
         """Have the workers that may hold a version load it, one after the other, until one does."""
         key = version.key
-        with self._dispatcher.expecting([key]):
+        with self._scheduler.unrouted.expecting([key]):
             while self._is_waited_for(key) and (worker := self._holders.best(version)) is not None:
                 await self._load(version, worker)
                 await trio.sleep(GAP)
         self._under_way.discard(key)
         refusals = self._holders.refusals.of(key)
-        if refusals and self._is_waited_for(key) and not self._scheduler.is_expected(key):
+        if refusals and self._is_waited_for(key) and not self._scheduler.unrouted.is_expected(key):
             sentence = next(iter(refusals.values()))
             error = f"No worker can load version {key.version} of {key.model}: {sentence}"
             self._dispatcher.give_up(key, NoWorker(error))

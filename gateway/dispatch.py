@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Protocol
 
 import trio
@@ -94,17 +94,8 @@ class Dispatcher:
         """There may be something to take for each of these workers."""
         for worker in workers:
             self.wake(worker)
-        if self.scheduler.unserved():
+        if self.scheduler.unrouted.versions():
             self.on_unserved()
-
-    @contextmanager
-    def expecting(self, keys: Collection[ModelKey]) -> Iterator[None]:
-        """Somebody is being given these versions: requests wait as long as that takes, or their deadline."""
-        self.scheduler.expect(keys)
-        try:
-            yield
-        finally:
-            self.scheduler.expect_no_more(keys)
 
     def give_up(self, key: ModelKey, error: PipelineError) -> None:
         """No worker will have a version: answer who waits for one."""

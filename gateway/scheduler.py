@@ -39,10 +39,10 @@ class Scheduler:
         self.queue_max = queue_max
         self.default = Limits(max_batch)
         self.limits: dict[str, Limits] = {}  # by model, where they are not the default
+        self.unrouted = Unrouted(worker_wait)
         self.waiting = 0
         self._lanes: dict[str, Lane] = {}
         self._loads = Loads()
-        self._unrouted = Unrouted(worker_wait)
         self._deadlines: DeadlineWheel[Request] = DeadlineWheel()
         self._live: Counter[ModelKey] = Counter()
         self._waits: Counter[str] = Counter()  # requests that wait, by model
@@ -109,7 +109,7 @@ class Scheduler:
         """A worker is ready; the workers to wake."""
         self._lanes[worker] = Lane(worker, slots)
         self._loads.open(worker)
-        return self._route_all(self._take_out(list(self._unrouted)))
+        return self._route_all(self._take_out(list(self.unrouted)))
 
     def place(self, key: ModelKey, workers: Collection[str] | None, now: float) -> list[str]:
         """Only these workers have a model version from now on (None: every one has); the workers to wake.
@@ -117,25 +117,16 @@ class Scheduler:
         What waits for another worker moves on; what another has in flight comes back as it will.
         """
         if self._loads.place(key, workers):
-            self._unrouted.last_left = now
-        moving = self._unrouted.of(key)
+            self.unrouted.last_left = now
+        moving = self.unrouted.of(key)
         for lane in self._lanes.values():
             if workers is not None and lane.worker not in workers:
                 moving += lane.waiting(key)
         return self._route_all(self._take_out(moving))
 
-    def expect(self, keys: Collection[ModelKey]) -> None:
-        """Somebody is being given these versions: who has no worker for one waits as long as that takes."""
-        self._unrouted.expected.update(keys)
-
-    def expect_no_more(self, keys: Collection[ModelKey]) -> None:
-        """Those who are told so have them, or will not."""
-        self._unrouted.expected.subtract(keys)
-        self._unrouted.expected += Counter()  # without those that are 0 now
-
     def give_up(self, key: ModelKey) -> list[Request]:
         """There will be no worker for a version: the requests to answer with an error."""
-        requests = self._take_out(self._unrouted.of(key))
+        requests = self._take_out(self.unrouted.of(key))
         for request in requests:
             self._end(request)
         return requests
@@ -180,13 +171,13 @@ class Scheduler:
         """End every request whose deadline has passed, or that has waited too long for any worker at all."""
         endings: list[Ending] = []
         for request in self._deadlines.expire(now):
-            unserved = request in self._unrouted
+            unserved = request in self.unrouted and not self.unrouted.is_expected(request.key)
             if request.stage is Stage.WAITING:
                 self._unqueue(request)
             self._end(request)
             late = NoWorker("No live worker") if unserved else DeadlineExceeded("Deadline exceeded")
             endings.append((request, late))
-        for request in self._take_out(self._unrouted.hopeless(now)):
+        for request in self._take_out(self.unrouted.hopeless(now)):
             self._end(request)
             endings.append((request, NoWorker("No live worker")))
         return endings
@@ -202,14 +193,6 @@ class Scheduler:
         lane = self._lanes.get(worker)
         flying = lane.flying.values() if lane else ()
         return sum(batch.rows for batch in flying if key is None or batch.key == key)
-
-    def unserved(self) -> list[ModelKey]:
-        """The versions that requests wait for and no worker has that takes new ones."""
-        return self._unrouted.keys()
-
-    def is_expected(self, key: ModelKey) -> bool:
-        """Whether somebody is being given a version."""
-        return self._unrouted.expected[key] > 0
 
     def has_waiting(self, worker: str) -> bool:
         """Whether something waits for this worker."""
@@ -238,7 +221,7 @@ class Scheduler:
         self._waits[request.key.model] += 1
         request.worker = worker = self._loads.choose(request)
         if worker is None:
-            self._unrouted.add(request)
+            self.unrouted.add(request)
             return None
         lane = self._lanes[worker]
         if request.strikes:
@@ -264,7 +247,7 @@ class Scheduler:
         """Take a waiting request out of its queue."""
         self._count_out(request.key.model, 1)
         if request.worker is None:
-            self._unrouted.remove(request)
+            self.unrouted.remove(request)
             return
         lane = self._lanes[request.worker]
         if request.strikes:
@@ -287,7 +270,7 @@ class Scheduler:
         """Whether it took new ones before: it may have retired."""
         was_open = self._loads.close(worker)
         if was_open:
-            self._unrouted.last_left = now
+            self.unrouted.last_left = now
         return was_open
 
     def _count_out(self, model: str, requests: int) -> None:

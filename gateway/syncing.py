@@ -13,7 +13,6 @@ from common.errors import PipelineError
 from common.log import event
 from gateway.catalog import Catalog, Version
 from gateway.delivery import Delivery
-from gateway.dispatch import Dispatcher
 from gateway.fleet import Bell, Fleet, FleetLink
 from gateway.holders import Holders
 from gateway.refusals import sentence_of
@@ -21,6 +20,7 @@ from gateway.requests import ModelKey
 from gateway.rollout import as_version
 from gateway.roster import State as Life
 from gateway.roster import Worker
+from gateway.scheduler import Scheduler
 from gateway.state import State
 from gateway.switching import Switching
 
@@ -39,7 +39,7 @@ class Syncing:
         catalog: Catalog,
         holders: Holders,
         switching: Switching,
-        dispatcher: Dispatcher,
+        scheduler: Scheduler,
         state: State,
         delivery: Delivery,
     ) -> None:
@@ -47,8 +47,7 @@ class Syncing:
         self._catalog = catalog
         self._holders = holders
         self._switching = switching
-        self._dispatcher = dispatcher
-        self._scheduler = dispatcher.scheduler
+        self._scheduler = scheduler
         self._state = state
         self._delivery = delivery
         self._checked: set[ModelKey] = set()  # of what the state holds as checked
@@ -58,7 +57,7 @@ class Syncing:
         """Give one worker every version it should hold and take the others away. It may refuse some; and once
         one has to make room for another it is given no more: who asks for them has them loaded."""
         keys = [version.key for version in self._switching.served() if self._should_hold(worker, version)]
-        with self._dispatcher.expecting(keys):
+        with self._scheduler.unrouted.expecting(keys):
             async with self._switching.turn:
                 held = {ModelKey(key.model, key.version): key.sha256 for key in worker.versions}
                 await self._give_all(worker, held)
@@ -112,9 +111,9 @@ class Syncing:
         """Have the workers that should hold a version load it, passing over who refuses it, and once all of
         them have, the others forget it; whether they have."""
         while missing := self._missing(version):
-            if self._scheduler.is_expected(version.key):
+            if self._scheduler.unrouted.is_expected(version.key):
                 return False  # it is being loaded on demand
-            with self._dispatcher.expecting([version.key]):
+            with self._scheduler.unrouted.expecting([version.key]):
                 if not await self._load_more(version, missing):
                     return False
         surplus = (self._holders.of(version.key) - self._holders.wanted(version)) & self._fleet.ids(

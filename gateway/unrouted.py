@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from gateway.queues import Queue
 from gateway.requests import ModelKey, Request
@@ -16,7 +17,7 @@ class Unrouted:
     def __init__(self, worker_wait: float) -> None:
         self.worker_wait = worker_wait
         self.last_left = 0.0  # when a worker went away, or gave up a version, last
-        self.expected: Counter[ModelKey] = Counter()  # loads under way, by version
+        self._expected: Counter[ModelKey] = Counter()  # loads under way, by version
         self._queues: dict[ModelKey, Queue] = {}
 
     def __iter__(self) -> Iterator[Request]:
@@ -39,7 +40,7 @@ class Unrouted:
         if not queue:
             del self._queues[request.key]
 
-    def keys(self) -> list[ModelKey]:
+    def versions(self) -> list[ModelKey]:
         """The versions that somebody waits for."""
         return list(self._queues)
 
@@ -47,12 +48,27 @@ class Unrouted:
         """Who waits for a version."""
         return list(self._queues.get(key, ()))
 
+    @contextmanager
+    def expecting(self, keys: Collection[ModelKey]) -> Iterator[None]:
+        """Somebody is being given these versions: who waits for one does so for as long as that takes, or
+        until the deadline."""
+        self._expected.update(keys)
+        try:
+            yield
+        finally:
+            self._expected.subtract(keys)
+            self._expected += Counter()  # without those that are 0 now
+
+    def is_expected(self, key: ModelKey) -> bool:
+        """Whether somebody is being given a version."""
+        return self._expected[key] > 0
+
     def hopeless(self, now: float) -> list[Request]:
         """Who has waited too long."""
         return [
             request
             for key, queue in self._queues.items()
-            if not self.expected[key]
+            if not self.is_expected(key)
             for request in queue
             if now - max(request.admitted, self.last_left) >= self.worker_wait
         ]

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from common import wire
-from common.errors import LinkError, NoWorker
+from common.errors import DeadlineExceeded, LinkError, NoWorker
 from gateway.placement import place
 from gateway.refusals import Refusals
 from gateway.requests import ModelKey
@@ -79,7 +79,7 @@ async def test_who_waits_for_a_load_is_told_when_his_own_time_is_over():
         worker.load_takes = 20
         asked = site.ask(1, model="a", seconds=8)
         before = trio.current_time()
-        assert isinstance(await asked.answer(), NoWorker)
+        assert isinstance(await asked.answer(), DeadlineExceeded)
         assert 8 <= trio.current_time() - before < 8.1
 
 
@@ -122,7 +122,7 @@ async def test_a_worker_that_forgets_whatever_it_loads_is_not_asked_in_a_tight_l
 
         worker._load = load_and_forget
         worker.weights.clear()
-        assert isinstance(await site.predict(1, model="a", seconds=2), NoWorker)
+        assert isinstance(await site.predict(1, model="a", seconds=2), DeadlineExceeded)
         assert len(loads(worker)) < 25
 
 

@@ -253,7 +253,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def a_request_is_in_one_place_at_a_time(self) -> None:
         books = self.scheduler
-        places: Counter[Request] = Counter(list(books._unrouted))
+        places: Counter[Request] = Counter(list(books.unrouted))
         for name, lane in books._lanes.items():
             for key, queue in lane.queues.items():
                 assert queue, "an empty queue would be taken from"
