@@ -15,7 +15,7 @@ from common import wire
 from common.errors import LinkError, PipelineError
 from common.log import event
 from gateway.catalog import Catalog, Version
-from gateway.delivery import Delivery
+from gateway.delivery import Answers, Delivery
 from gateway.fleet import Fleet
 from gateway.holders import Holders
 from gateway.queues import Limits
@@ -83,7 +83,7 @@ class Switching:
         """Have the workers that should hold a version load it, and serve it if all of them have: (what became
         of it, versions that serve no more, for `retire`)."""
         self._holders.refusals.forget(new.key)  # its settings, or the workers', may be others now
-        answers = await self._delivery.load(new, self._holders.wanted(new))
+        answers = await self._load_chosen(new)
         # Who left the fleet meanwhile is synced when it comes back; who stays and is silent failed.
         silent = wire.LoadAnswer("", False, "the worker did not answer in time")
         results = [answers[worker] or silent for worker in sorted(answers)]
@@ -100,6 +100,21 @@ class Switching:
             await self._take_back(new)
             raise
         return rolled, old
+
+    async def _load_chosen(self, new: Version) -> Answers:
+        """What the workers say that should hold a version. Of so many instances, who refuses is passed over
+        for the next best: else a model could never be added whose first choice lacks what it needs."""
+        answers = await self._delivery.load(new, self._holders.wanted(new))
+        refused: Answers = {}
+        while new.settings.instances is not None:
+            refused |= {worker: answer for worker, answer in answers.items() if not (answer and answer.ok)}
+            for worker in refused.keys() & answers.keys():
+                self._holders.refuse(new, worker, answers.pop(worker))
+            others = self._holders.wanted(new) - answers.keys() - refused.keys()
+            if not others:
+                break
+            answers |= await self._delivery.load(new, others)
+        return answers or refused
 
     async def _take_back(self, new: Version) -> None:
         """A rollout came to nothing: as if the version had never been there, unless it was before."""

@@ -262,6 +262,27 @@ async def test_where_the_best_worker_refuses_a_model_of_one_instance_the_next_be
         assert site.holders.of(A) == {second}
 
 
+async def test_an_upload_of_so_many_instances_passes_over_who_refuses_it():
+    async with open_site() as site:
+        workers = {worker.id: worker for worker in [await site.ready_worker() for _ in range(4)]}
+        (best,) = place("a", 1, {worker: [] for worker in workers})
+        workers[best].refuses.add(b"2")
+        assert (await site.add("a", "1", b"2", instances=2)).results == [(True, "")] * 2
+        assert site.holders.of(A) == place("a", 3, {worker: [] for worker in workers}) - {best}
+        assert site.holders.refusals.of(A) == {best: "it does not fit"}
+        assert await site.predict(1, model="a") == 2.0
+
+
+async def test_an_upload_that_everybody_refuses_is_refused_and_leaves_nothing():
+    async with open_site() as site:
+        for _ in range(3):
+            await site.ready_worker()
+        rolled = await site.add("a", "1", b"bad", instances=1)
+        assert [loaded for loaded, _ in rolled.results] == [False] * 3
+        assert site.holders.refusals.of(A) == {}
+        assert site.catalog.all() == []
+
+
 async def test_a_load_elsewhere_that_takes_long_costs_no_waiting_request_a_503():
     async with open_site(timeout=60.0) as site:
         workers = [await site.ready_worker() for _ in range(2)]
