@@ -13,7 +13,6 @@ import msgspec
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from common.errors import InvalidRequest, NotFound, TooLarge
 from common.models import DEFAULTS
@@ -21,9 +20,24 @@ from common.tensor import TensorSpec
 from gateway.blobs import Blob
 from gateway.catalog import DEFAULT_MODEL, Catalog
 from gateway.doors.answers import json_response, rolled_answer
+from gateway.doors.models_api import (
+    ACTIVATE,
+    LIST_MODELS,
+    PREDICT_MODEL,
+    PREDICT_VERSION,
+    REMOVE,
+    ROLLBACK,
+    SHOW_MODEL,
+    UPLOAD,
+    Activation,
+    ModelListed,
+    TensorShown,
+    VersionShown,
+)
 from gateway.doors.predict import PredictDoor
 from gateway.fleet import Fleet
 from gateway.holders import Holders
+from gateway.openapi.operation import Described
 from gateway.rollout import Rollouts
 from gateway.state import State, VersionRecord
 
@@ -34,12 +48,6 @@ _PREDICT = re.compile(r"/models/([^/]+)(?:/versions/([^/]+))?/predict\Z")
 _UPLOAD = re.compile(r"/models/[^/]+/versions/[^/]+\Z")
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256=(?::([A-Za-z0-9+/]{43}=):)?")
 _BOOLS = {"true": True, "1": True, "": True, "false": False, "0": False}
-
-
-class Activation(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /models/{name}/activate`."""
-
-    version: str
 
 
 class ModelsDoor:
@@ -64,17 +72,19 @@ class ModelsDoor:
         self._state = state
         self._max_upload = max_upload
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Described]:
         """For the app."""
         model, version = "/models/{model}", "/models/{model}/versions/{version}"
         return [
-            Route("/models", self.list_models, methods=["GET"]),
-            Route(model, self.show, methods=["GET"]),
-            Route(version, self.change, methods=["PUT", "DELETE"]),  # one route: 405 names the methods of one
-            Route(f"{model}/activate", self.activate, methods=["POST"]),
-            Route(f"{model}/rollback", self.rollback, methods=["POST"]),
-            Route(f"{model}/predict", self.predict, methods=["POST"]),
-            Route(f"{version}/predict", self.predict, methods=["POST"]),
+            Described("/models", self.list_models, get=LIST_MODELS),
+            Described(model, self.show, get=SHOW_MODEL),
+            Described(
+                version, self.change, put=UPLOAD, delete=REMOVE
+            ),  # one route: 405 names the methods of one
+            Described(f"{model}/activate", self.activate, post=ACTIVATE),
+            Described(f"{model}/rollback", self.rollback, post=ROLLBACK),
+            Described(f"{model}/predict", self.predict, post=PREDICT_MODEL),
+            Described(f"{version}/predict", self.predict, post=PREDICT_VERSION),
         ]
 
     def find_direct(self, method: str, path: str) -> PredictDoor | None:
@@ -89,7 +99,7 @@ class ModelsDoor:
 
     async def list_models(self, _request: Request) -> Response:
         """Every model, its active version, and the versions that serve."""
-        shown = []
+        shown: list[ModelListed] = []
         for model in self._catalog.models():
             serving = [version.key.version for version in self._catalog.of(model)]
             shown.append({"name": model, "active": self._active(model), "serving": serving})
@@ -159,7 +169,7 @@ class ModelsDoor:
         active = self._catalog.get(model)
         return None if active is None else active.key.version
 
-    def _shown(self, record: VersionRecord) -> dict[str, Any]:
+    def _shown(self, record: VersionRecord) -> VersionShown:
         key = record.key
         holders = (self._fleet.roster.get(worker) for worker in self._holders.of(key))
         return {
@@ -173,7 +183,7 @@ class ModelsDoor:
             "workers": sorted(worker.name for worker in holders if worker is not None),
             "inputs": [_spec(spec) for spec in record.inputs],
             "outputs": [_spec(spec) for spec in record.outputs],
-            "settings": msgspec.to_builtins(record.settings),
+            "settings": record.settings,
         }
 
     async def _settings(self, model: str) -> Any:
@@ -228,5 +238,5 @@ def _digest(header: str | None) -> str | None:
     return base64.b64decode(match[1]).hex()
 
 
-def _spec(spec: TensorSpec) -> dict[str, Any]:
+def _spec(spec: TensorSpec) -> TensorShown:
     return {"name": spec.name, "datatype": spec.datatype, "shape": [-1, *spec.row_shape]}

@@ -9,16 +9,19 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from common.errors import PipelineError
 from gateway.blobs import BlobStore
 from gateway.doors.answers import json_response, rolled_answer
+from gateway.doors.documents import document_routes
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
+from gateway.doors.predict_api import PREDICT
+from gateway.doors.rest_api import SET_WEIGHTS, STATUS
 from gateway.doors.shape import failure
 from gateway.doors.status import StatusDoor
 from gateway.doors.upload import receive_upload
+from gateway.openapi.operation import Described
 from gateway.rollout import Rollouts
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -40,7 +43,7 @@ def make_app(
     blobs: BlobStore,
     *,
     max_upload: int,
-    also: Sequence[Route] = (),
+    also: Sequence[Described] = (),
 ) -> Starlette:
     """The app, `also` with other doors' routes; every error it answers has v1's shape."""
 
@@ -54,11 +57,12 @@ def make_app(
 
     app = Starlette(
         routes=[
-            Route("/status", get_status, methods=["GET"]),
-            Route("/set_weights", put_weights, methods=["PUT"]),
-            Route("/predict", predict.over_asgi, methods=["POST"]),
+            Described("/status", get_status, get=STATUS),
+            Described("/set_weights", put_weights, put=SET_WEIGHTS),
+            Described("/predict", predict.over_asgi, post=PREDICT),
             *models.routes(),
             *also,
+            *document_routes(lambda: app),
         ],
         exception_handlers={
             PipelineError: _pipeline_error,

@@ -303,7 +303,8 @@ class Connection(Transport):
                 self.kill()
                 return
         body = self.lane.error_body(refusal.status, refusal.message, refusal.path)
-        head = self.lane.heads.direct(refusal.status, len(body), b"", keep=False, http10=False)
+        extra = b"retry-after: 1\r\n" if refusal.status == 503 else b""
+        head = self.lane.heads.direct(refusal.status, len(body), extra, keep=False, http10=False)
         self.closing = True
         self.write(head + body)
         if not self.out:

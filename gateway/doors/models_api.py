@@ -1,0 +1,146 @@
+"""What everything under `/models` takes and answers, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict
+
+import msgspec
+from msgspec import Meta
+
+from common.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from common.models import ModelSettings
+from gateway.doors.predict_api import predict_operation
+from gateway.doors.rest_api import NN, ROLLED
+from gateway.doors.shape import Done
+from gateway.openapi.operation import BINARY, Answer, Operation, Parameter, Shape, Tag
+
+MODELS = Tag("Models", "Any number of models in versions: what there is, uploads, and which version answers.")
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+class Activation(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /models/{name}/activate`."""
+
+    version: str
+
+
+class ModelListed(TypedDict):
+    """A model in a list of them."""
+
+    name: str
+    active: Annotated[str | None, Meta(description="the version that answers who names none")]
+    serving: Annotated[list[str], Meta(description="the versions that answer who names them")]
+
+
+class ModelList(TypedDict):
+    """Every model."""
+
+    status: bool
+    message: str
+    models: list[ModelListed]
+
+
+class TensorShown(TypedDict):
+    """What an input or an output looks like."""
+
+    name: str
+    datatype: str
+    shape: Annotated[list[int], Meta(description="the number of rows first; -1 is any length")]
+
+
+class VersionShown(TypedDict):
+    """One version of a model."""
+
+    version: str
+    serves: bool
+    checked: Annotated[bool, Meta(description="whether a worker has loaded it once")]
+    file: str
+    size: int
+    sha256: str
+    created: Annotated[float, Meta(description="seconds since 1970")]
+    workers: Annotated[list[str], Meta(description="who holds it")]
+    inputs: list[TensorShown]
+    outputs: list[TensorShown]
+    settings: Annotated[ModelSettings, Meta(description="those that are not the default")]
+
+
+class ModelShown(TypedDict):
+    """One model with its versions."""
+
+    status: bool
+    message: str
+    name: str
+    active: str | None
+    previous: Annotated[str | None, Meta(description="the version that a rollback goes back to")]
+    versions: list[VersionShown]
+
+
+MODEL = Parameter("model", "path", "a model's name", str, "default")
+VERSION = Parameter("version", "path", "a version of it", str, NN)
+NEW_MODEL = MODEL._replace(type=Annotated[str, Meta(pattern=NAME)])
+NEW_VERSION = VERSION._replace(type=Annotated[str, Meta(pattern=NAME)])
+DONE = Answer("It is done", (Shape((Done,)),))
+
+LIST_MODELS = Operation(
+    name="listModels",
+    tag=MODELS,
+    summary="Every model that serves",
+    answers={200: Answer("The models", (Shape((ModelList,)),))},
+)
+SHOW_MODEL = Operation(
+    name="showModel",
+    tag=MODELS,
+    summary="A model: its versions, what they take and give, who holds them",
+    parameters=(MODEL,),
+    answers={200: Answer("The model", (Shape((ModelShown,)),))},
+    errors=(NotFound,),
+)
+UPLOAD = Operation(
+    name="uploadVersion",
+    tag=MODELS,
+    summary="Upload a version's file",
+    description="All workers that should hold it load it, or none does. It serves by its name from then on,"
+    " and becomes active if it is asked to or if the model has no other.",
+    parameters=(
+        NEW_MODEL,
+        NEW_VERSION,
+        Parameter("file", "query", "what the file is called; its ending may say the format", str),
+        Parameter("activate", "query", "whether it answers who names no version from now on", bool),
+        Parameter(
+            "Content-Digest", "header", "the body's digest (RFC 9530), which is checked: `sha-256=:…:`"
+        ),
+    ),
+    body=Shape(media_type=BINARY),
+    answers={200: ROLLED},
+    errors=(InvalidRequest, Conflict, TooLarge),
+)
+REMOVE = Operation(
+    name="removeVersion",
+    tag=MODELS,
+    summary="Forget a version that is not active",
+    parameters=(MODEL, VERSION),
+    answers={200: DONE},
+    errors=(NotFound, Conflict),
+)
+ACTIVATE = Operation(
+    name="activateVersion",
+    tag=MODELS,
+    summary="Choose the version that answers who names none",
+    description="Nobody waits: requests that were admitted before are answered by the version they were"
+    " admitted under.",
+    parameters=(MODEL,),
+    body=Shape((Activation,), {"version": {"version": NN}}),
+    answers={200: ROLLED},
+    errors=(InvalidRequest, NotFound),
+)
+ROLLBACK = Operation(
+    name="rollback",
+    tag=MODELS,
+    summary="Go back to the version that was active before",
+    parameters=(MODEL,),
+    answers={200: ROLLED},
+    errors=(NotFound,),
+)
+PREDICT_MODEL = predict_operation("predictModel", "Predict with a model's active version", MODEL)
+PREDICT_VERSION = predict_operation("predictVersion", "Predict with one version of a model", MODEL, VERSION)
