@@ -57,9 +57,9 @@ def make_app(
 
     app = Starlette(
         routes=[
-            Described("/status", get_status, get=STATUS),
-            Described("/set_weights", put_weights, put=SET_WEIGHTS),
             Described("/predict", predict.over_asgi, post=PREDICT),
+            Described("/set_weights", put_weights, put=SET_WEIGHTS),
+            Described("/status", get_status, get=STATUS),
             *models.routes(),
             *also,
             *document_routes(lambda: app),

@@ -60,7 +60,6 @@ def make_document(routes: Iterable[Any]) -> Json:
             "description": DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "."}],
         "tags": [tag._asdict() for tag in tags],
         "paths": paths,
         "components": {"schemas": schemas.components, "responses": dict(sorted(responses.items()))},
@@ -100,8 +99,7 @@ def _types(operations: Iterable[Operation]) -> Iterator[Any]:
 
 
 def _portable(schema: Any) -> Any:
-    """The same with docstrings in one line, and patterns as ECMA 262 has them, which JSON Schema speaks: it has
-    no \\A and no \\Z."""
+    """The same with docstrings in one line, and patterns as ECMA 262 has them, without \\A and \\Z."""
     if isinstance(schema, list):
         return [_portable(each) for each in schema]
     if not isinstance(schema, dict):

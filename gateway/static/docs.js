@@ -11,7 +11,7 @@ function h(tag, attributes, ...children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (value !== false && value != null) element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child != null && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
   return element;
 }
 
@@ -19,6 +19,8 @@ function h(tag, attributes, ...children) {
 function prose(text) {
   return (text ?? "").split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
 }
+
+const breakable = (path) => h("code", { class: "path" }, path.split(/(?=\/)/).map((part) => [part, h("wbr")]));
 
 function resolve(node) {
   if (!node?.$ref) return node ?? {};
@@ -29,13 +31,14 @@ function resolve(node) {
 
 // --- schemas
 
-const isNull = (schema) => schema.type === "null";
-const choices = (schema) => (schema.anyOf ?? []).map(resolve).filter((each) => !isNull(each));
+// What a field may be; null is left unsaid where it is what a field is that nobody gives.
+const choices = (schema) => (schema.anyOf ?? []).map(resolve)
+  .filter((each) => each.type !== "null" || schema.default !== null);
 
 // What a schema is in a few words: "list of number or null".
 function typeOf(node) {
   const schema = resolve(node);
-  if (schema.anyOf) return schema.anyOf.map(typeOf).join(" or ");
+  if (schema.anyOf) return choices(schema).map(typeOf).join(" or ");
   if (schema.enum) return schema.enum.map((each) => JSON.stringify(each)).join(" or ");
   if ("const" in schema) return JSON.stringify(schema.const);
   if (schema.type === "array") {
@@ -55,7 +58,7 @@ function limits(schema) {
     if (each.minimum != null) said.push(`≥ ${each.minimum}`);
     if (each.exclusiveMinimum != null) said.push(`> ${each.exclusiveMinimum}`);
     if (each.maximum != null) said.push(`≤ ${each.maximum}`);
-    if (each.pattern) said.push(`matches ${each.pattern}`);
+    if (each.pattern && !each.description && !schema.description) said.push(`matches ${each.pattern}`);
   }
   if (schema.default != null && schema.default !== "") said.push(`default ${JSON.stringify(schema.default)}`);
   return said.join(", ");
@@ -73,30 +76,31 @@ function inner(node) {
   return null;
 }
 
-function fields(node, depth = 0) {
+// Whoever asks has to know what is required; of what is answered, what may be missing.
+function fields(node, { answered = false, depth = 0 } = {}) {
   const schema = inner(node);
   if (!schema || depth > 6) return null;
   return h("ul", { class: "fields" }, Object.entries(schema.properties).map(([name, value]) => {
     const is = resolve(value);
-    const below = fields(value, depth + 1);
+    const below = fields(value, { answered, depth: depth + 1 });
     const wide = below && below.children.length > 8;
     return h("li", {},
       h("code", {}, name), " ",
       h("span", { class: "type" }, [typeOf(value), limits(is)].filter(Boolean).join(", ")), " ",
-      schema.required?.includes(name) && h("span", { class: "required" }, "required"),
+      !answered && schema.required?.includes(name) && h("span", { class: "required" }, "required"),
+      answered && !schema.required?.includes(name) && h("span", { class: "type" }, "may be missing"),
       is.description && h("span", { class: "said" }, prose(is.description)),
       wide ? h("details", { class: "more" }, h("summary", {}, `its ${below.children.length} fields`), below) : below);
   }));
 }
 
 // A body in each of its shapes.
-function body(media) {
-  const schema = resolve(media.schema);
-  const shapes = schema.anyOf && !inner({ anyOf: [] }) && schema.anyOf.length > 1 ? schema.anyOf : [media.schema];
+function body(media, answered) {
+  const shapes = media.schema?.anyOf ?? [media.schema];
   return shapes.map((shape, i) => [
     i > 0 && h("p", { class: "type" }, "or"),
     resolve(shape)?.description && h("p", { class: "said" }, prose(resolve(shape).description)),
-    fields(shape) ?? h("p", { class: "type" }, Object.keys(shape ?? {}).length ? typeOf(shape) : "bytes"),
+    fields(shape, { answered }) ?? h("p", { class: "type" }, Object.keys(shape ?? {}).length ? typeOf(shape) : "bytes"),
   ]);
 }
 
@@ -122,12 +126,12 @@ function answers(operation) {
       h("span", { class: "status ok" }, status), " ", prose(response.description),
       headers(response),
       Object.entries(response.content ?? {}).map(([type, media]) =>
-        h("details", { class: "more", open: type === "application/json" }, h("summary", {}, type), body(media))))),
+        h("details", { class: "more", open: type === "application/json" }, h("summary", {}, type), body(media, true))))),
     h("details", { class: "more answer" },
       h("summary", {}, `${bad.length} ways to be refused`),
       bad.map(([status, response]) => h("div", {},
         h("span", { class: "status no" }, status), " ", prose(response.description), headers(response))),
-      body(Object.values(bad[0][1].content)[0])),
+      body(Object.values(bad[0][1].content)[0], true)),
   ];
 }
 
@@ -143,7 +147,7 @@ function headers(response) {
 function asking(method, path, operation) {
   const inputs = (operation.parameters ?? []).map((each) => ({
     ...each,
-    input: h("input", { class: "value", name: each.name, value: each.in === "path" ? each.example ?? "" : "" }),
+    input: h("input", { class: "value", name: each.name, value: each.in === "path" && each.example, placeholder: each.example }),
   }));
   const content = Object.entries(operation.requestBody?.content ?? {})[0];
   const sent = content ? payload(...content) : null;
@@ -262,16 +266,16 @@ function section(tag, operations) {
       const fill = () => {
         if (inside.childElementCount) return;
         const taken = Object.entries(operation.requestBody?.content ?? {});
-        inside.append(...[
+        inside.append(h("div", {},
           operation.description && h("p", {}, prose(operation.description)),
           parameters(operation),
           taken.map(([type, media]) => [h("h3", {}, "Body ", h("span", { class: "note" }, type)), body(media)]),
-          answers(operation),
           asking(method, path, operation),
-        ].flat(Infinity).filter(Boolean));
+          answers(operation),
+        ));
       };
       return h("details", { class: "operation", id: operation.operationId, ontoggle: fill },
-        h("summary", {}, h("span", { class: `method ${method}` }, method), h("code", { class: "path" }, path),
+        h("summary", {}, h("span", { class: `method ${method}` }, method), breakable(path),
           h("span", { class: "what" }, prose(operation.summary))),
         inside);
     }));
@@ -280,7 +284,7 @@ function section(tag, operations) {
 function contents(tag, operations) {
   return [h("h2", {}, tag.name), operations.map(({ method, path, operation }) =>
     h("a", { href: `#${operation.operationId}`, title: operation.summary },
-      h("span", { class: `method ${method}` }, method), h("code", { class: "path" }, path)))];
+      h("span", { class: `method ${method}` }, method), breakable(path)))];
 }
 
 function find(text) {
