@@ -16,11 +16,12 @@ from gateway.delivery import Delivery
 from gateway.fleet import Bell, Fleet, FleetLink
 from gateway.holders import Holders
 from gateway.requests import ModelKey
-from gateway.rollout import Rollouts, as_version
+from gateway.rollout import as_version
 from gateway.roster import State as Life
 from gateway.roster import Worker
 from gateway.scheduler import Scheduler
 from gateway.state import State
+from gateway.switching import Switching
 
 log = logging.getLogger("pipeline.rollout")
 
@@ -36,7 +37,7 @@ class Syncing:
         fleet: Fleet,
         catalog: Catalog,
         holders: Holders,
-        rollouts: Rollouts,
+        switching: Switching,
         scheduler: Scheduler,
         state: State,
         delivery: Delivery,
@@ -44,25 +45,25 @@ class Syncing:
         self._fleet = fleet
         self._catalog = catalog
         self._holders = holders
-        self._rollouts = rollouts
+        self._switching = switching
         self._scheduler = scheduler
         self._state = state
         self._delivery = delivery
-        self._checked: set[ModelKey] = set()  # of what the state holds as checked
+        self._checked: set[wire.VersionKey] = set()  # of what the state holds as checked
         self._moved = Bell()
 
     async def sync(self, worker: Worker, link: FleetLink) -> None:
         """Give one worker every version it should hold and take the others away; `LoadError` if it refuses
         one that others can load."""
-        async with self._rollouts.turn:
-            held = {ModelKey(key.model, key.version): key.sha256 for key in worker.versions}
+        async with self._switching.turn:
+            held = {ModelKey(key.model, key.version): key for key in worker.versions}
             for version in self._catalog.all():
                 if self._should_hold(worker, version):
                     await self._give(worker, version, held)
-            for version in list(self._rollouts.retiring.values()):
-                if self._should_hold(worker, version) and held.get(version.key) != version.sha256:
+            for version in list(self._switching.retiring.values()):
+                if self._should_hold(worker, version) and held.get(version.key) != version.loaded_as:
                     await self._load(worker, version)
-            for version in self._rollouts.served():
+            for version in self._switching.served():
                 self._hold(worker, version)
             for key in held:
                 if worker.id not in self._holders.of(key):
@@ -74,6 +75,10 @@ class Syncing:
         self._holders.forget_worker(worker_id)
         self._moved.ring()
 
+    def move(self) -> None:
+        """Other workers than before may have to hold something."""
+        self._moved.ring()
+
     async def keep_placed(self) -> None:
         """Have versions of which there are to be so many instances held by so many; until cancelled."""
         is_placed = True
@@ -81,8 +86,8 @@ class Syncing:
             while True:
                 with trio.move_on_after(math.inf if is_placed else RETRY):
                     await self._moved.wait()
-                async with self._rollouts.turn:
-                    is_placed = all([await self._place(each, nursery) for each in self._rollouts.served()])
+                async with self._switching.turn:
+                    is_placed = all([await self._place(each, nursery) for each in self._switching.served()])
 
     # --- inside
 
@@ -114,12 +119,12 @@ class Syncing:
         """Have a worker forget a version that it is sent no more, once it has answered what it was sent."""
         while self._scheduler.in_flight(worker, key):  # noqa: ASYNC110 - no events there
             await trio.sleep(FLIGHT_TICK)
-        async with self._rollouts.turn:
+        async with self._switching.turn:
             if worker not in self._holders.of(key):  # else it took the place of one that left meanwhile
                 await self._drop(key, worker)
 
     async def _drop(self, key: ModelKey, worker: str) -> None:
-        await self._rollouts.tell(wire.Drop([worker], *key), {worker})
+        await self._switching.tell(wire.Drop([worker], *key), {worker})
 
     async def _load_more(self, version: Version, missing: frozenset[str]) -> bool:
         """Have more workers load a version that serves; whether all did."""
@@ -135,9 +140,9 @@ class Syncing:
             self._holders.set(version, self._holders.of(version.key) | loaded)
         return loaded == missing
 
-    async def _give(self, worker: Worker, version: Version, held: dict[ModelKey, str]) -> None:
+    async def _give(self, worker: Worker, version: Version, held: dict[ModelKey, wire.VersionKey]) -> None:
         """Have one worker load what serves."""
-        if held.get(version.key) == version.sha256:
+        if held.get(version.key) == version.loaded_as:
             await self._mark_checked(version)
             return
         answer = await self._load(worker, version)
@@ -179,17 +184,17 @@ class Syncing:
         self._catalog.remove(refused.key)
         if back is None or not was_active:
             return None
-        self._rollouts.retiring.pop(back.key, None)
-        self._rollouts.switch(back)
+        self._switching.retiring.pop(back.key, None)
+        self._switching.switch(back)
         return back
 
     async def _mark_checked(self, version: Version) -> None:
         """A worker has it: so it loads, and it is known what it takes."""
-        key, signature = version.key, (version.inputs, version.outputs)
+        key, signature = version.loaded_as, (version.inputs, version.outputs)
         if key in self._checked:
             return
         try:
-            await trio.to_thread.run_sync(self._state.mark_checked, *key, *signature)
+            await trio.to_thread.run_sync(self._state.mark_checked, *version.key, *signature)
         except PipelineError as error:  # a full disk keeps no worker out: the next one's sync tries again
             event(log, logging.ERROR, "version not marked as checked", version=key.version, error=error)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -17,6 +18,8 @@ __all__ = ["Array", "Runtime", "check_inputs", "datatype_of", "example_inputs", 
 _DATATYPES: dict[np.dtype[np.generic], str] = {np.dtype(kind): name for name, kind in NUMPY_TYPES.items()}
 
 Specs = tuple[TensorSpec, ...]
+
+MAX_ZEROS = 1 << 28  # elements of an input that a model is tried with: settings may claim rows of any size
 
 
 class Runtime(Protocol):
@@ -93,6 +96,13 @@ def warm_up(runtime: Runtime, rows: int) -> Specs | None:
 
     What one row of each output is; None where nobody knows what to run. `LoadError` where it fails.
     """
+    for spec in runtime.inputs or ():
+        count = rows * math.prod(spec.row_shape)
+        if count > MAX_ZEROS:
+            raise LoadError(
+                f"input {spec.name} has rows of {list(spec.row_shape)}: {rows} of them, to try the model"
+                f" with, have {count} elements, and at most {MAX_ZEROS} are allowed"
+            )
     arrays = example_inputs(runtime.inputs, rows)
     if arrays is None:
         return None

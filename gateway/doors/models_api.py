@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict
+from typing import Annotated, Optional, TypedDict, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -10,11 +10,16 @@ from msgspec import Meta
 from common.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from common.models import ModelSettings
 from gateway.doors.predict_api import predict_operation
-from gateway.doors.rest_api import NN, ROLLED
+from gateway.doors.rest_api import ROLLED, RolledAnswer
 from gateway.doors.shape import Done
 from gateway.openapi.operation import BINARY, Answer, Operation, Parameter, Shape, Tag
 
-MODELS = Tag("Models", "Any number of models in versions: what there is, uploads, and which version answers.")
+MODELS = Tag(
+    "Models",
+    "Any number of models in versions: what there is, uploads, and which version answers. The examples are of"
+    " a model of the sample weights: give `sum` its settings, send `base64 -d data/000127a3*.b64` as"
+    " version 1, and another of these files as version 2.",
+)
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -62,7 +67,7 @@ class VersionShown(TypedDict):
     workers: Annotated[list[str], Meta(description="who holds it")]
     inputs: list[TensorShown]
     outputs: list[TensorShown]
-    settings: Annotated[ModelSettings, Meta(description="those that are not the default")]
+    settings: Annotated[ModelSettings, Meta(description="what it was loaded by; defaults are left out")]
 
 
 class ModelShown(TypedDict):
@@ -73,11 +78,28 @@ class ModelShown(TypedDict):
     name: str
     active: str | None
     previous: Annotated[str | None, Meta(description="the version that a rollback goes back to")]
+    settings: Annotated[ModelSettings, Meta(description="of the next version; defaults are left out")]
     versions: list[VersionShown]
 
 
-MODEL = Parameter("model", "path", "a model's name", str, "default")
-VERSION = Parameter("version", "path", "a version of it", str, NN)
+class Configured(RolledAnswer):
+    """What became of a change of settings."""
+
+    settings: Annotated[ModelSettings, Meta(description="those that the model has now")]
+
+
+# RFC 7396: what is left out stays as it is, null is the default.
+SettingsPatch = msgspec.defstruct(
+    "SettingsPatch",
+    [
+        (name, Optional[kind], msgspec.UNSET)  # noqa: UP045 - `kind | None` is not possible for every kind
+        for name, kind in get_type_hints(ModelSettings, include_extras=True).items()
+    ],
+    forbid_unknown_fields=True,
+)
+
+MODEL = Parameter("model", "path", "a model's name", str, "sum")
+VERSION = Parameter("version", "path", "a version of it", str, "1")
 NEW_MODEL = MODEL._replace(type=Annotated[str, Meta(pattern=NAME)])
 NEW_VERSION = VERSION._replace(type=Annotated[str, Meta(pattern=NAME)])
 DONE = Answer("It is done", (Shape((Done,)),))
@@ -95,6 +117,36 @@ SHOW_MODEL = Operation(
     parameters=(MODEL,),
     answers={200: Answer("The model", (Shape((ModelShown,)),))},
     errors=(NotFound,),
+)
+CONFIGURED = Answer(
+    "What each worker said; where one refuses, `status` is false and all goes on as it was",
+    (Shape((Configured,)),),
+)
+RELOAD = Parameter(
+    "reload", "query", "whether versions that are there are loaded anew where they have to be", bool
+)
+CONFIGURE = Operation(
+    name="configureModel",
+    tag=MODELS,
+    summary="Set a model's settings",
+    description="The keys are those of `model.toml`; what is left out is as by default. Also of a model that"
+    " has no version yet. Workers try them beside what serves, all or nothing.",
+    parameters=(NEW_MODEL, RELOAD),
+    body=Shape((ModelSettings,), {"sample": {"runtime": "torch", "architecture": "sample"}}),
+    answers={200: CONFIGURED},
+    errors=(InvalidRequest, TooLarge),
+)
+RECONFIGURE = Operation(
+    name="reconfigureModel",
+    tag=MODELS,
+    summary="Change some of a model's settings",
+    description="A merge patch (RFC 7396): what is left out stays, null is the default.",
+    parameters=(NEW_MODEL, RELOAD),
+    body=Shape(
+        (SettingsPatch,), {"batches": {"max_batch": 64, "max_wait_ms": 1}, "back": {"max_wait_ms": None}}
+    ),
+    answers={200: CONFIGURED},
+    errors=(InvalidRequest, TooLarge),
 )
 UPLOAD = Operation(
     name="uploadVersion",
@@ -130,7 +182,7 @@ ACTIVATE = Operation(
     description="Nobody waits: requests that were admitted before are answered by the version they were"
     " admitted under.",
     parameters=(MODEL,),
-    body=Shape((Activation,), {"version": {"version": NN}}),
+    body=Shape((Activation,), {"version": {"version": "2"}}),
     answers={200: ROLLED},
     errors=(InvalidRequest, NotFound),
 )

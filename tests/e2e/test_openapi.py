@@ -13,10 +13,19 @@ import pytest
 
 from tests.e2e.processes import Gateway
 from tests.e2e.rest import Answer
-from tests.e2e.weights import ONE, is_right, stored
+from tests.e2e.weights import ONE, TWO, is_right, stored
 
 # Every operation with a body that can be shown, in an order in which each finds what it needs.
-STORY = ["predict", "predictModel", "predictVersion", "activateVersion", "putExperiment", "promoteArm"]
+STORY = [
+    "predict",
+    "configureModel",
+    "reconfigureModel",
+    "predictModel",
+    "predictVersion",
+    "activateVersion",
+    "putExperiment",
+    "promoteArm",
+]
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -29,10 +38,14 @@ CHECKS = (
 
 @pytest.fixture(scope="module")
 def gateway(shared_site) -> Gateway:
-    """A gateway whose one worker has the first of the sample weights."""
+    """A gateway whose one worker has sample weights: the first ones, and two versions of a model `sum`."""
     gateway = shared_site.start_gateway("--workers", "1")
     gateway.wait_ready(1)
     assert gateway.set_weights(ONE, stored(ONE)).json["status"] is True
+    settings = b'{"runtime":"torch","architecture":"sample"}'
+    assert gateway.ask("PUT", "/models/sum", settings).json["status"] is True
+    for version, nn_id in (("1", ONE), ("2", TWO)):
+        assert gateway.ask("PUT", f"/models/sum/versions/{version}", stored(nn_id)).json["status"] is True
     return gateway
 
 

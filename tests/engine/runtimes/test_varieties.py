@@ -190,6 +190,14 @@ def test_a_network_that_does_not_answer_row_by_row_is_refused(network: nn.Module
     assert str(raised.value).startswith(f"the model loads, but does not run on zeros: {sentence}")
 
 
+def test_rows_that_no_machine_has_room_for_are_refused_before_they_are_made() -> None:
+    options = LoadOptions(architecture="linear", inputs=(TensorSpec("x", "FP32", (2**31 - 1, 2**31 - 1)),))
+    file = io.BytesIO()
+    torch.save({"coefs": torch.tensor([2.0, 3.0])}, file)
+    with pytest.raises(LoadError, match=r"input x has rows of .*, and at most 268435456 are allowed"):
+        load(file.getvalue(), options)
+
+
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
