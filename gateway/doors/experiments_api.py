@@ -138,7 +138,9 @@ PUT = Operation(
     description="Requests that name no version are split between the arms by a hash: whoever sends the same"
     " value in the `sticky` header always has the same arm, and a change of weights moves as few as can be.",
     parameters=(NAME,),
-    body=Shape((Plan,), {"split": {"model": "sum", "arms": {"1": 90, "2": 10}, "sticky": "header:X-User"}}),
+    body=(
+        Shape((Plan,), {"split": {"model": "sum", "arms": {"1": 90, "2": 10}, "sticky": "header:X-User"}}),
+    ),
     answers={200: REPORT},
     errors=(InvalidRequest, NotFound, Conflict),
 )
@@ -155,7 +157,7 @@ PROMOTE = Operation(
     tag=EXPERIMENTS,
     summary="Make an arm the active version, and end the split",
     parameters=(NAME,),
-    body=Shape((Promotion,), {"arm": {"arm": "2"}}, required=False),
+    body=(Shape((Promotion,), {"arm": {"arm": "2"}}, required=False),),
     answers={200: Answer("The experiment, and what each worker said", (Shape((Promoted,)),))},
     errors=(InvalidRequest, NotFound, Conflict),
 )

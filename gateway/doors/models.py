@@ -233,12 +233,17 @@ class ModelsDoor:
 def _name(what: str, request: Request) -> str:
     """The model or the version that the path names."""
     name: str = request.path_params[what]
+    check_name(what, name)
+    return name
+
+
+def check_name(what: str, name: str) -> None:
+    """`InvalidRequest` for what can name no model, or no version of one."""
     if not _NAME.match(name):
         raise InvalidRequest(
             f"{name!r} cannot name a {what}: use 1 to 64 letters, digits and . _ -, the first of them a"
             " letter or digit"
         )
-    return name
 
 
 def _bool(request: Request, name: str, *, default: bool) -> bool:

@@ -132,7 +132,7 @@ CONFIGURE = Operation(
     description="The keys are those of `model.toml`; what is left out is as by default. Also of a model that"
     " has no version yet. Workers try them beside what serves, all or nothing.",
     parameters=(NEW_MODEL, RELOAD),
-    body=Shape((ModelSettings,), {"sample": {"runtime": "torch", "architecture": "sample"}}),
+    body=(Shape((ModelSettings,), {"sample": {"runtime": "torch", "architecture": "sample"}}),),
     answers={200: CONFIGURED},
     errors=(InvalidRequest, TooLarge),
 )
@@ -142,8 +142,10 @@ RECONFIGURE = Operation(
     summary="Change some of a model's settings",
     description="A merge patch (RFC 7396): what is left out stays, null is the default.",
     parameters=(NEW_MODEL, RELOAD),
-    body=Shape(
-        (SettingsPatch,), {"batches": {"max_batch": 64, "max_wait_ms": 1}, "back": {"max_wait_ms": None}}
+    body=(
+        Shape(
+            (SettingsPatch,), {"batches": {"max_batch": 64, "max_wait_ms": 1}, "back": {"max_wait_ms": None}}
+        ),
     ),
     answers={200: CONFIGURED},
     errors=(InvalidRequest, TooLarge),
@@ -163,7 +165,7 @@ UPLOAD = Operation(
             "Content-Digest", "header", "the body's digest (RFC 9530), which is checked: `sha-256=:…:`"
         ),
     ),
-    body=Shape(media_type=BINARY),
+    body=(Shape(media_type=BINARY),),
     answers={200: ROLLED},
     errors=(InvalidRequest, Conflict, TooLarge),
 )
@@ -182,7 +184,7 @@ ACTIVATE = Operation(
     description="Nobody waits: requests that were admitted before are answered by the version they were"
     " admitted under.",
     parameters=(MODEL,),
-    body=Shape((Activation,), {"version": {"version": "2"}}),
+    body=(Shape((Activation,), {"version": {"version": "2"}}),),
     answers={200: ROLLED},
     errors=(InvalidRequest, NotFound),
 )

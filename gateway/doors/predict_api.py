@@ -100,7 +100,7 @@ def predict_operation(name: str, summary: str, *parameters: Parameter, descripti
         summary=summary,
         description=description,
         parameters=(*parameters, TIMEOUT),
-        body=Shape((OneOfBody,), {"row": VECTOR, "rows": VECTORS, "base64": DATA, "tensors": INPUTS}),
+        body=(Shape((OneOfBody,), {"row": VECTOR, "rows": VECTORS, "base64": DATA, "tensors": INPUTS}),),
         answers={200: ANSWERED},
         errors=ERRORS,
     )

@@ -114,7 +114,7 @@ SET_WEIGHTS = Operation(
     description="Every worker loads and tries them beside the old ones; then all switch, or none does. After"
     " the answer only the new weights answer. Where `nn_id` is taken by other bytes, the version is called"
     " `<nn_id>.<first 16 digits of the sha256>`.",
-    body=Shape((WeightsForm,), media_type=MULTIPART, content_types={"data": BINARY}),
+    body=(Shape((WeightsForm,), media_type=MULTIPART, content_types={"data": BINARY}),),
     answers={200: ROLLED},
     errors=(InvalidRequest, TooLarge),
 )

@@ -89,7 +89,7 @@ def _types(operations: Iterable[Operation]) -> Iterator[Any]:
         yield operation.refusal
         for parameter in operation.parameters:
             yield parameter.type
-        for shape in [operation.body] if operation.body is not None else []:
+        for shape in operation.body:
             yield from shape.types
         for answer in operation.answers.values():
             for header in answer.headers:
@@ -118,10 +118,10 @@ def _operation(operation: Operation, schemas: Schemas, responses: Json) -> Json:
         made["description"] = operation.description
     if operation.parameters:
         made["parameters"] = [_parameter(each, schemas) for each in operation.parameters]
-    if operation.body is not None:
+    if operation.body:
         made["requestBody"] = {
-            "required": operation.body.required,
-            "content": _content((operation.body,), schemas),
+            "required": operation.body[0].required,
+            "content": _content(operation.body, schemas),
         }
     answers = {str(status): _answer(answer, schemas) for status, answer in operation.answers.items()}
     for status in {*ANYWHERE, *(error.status for error in operation.errors)} - {*operation.answers}:

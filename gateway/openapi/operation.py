@@ -71,7 +71,7 @@ class Operation:
     """One method of one path.
 
     `errors` are what it may raise beside what any operation may be answered; their statuses are read from
-    them. `refusal` is the type of every error's body.
+    them. `body` is any of several media types. `refusal` is the type of every error's body.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Operation:
     answers: Mapping[int, Answer]
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
-    body: Shape | None = None
+    body: tuple[Shape, ...] = ()
     errors: tuple[type[PipelineError], ...] = ()
     refusal: Any = Failure
 
@@ -92,3 +92,7 @@ class Described(Route):
         """`operations` are named for their methods, in lower case."""
         super().__init__(path, endpoint, methods=[method.upper() for method in operations])
         self.operations = operations
+
+
+class NotOffered(Route):
+    """A path that is there only to be refused with a sentence: no part of what is offered, or described."""

@@ -25,6 +25,10 @@ STORY = [
     "activateVersion",
     "putExperiment",
     "promoteArm",
+    "v2Infer",
+    "v2InferVersion",
+    "v2Load",
+    "v2Index",
 ]
 CHECKS = (
     "not_a_server_error",
@@ -73,18 +77,20 @@ def test_every_example_does_what_it_says(gateway, document):
     shown = {
         name: operation["requestBody"]["content"]["application/json"]["examples"]
         for name, (_, _, operation) in operations.items()
-        if "application/json" in operation.get("requestBody", {}).get("content", {})
+        if "examples" in operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     }
     assert sorted(shown) == sorted(STORY)
     for name in STORY:
         method, path, operation = operations[name]
-        there = {each["name"]: each["example"] for each in operation["parameters"] if each["in"] == "path"}
+        parameters = operation.get("parameters", ())
+        there = {each["name"]: each["example"] for each in parameters if each["in"] == "path"}
         for key, example in shown[name].items():
             body = json.dumps(example["value"]).encode()
             answer = gateway.ask(method.upper(), path.format(**there), body)
-            assert (answer.status, answer.json["status"]) == (200, True), (name, key, answer)
+            assert answer.status == 200, (name, key, answer)
+            assert isinstance(answer.json, list) or answer.json.get("status", True), (name, key, answer)
             check(document, operation, answer)
-            if key == "row":
+            if (name, key) == ("predict", "row"):
                 assert is_right(answer.json["result"], ONE, *example["value"]["vector"])
                 assert {header.lower() for header in operation["responses"]["200"]["headers"]} <= set(
                     answer.headers
@@ -101,11 +107,17 @@ def test_every_example_does_what_it_says(gateway, document):
         ("/models/{model}/activate", "post", b'{"version":"none"}', 404),
         ("/models/{model}/versions/{version}", "delete", b"", 404),
         ("/experiments/{name}/promote", "post", b"", 404),
+        ("/v2/models/{model}/infer", "post", b'{"inputs":[]}', 404),
+        ("/v2/models/{model}", "get", b"", 404),
+        ("/v2/models/{model}/ready", "get", b"", 404),
+        ("/v2/models/{model}/infer", "post", b"{", 400),
+        ("/v2/models/{model}/infer", "post", b" " * (9 << 20), 413),
     ],
 )
 def test_a_refusal_is_one_that_is_documented(gateway, document, path, method, body, status):
     answer = gateway.ask(method.upper(), path.format(model="none", version="none", name="none"), body)
-    assert (answer.status, answer.json["status"]) == (status, False)
+    assert answer.status == status
+    assert "error" in answer.json if path.startswith("/v2") else answer.json["status"] is False
     check(document, document["paths"][path][method], answer)
 
 
@@ -120,7 +132,7 @@ def test_schemathesis_finds_no_answer_that_is_not_documented(gateway, tmp_path):
     options = {
         "--checks": ",".join(CHECKS),
         "--header": "X-Timeout-Ms: 20000",  # a deadline of no time at all is rightly answered 504
-        "--max-examples": "25",
+        "--max-examples": "15",
         "--seed": "1",
         "--generation-database": "none",
         "--request-timeout": "30",
