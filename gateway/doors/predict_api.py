@@ -82,7 +82,7 @@ PROVENANCE = (
 VECTOR = {"vector": [0.3, 0.7]}
 VECTORS = {"vectors": [[0.3, 0.7], [0.1, 0.2]]}
 DATA = {"data": "mpmZPjMzMz8="}
-INPUTS = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.3, 0.7]}]}
+INPUTS = {"inputs": [{"name": "vector", "datatype": "FP32", "shape": [1, 2], "data": [0.3, 0.7]}]}
 
 ANSWERED = Answer(
     "What the model says; its own refusal of a row too, with `status` false, as its contract wants it",

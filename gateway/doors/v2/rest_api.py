@@ -8,7 +8,7 @@ import msgspec
 
 from common.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound, Overloaded, Poisoned, TooLarge
 from gateway.doors.models_api import MODEL, VERSION
-from gateway.doors.predict_api import PROVENANCE, TIMEOUT
+from gateway.doors.predict_api import INPUTS, PROVENANCE, TIMEOUT
 from gateway.doors.v2 import shapes
 from gateway.doors.v2.codec import InferenceBody
 from gateway.openapi.operation import BINARY, Answer, Header, Operation, Parameter, Shape, Tag
@@ -18,7 +18,6 @@ V2 = Tag(
     "Version 2, as KServe and Triton speak it, with binary tensors, statistics and the model repository.",
 )
 
-INPUTS = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.3, 0.7]}]}
 LENGTH = "how many bytes of the body are JSON; raw tensors follow, each as long as its `binary_data_size`"
 
 
