@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from common.errors import CallerError, Overloaded, PipelineError
+from common.errors import Overloaded, PipelineError
 from common.log import event
 from gateway.catalog import Catalog, Part
 from gateway.dispatch import Dispatcher
@@ -145,7 +145,9 @@ class Experimenting:
     def _count(
         self, experiment: Experiment, arm: Arm, request: Request, answer: Answer | PipelineError
     ) -> None:
-        if isinstance(answer, CallerError | Overloaded):
+        # Rows that a version refuses count: bad clients meet every arm alike, so a canary that has more of
+        # them takes other rows than its control did.
+        if isinstance(answer, Overloaded):
             return  # nothing of the version's doing
         seconds = trio.current_time() - request.admitted
         tripped = experiment.finished(arm, seconds, failed=isinstance(answer, PipelineError))
@@ -164,7 +166,7 @@ class Experimenting:
         pair = Pair(shadow)
 
         def reply(answer: Answer | PipelineError) -> None:
-            if not isinstance(answer, CallerError | Overloaded):
+            if not isinstance(answer, Overloaded):
                 shadow.record(trio.current_time() - copy.admitted, failed=isinstance(answer, PipelineError))
             pair.shown(answer)
 

@@ -168,7 +168,7 @@ class Syncing:
         previous = await trio.to_thread.run_sync(self._state.previous, model)
         back = as_version(previous) if previous is not None and previous.checked else None
         event(
-            log, logging.ERROR, "unchecked weights do not load: going back",
+            log, logging.ERROR, "unchecked weights do not load: going back", model=model,
             version=refused.key.version, to=back.key.version if back else None, worker=worker.name,
         )  # fmt: skip
 

@@ -114,6 +114,7 @@ class ControlPlane:
 
     def _load(self, load: wire.Load, buffers: list[memoryview]) -> wire.LoadAnswer:
         began = time.monotonic()
+        named = {"model": load.key.model, "version": load.key.version}
         try:
             if buffers:
                 execution = self._registry.load_version(load, bytes(buffers[0]))
@@ -123,13 +124,13 @@ class ControlPlane:
                 with self._staging.take(load.key.sha256, load.size) as path:
                     execution = self._registry.load_version(load, path)
         except LoadError as error:
-            event(log, logging.WARNING, "weights refused", version=load.key.version, reason=error)
+            event(log, logging.WARNING, "weights refused", **named, reason=error)
             return wire.LoadAnswer(self._identity.id, False, _trace(error))
         except Exception as error:  # whatever a file makes torch raise: the worker goes on
             log.exception("weights could not be loaded")
             return wire.LoadAnswer(self._identity.id, False, _trace(error))
         took = round(time.monotonic() - began, 3)
-        event(log, logging.INFO, "weights loaded", version=load.key.version, bytes=load.size, seconds=took)
+        event(log, logging.INFO, "weights loaded", **named, bytes=load.size, seconds=took)
         return wire.LoadAnswer(
             self._identity.id, True, inputs=execution.inputs or (), outputs=execution.outputs or ()
         )

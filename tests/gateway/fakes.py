@@ -17,6 +17,7 @@ from typing import Any
 import trio
 
 from common import wire
+from common.errors import InvalidRequest
 from common.link.fake import FakeNetwork, FakePeer
 from common.models import ModelSettings
 from common.tensor import DATATYPES, TensorSpec
@@ -63,6 +64,7 @@ class FakeWorker:
         self.held.set()
         self.deadly = -1.0  # a row with this number in it kills the worker, …
         self.refused = -2.0  # … and with this one is more than the model can take
+        self.picky: dict[str, str] = {}  # version → the sentence with which it refuses every row
         self.said: list[bytes | wire.Message] = []  # what the next batches are answered instead of an answer
         self.surveyed: list[wire.Message] = []
         self.batches: list[tuple[str, list[float]]] = []  # (name, numbers) of each batch that it ran
@@ -228,6 +230,8 @@ class FakeWorker:
         if self.said:
             said = self.said.pop(0)
             return said if isinstance(said, bytes) else wire.encode(said)
+        if batch.version in self.picky:
+            return _refusal(batch, self.picky[batch.version])
         return _answer(batch, buffers, factor=float(weights.split()[0]), refused=self.refused)
 
 
@@ -256,3 +260,11 @@ def _answer(batch: wire.Batch, buffers: list[memoryview], *, factor: float, refu
         parts.append(wire.PartAnswer(RESULT, errors, bytes(len(part.counts))))
         outputs.append(array("f", sums).tobytes())
     return wire.encode(wire.BatchAnswer(batch.id, 0.001, 0.002, parts), outputs)
+
+
+def _refusal(batch: wire.Batch, sentence: str) -> bytes:
+    parts = []
+    for part in batch.parts:
+        errors = [wire.RequestError(i, InvalidRequest.code, sentence) for i in range(len(part.counts))]
+        parts.append(wire.PartAnswer((), errors, bytes(len(errors))))
+    return wire.encode(wire.BatchAnswer(batch.id, 0.001, 0.0, parts))

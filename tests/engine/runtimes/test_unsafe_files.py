@@ -3,7 +3,6 @@
 import io
 import os
 import pickle
-import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,6 @@ from typing import Any
 
 import joblib
 import numpy as np
-import onnx
 import pytest
 import skops.io
 import torch
@@ -20,19 +18,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from common.errors import LoadError
 from engine.runtimes.formats import FORMATS, detect, load_runtime
 from engine.runtimes.options import LoadOptions
-from tests.engine.runtimes.conftest import onnx_model
+from engine.server import ModelServer
+from tests.engine.runtimes.evil import WritesAsItLoads, evil_files, scripted, with_weights_elsewhere
 from tests.engine.runtimes.refusals import CPU, OPERATOR_ALLOWS_NOTHING, RunsCode, dumped, refused
 
-
-def scripted(network: torch.nn.Module) -> bytes:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return dumped(torch.jit.save, torch.jit.script(network))
-
-
-evil_files: dict[str, Callable[[Any], bytes]] = {
+pickles: dict[str, Callable[[Any], bytes]] = {
     "torch.save": lambda evil: dumped(torch.save, evil),
     "torch.save before 1.6": lambda evil: dumped(torch.save, evil, _use_new_zipfile_serialization=False),
     "pickle": lambda evil: pickle.dumps(evil, 2),
@@ -43,22 +36,38 @@ evil_files: dict[str, Callable[[Any], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("form", evil_files)
+@pytest.mark.parametrize("form", pickles)
 @pytest.mark.parametrize("suffix", [".pt", ".pkl", ".joblib", ".safetensors", ".onnx", ".pt2", ".txt", ""])
 def test_a_pickle_that_would_run_code_does_not_whatever_it_is_called(
     planted: RunsCode, tmp_path: Path, form: str, suffix: str
 ) -> None:
     path = tmp_path / f"model{suffix}"
-    path.write_bytes(evil_files[form](planted))
+    path.write_bytes(pickles[form](planted))
     refused(path)
     assert not planted.path.exists()
 
 
-@pytest.mark.parametrize("form", evil_files)
+@pytest.mark.parametrize("form", pickles)
 @pytest.mark.parametrize("kind", FORMATS)
 def test_nor_whatever_format_the_gateway_says_it_is(planted: RunsCode, form: str, kind: str) -> None:
-    refused(evil_files[form](planted), kind)
+    refused(pickles[form](planted), kind)
     assert not planted.path.exists()
+
+
+@pytest.mark.parametrize(
+    "suffix", [None, "", *sorted({end for each in FORMATS.values() for end in each.suffixes})]
+)
+def test_a_model_server_loads_no_evil_file_whatever_it_is_called(tmp_path: Path, suffix: str | None) -> None:
+    marker = tmp_path / "ran"
+    with ModelServer() as server:
+        for name, (usual, data) in evil_files(marker).items():
+            path = tmp_path / f"model{usual if suffix is None else suffix}"
+            path.write_bytes(data)
+            for source in (path, str(path), data):
+                with pytest.raises(LoadError):
+                    server.load_model(name, source)
+        assert server.health_check()["models_loaded"] == 0
+    assert not marker.exists()
 
 
 def test_the_file_is_as_dangerous_as_it_looks_where_the_operator_allows_pickles(planted: RunsCode) -> None:
@@ -98,27 +107,6 @@ class Writes(torch.nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         torch.save(image, self.path)
-        return image
-
-
-class WritesAsItLoads(torch.nn.Module):
-    """A program that writes a file before anybody asked it anything."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.path = path
-
-    @torch.jit.export
-    def __getstate__(self) -> tuple[str, bool]:
-        return self.path, self.training
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[str, bool]) -> None:
-        self.path = state[0]
-        self.training = state[1]
-        torch.save(state[0], self.path)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
         return image
 
 
@@ -173,21 +161,14 @@ def test_types_that_are_trusted_load() -> None:
 def test_an_onnx_model_whose_weights_are_another_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
 ) -> None:
-    model = onnx_model()
-    tensor = model.graph.initializer[2]
-    size = len(tensor.raw_data)
-    tensor.ClearField("raw_data")
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in {"location": location, "length": str(size)}.items():
-        entry = tensor.external_data.add()
-        entry.key, entry.value = key, value
+    data = with_weights_elsewhere(location)
     folder = tmp_path / "folder"
     folder.mkdir()
     for path in (tmp_path / "weights", folder / "weights"):
-        path.write_bytes(bytes(size))
+        path.write_bytes(bytes(100_000))
     monkeypatch.chdir(folder)
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
-    for source in (folder / "model.onnx", model.SerializeToString()):
+    (folder / "model.onnx").write_bytes(data)
+    for source in (folder / "model.onnx", data):
         assert refused(source, None, LoadOptions()).startswith(
             "the file is no ONNX model, or not all of it: "
         )

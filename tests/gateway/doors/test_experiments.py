@@ -222,7 +222,18 @@ async def test_a_canary_that_fails_goes_back_to_0_says_why_and_stays_there_after
         assert (experiment.record.reason, experiment.plan.arms) == (why, {"1": 100.0, "2": 0.0})
 
 
-async def test_what_the_caller_or_a_full_queue_did_is_no_arms_failure() -> None:
+async def test_a_canary_that_refuses_the_rows_its_control_takes_goes_back_to_0() -> None:
+    async with open_client() as client:
+        await client.begin(arms={"1": 50, "2": 50}, guard={"factor": 2, "requests": 20}, shadows=["3"])
+        client.worker.picky["2"] = client.worker.picky["3"] = "row has 1 numbers, and the model takes 2"
+        while (await client.show())["state"] == "running":
+            await client.predict()
+        body = await client.show()
+        assert "requests to 2 failed, 0 of " in body["reason"]
+        assert body["shadows"]["3"]["errors"] == body["shadows"]["3"]["requests"] > 0
+
+
+async def test_what_cannot_be_read_or_meets_a_full_queue_is_no_arms_failure() -> None:
     async with open_client() as client:
         await client.begin(arms={"1": 1}, shadows=["2"])
         await client.ask("POST", "/predict", json={"vector": "no"})
