@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
+import logging
 from collections.abc import Callable
 
 import msgspec
