@@ -76,15 +76,28 @@ class RequestError(msgspec.Struct, frozen=True, array_like=True):
     trace: str = ""
 
 
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    """One call of the model that gave answers: its rows, and seconds to make arrays of their bytes (`input`),
+    in the model (`infer`), and to make bytes of what it answered (`output`)."""
+
+    rows: int
+    input: float
+    infer: float
+    output: float
+
+
 class PartAnswer(msgspec.Struct, frozen=True, array_like=True):
     """Outputs of a part's requests in their order, those named in `errors` left out.
 
-    `hits[i]` is 1 when every row of request i came from the cache. One buffer per output.
+    `hits[i]` is 1 when every row of request i came from the cache. One buffer per output. `lookup` is seconds
+    that finding rows in the cache took.
     """
 
     outputs: tuple[TensorSpec, ...]
     errors: list[RequestError]
     hits: bytes
+    calls: list[Call] = []
+    lookup: float = 0.0
 
 
 class BatchAnswer(Message, frozen=True, array_like=True):
@@ -120,11 +133,12 @@ class Hello(Message, frozen=True, array_like=True):
 
 
 class VersionKey(msgspec.Struct, frozen=True, array_like=True):
-    """One version of one model, with the digest of its weights."""
+    """One version of one model, with the digest of its weights, and of the settings it is loaded by."""
 
     model: str
     version: str
     sha256: str
+    settings: str = ""
 
 
 class HelloAnswer(Message, frozen=True, array_like=True):
@@ -155,7 +169,8 @@ class Load(Message, frozen=True, array_like=True):
 
     Its weights ride along as the one buffer, or came before in chunks, or lie in the file `path` for
     workers on the gateway's own machine. `file` is what the file was called where it came from, which may
-    tell its format. `awaited`: requests wait for it.
+    tell its format. `awaited`: requests wait for it. One that is `staged` serves only once a `Commit` says
+    so; until then the version serves on as it is held.
     """
 
     workers: list[str]
@@ -165,6 +180,7 @@ class Load(Message, frozen=True, array_like=True):
     file: str = ""
     settings: ModelSettings = DEFAULTS
     awaited: bool = False
+    staged: bool = False
 
 
 class LoadAnswer(Message, frozen=True, array_like=True):
@@ -180,11 +196,13 @@ class LoadAnswer(Message, frozen=True, array_like=True):
 
 
 class Commit(Message, frozen=True, array_like=True):
-    """The version is the one that serves from now on."""
+    """The version serves from now on, loaded by settings of this digest: what is staged takes the place of
+    what is held if it was loaded so, and is forgotten if not."""
 
     workers: list[str]
     model: str
     version: str
+    settings: str = ""
 
 
 class Drop(Message, frozen=True, array_like=True):

@@ -3,7 +3,8 @@
 1. Those that nobody uses go first, the least recently used one before the others.
 2. Where they are not enough, the least recently used of those in use are closed: they take no new users,
    and go once the last one is done. Without that, models that are always busy would keep all others out.
-3. One that was loaded for somebody is kept for a moment until that somebody comes. Else two models that do
+3. One that is staged stays, and the one beside it too, until it is settled which of the two does.
+4. One that was loaded for somebody is kept for a moment until that somebody comes. Else two models that do
    not fit together, and are both waited for, would drive each other out before either answered.
 """
 
@@ -14,13 +15,15 @@ from collections import OrderedDict
 
 
 class Tenant:
-    """One model that is loaded, or is being loaded by the one user that it has then."""
+    """One model that is loaded, or is being loaded by the one user that it has then. `keeps` are those that
+    neither go nor are closed while it is there: where it is staged, itself and the one it may replace."""
 
-    __slots__ = ("is_closing", "is_gone", "kept_until", "size", "users")
+    __slots__ = ("is_closing", "is_gone", "keeps", "kept_until", "size", "users")
 
     def __init__(self) -> None:
         self.size = 0
         self.users = 1
+        self.keeps: tuple[Tenant, ...] = ()
         self.kept_until = -math.inf
         self.is_closing = False
         self.is_gone = False
@@ -44,7 +47,8 @@ class Budget:
         None where those that are not idle leave no room yet: ask again when one of them is given back.
         """
         over = self.used - tenant.size + size - self.limit
-        others = [each for each in self._tenants if each is not tenant]
+        staying = {tenant}.union(*(each.keeps for each in (tenant, *self._tenants)))
+        others = [each for each in self._tenants if each not in staying]
         going = _least(over, [each for each in others if each.is_idle(now)])
         over -= sum(each.size for each in going)
         if over > 0:

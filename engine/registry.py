@@ -16,20 +16,19 @@ from common.log import event
 from common.wire import Load, VersionKey
 from engine.budget import Tenant
 from engine.cache import PredictionCache
-from engine.cost import Meter
 from engine.execution import Execution
+from engine.loading import Loader, Wanted
 from engine.room import Room
-from engine.runtimes.formats import detect, import_format, load_runtime
+from engine.runtimes.formats import detect
 from engine.runtimes.options import LoadOptions
-from engine.runtimes.runtime import Runtime, warm_up, warm_up_with
-from engine.runtimes.source import Source, source_size
+from engine.runtimes.source import Source
 
 log = logging.getLogger("pipeline.worker")
 
 MAX_BATCH = 4096  # rows the sample network is given at once
 NOTHING_ALLOWED = LoadOptions()
 
-_Wanted = tuple[Source, "str | None", LoadOptions, torch.device]
+_Name = tuple[str, str]  # of the model, and of the version
 
 
 class CacheFigures(NamedTuple):
@@ -67,10 +66,11 @@ class Registry:
         self.device = device
         self.cache_size = cache_size
         self.room = Room(memory_limit, self._evict)
+        self._loader = Loader(self.room)
         self._allowed = allowed  # what the operator lets models do: pickle, code, types
         # In the order they were loaded.
-        self._loaded: dict[tuple[str, str], _Held] = {}
-        self._costs: dict[VersionKey, int] = {}  # what versions took that were loaded, also evicted ones
+        self._loaded: dict[_Name, _Held] = {}
+        self._staged: dict[_Name, _Held] = {}  # they may take the place of what is loaded
         self._evicted: list[VersionKey] = []  # since `take_evicted`
         self._loading: set[tuple[str, str]] = set()  # named by `reserve`
         self._activated: dict[str, str] = {}
@@ -89,47 +89,33 @@ class Registry:
         cache: PredictionCache | None = None,
         device: torch.device | None = None,
         warmup_rows: int | Sequence[Sequence[float]] = 1,
+        staged: bool = False,
     ) -> Execution:
         """Load, check and warm a version beside the others; `LoadError` says why it would not serve.
 
-        A version that is held with the same sha256 stays as it is; one without a sha256 is not known again.
-        `kind` is the model's format, None asks the file. `cache` is its own, one of `cache_size` by default.
-        `warmup_rows` are run before it serves: so many rows of zeros, or these.
+        A version that is held with the same key stays as it is; one without a sha256 is not known again. One
+        that is `staged` serves only after a `commit`; until then what is held of it serves on.
+        For `kind` and `warmup_rows` see `Wanted`. `cache` is its own, one of `cache_size` by default.
         """
+        name = key.model, key.version
+        wanted = Wanted(source, kind, options, device or self.device, warmup_rows)
         with self.room.turn:
-            held = self._held(key.model, key.version)
-            if held is not None and key.sha256 and held.key.sha256 == key.sha256:
+            if staged:
+                with self._lock:
+                    self._unstage(name)
+            held = self._held(*name)
+            if held is not None and key.sha256 and held.key == key:
                 return held.execution
-            with self.room.reserve(self._expected_cost(key, source)) as tenant:
-                wanted = (source, kind, options, device or self.device)
-                runtime = self._make_runtime(key, wanted, tenant, warmup_rows)
+            beside = held.tenant if held is not None else None
+            with self._loader.load(key, wanted, staged=staged, beside=beside) as (runtime, tenant):
                 execution = Execution(
                     runtime, PredictionCache(self.cache_size) if cache is None else cache, max_batch=max_batch
                 )
                 with self._lock:
-                    self._forget(key.model, key.version)
-                    self._loaded[key.model, key.version] = _Held(key, execution, tenant)
+                    if not staged:
+                        self._forget(name)
+                    (self._staged if staged else self._loaded)[name] = _Held(key, execution, tenant)
         return execution
-
-    def _expected_cost(self, key: VersionKey, source: Source) -> int:
-        """What it took when it was loaded before, else its file: what it takes is never less."""
-        if self.room.limit is None:
-            return 0
-        return self._costs.get(key) or source_size(source)
-
-    def _make_runtime(
-        self, key: VersionKey, wanted: _Wanted, tenant: Tenant, warmup_rows: int | Sequence[Sequence[float]]
-    ) -> Runtime:
-        """A warm runtime, with room for what it takes."""
-        if self.room.limit is None:
-            return _warm_runtime(wanted, warmup_rows)
-        source, kind, _, _ = wanted
-        import_format(kind or detect(source))  # the library stays when the model goes: it is not its cost
-        meter = Meter()
-        runtime = _warm_runtime(wanted, warmup_rows)
-        cost = self._costs[key] = meter.cost(runtime, source_size(source))
-        self.room.resize(tenant, cost)
-        return runtime
 
     def load_version(self, load: Load, source: Source) -> Execution:
         """Load what a gateway asks for, as the model's settings and this process's operator say."""
@@ -150,6 +136,7 @@ class Registry:
             cache=PredictionCache(size, round_decimals=settings.round_decimals),
             device=self._device_of(settings.device),
             warmup_rows=settings.warmup_rows,
+            staged=load.staged,
         )
 
     def _device_of(self, wanted: str | None) -> torch.device:
@@ -160,17 +147,40 @@ class Registry:
             raise LoadError(f"the model wants the device {wanted}, and torch finds no CUDA device here")
         return torch.device(wanted)
 
+    def commit(self, model: str, version: str, settings: str) -> None:
+        """What is staged of a version serves if it was loaded by settings of this digest, and goes if not."""
+        name = model, version
+        with self._lock:
+            staged = self._staged.get(name)
+            if staged is None or staged.key.settings != settings:
+                self._unstage(name)
+                return
+            self._forget(name)
+            self._loaded[name] = self._staged.pop(name)
+            self.room.settle(staged.tenant)
+
+    def forget_staged(self) -> None:
+        """Whoever had versions staged has gone."""
+        with self._lock:
+            for name in list(self._staged):
+                self._unstage(name)
+
     def drop(self, model: str, version: str) -> None:
         """Forget a version; batches that run it now finish."""
         with self._lock:
-            self._forget(model, version)
-            for key in [key for key in self._costs if (key.model, key.version) == (model, version)]:
-                del self._costs[key]
+            self._unstage((model, version))
+            self._forget((model, version))
+            self._loader.forget(model, version)
             if self._activated.get(model) == version:
                 del self._activated[model]
 
-    def _forget(self, model: str, version: str) -> None:
-        held = self._loaded.pop((model, version), None)
+    def _unstage(self, name: _Name) -> None:
+        staged = self._staged.pop(name, None)
+        if staged is not None:
+            self.room.drop(staged.tenant)
+
+    def _forget(self, name: _Name) -> None:
+        held = self._loaded.pop(name, None)
         if held is not None:
             self.room.drop(held.tenant)
             self._past_hits += held.execution.cache.hits
@@ -179,7 +189,7 @@ class Registry:
     def _evict(self, tenants: list[Tenant]) -> None:
         with self._lock:
             for held in [held for held in self._loaded.values() if held.tenant in tenants]:
-                self._forget(held.key.model, held.key.version)
+                self._forget((held.key.model, held.key.version))
                 self._evicted.append(held.key)
                 event(log, logging.INFO, "version evicted", model=held.key.model, version=held.key.version)
 
@@ -264,15 +274,6 @@ class Registry:
                 hits=self._past_hits + sum(cache.hits for cache in caches),
                 misses=self._past_misses + sum(cache.misses for cache in caches),
             )
-
-
-def _warm_runtime(wanted: _Wanted, warmup_rows: int | Sequence[Sequence[float]]) -> Runtime:
-    runtime = load_runtime(*wanted)
-    if not isinstance(warmup_rows, int):
-        warm_up_with(runtime, warmup_rows)
-    elif warmup_rows > 1:  # one is what every runtime begins with by itself
-        warm_up(runtime, warmup_rows)
-    return runtime
 
 
 def _not_held(model: str, version: str) -> ModelNotFound:

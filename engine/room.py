@@ -34,9 +34,12 @@ class Room:
         return self._budget.used
 
     @contextlib.contextmanager
-    def reserve(self, size: int) -> Iterator[Tenant]:
-        """Room for a model while it is loaded, and afterwards if that goes well; `LoadError` as `resize`."""
+    def reserve(self, size: int, *, staged: bool = False, beside: Tenant | None = None) -> Iterator[Tenant]:
+        """Room for a model while it is loaded, and afterwards if that goes well; `LoadError` as `resize`. One
+        that is `staged` stays until it is settled or dropped, and so long what it may replace (`beside`)."""
         tenant = Tenant()
+        if staged:
+            tenant.keeps = (tenant,) if beside is None else (tenant, beside)
         try:
             self.resize(tenant, size)
             yield tenant
@@ -49,10 +52,12 @@ class Room:
     def resize(self, tenant: Tenant, size: int) -> None:
         """Let a tenant take so many bytes from now on: `LoadError` where that is more than there is for all,
         or where those in use make no room in time."""
-        if self.limit is not None and size > self.limit:
+        beside = sum(each.size for each in tenant.keeps if each is not tenant)
+        if self.limit is not None and size + beside > self.limit:
+            as_held = f" beside the {_mib(beside)} that it takes as it is loaded now" if beside else ""
             raise LoadError(
-                f"the model takes {_mib(size)}, and --memory_mb allows {_mib(self.limit)} for all models of"
-                " this worker together"
+                f"the model takes {_mib(size)}{as_held}, and --memory_mb allows {_mib(self.limit)} for all"
+                " models of this worker together"
             )
         with self._changed:
             going = self._wait_for_room(tenant, size)
@@ -87,6 +92,12 @@ class Room:
         """One uses it no more."""
         with self._changed:
             self._budget.give_back(tenant)
+            self._changed.notify_all()
+
+    def settle(self, tenant: Tenant) -> None:
+        """It was staged, and is one like the others now."""
+        with self._changed:
+            tenant.keeps = ()
             self._changed.notify_all()
 
     def drop(self, tenant: Tenant) -> None:

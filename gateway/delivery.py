@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import msgspec
 import trio
 
 from common import wire
@@ -41,13 +42,26 @@ class Delivery:
         self._blobs = blobs
         self._turns: dict[str, trio.Lock] = {}
 
-    async def load(self, version: Version, workers: Collection[str], *, awaited: bool = False) -> Answers:
+    async def load(
+        self, version: Version, workers: Collection[str], *, awaited: bool = False, staged: bool = False
+    ) -> Answers:
         """Answers by worker: None of one that is there and did not answer in time; one that left the fleet
-        before it answered is not among them, even if it is back. `awaited`: requests wait for it."""
+        before it answered is not among them, even if it is back. For `awaited` and `staged` see `wire.Load`.
+        """
+        load = wire.Load(
+            sorted(workers),
+            version.loaded_as,
+            version.size,
+            "",
+            version.file,
+            version.settings,
+            awaited,
+            staged,
+        )
         async with AsyncExitStack() as turns:
-            for worker in sorted(workers):  # in one order: else two loads could wait for each other
+            for worker in load.workers:  # in one order: else two loads could wait for each other
                 await turns.enter_async_context(self._turn(worker))
-            return await self._load(version, set(workers), awaited=awaited)
+            return await self._load(load)
 
     @asynccontextmanager
     async def _turn(self, worker: str) -> AsyncIterator[None]:
@@ -59,16 +73,18 @@ class Delivery:
             if not turn.locked() and self._turns.get(worker) is turn:
                 del self._turns[worker]
 
-    async def _load(self, version: Version, wanted: set[str], *, awaited: bool) -> Answers:
+    async def _load(self, load: wire.Load) -> Answers:
+        wanted = set(load.workers)
         near = {w for w in wanted if self._is_near(w)}
-        if version.size <= INLINE_MAX and len(wanted) > len(near):
-            return await self._ask(version, wanted, inline=True, awaited=awaited)
-        answers, far = await self._send_all(version, wanted - near)
+        if load.size <= INLINE_MAX and len(wanted) > len(near):
+            weights = await trio.to_thread.run_sync(self._blobs.read, load.key.sha256)
+            return await self._ask(load, wanted, buffers=[weights])
+        answers, far = await self._send_all(load, wanted - near)
         if near:
-            path = str(self._blobs.path(version.sha256).resolve())
-            answers |= await self._ask(version, near, path=path, awaited=awaited)
+            path = str(self._blobs.path(load.key.sha256).resolve())
+            answers |= await self._ask(load, near, path=path)
         if far:
-            answers |= await self._ask(version, far, awaited=awaited)
+            answers |= await self._ask(load, far)
         return answers
 
     def _is_near(self, worker_id: str) -> bool:
@@ -77,16 +93,8 @@ class Delivery:
         return worker is not None and worker.hello.scheme == "ipc"
 
     async def _ask(
-        self,
-        version: Version,
-        workers: Collection[str],
-        *,
-        inline: bool = False,
-        path: str = "",
-        awaited: bool,
+        self, load: wire.Load, workers: set[str], *, path: str = "", buffers: Sequence[bytes] = ()
     ) -> Answers:
-        key = wire.VersionKey(*version.key, version.sha256)
-        buffers = [await trio.to_thread.run_sync(self._blobs.read, version.sha256)] if inline else []
         staying = set(workers)
 
         def expected() -> set[str]:
@@ -95,9 +103,9 @@ class Delivery:
             return staying
 
         answers = await self._fleet.surveys.ask(
-            wire.Load(sorted(workers), key, version.size, path, version.file, version.settings, awaited),
+            msgspec.structs.replace(load, workers=sorted(workers), path=path),
             wire.LoadAnswer,
-            LOAD_TIME + version.size / LOAD_RATE,
+            LOAD_TIME + load.size / LOAD_RATE,
             expected=expected,
             buffers=buffers,
             on_answer=self._note_evicted,
@@ -108,12 +116,12 @@ class Delivery:
         for key in answer.evicted:
             self.on_evicted(answer.worker, ModelKey(key.model, key.version))
 
-    async def _send_all(self, version: Version, workers: Collection[str]) -> tuple[Answers, set[str]]:
+    async def _send_all(self, load: wire.Load, workers: Collection[str]) -> tuple[Answers, set[str]]:
         """Send the weights to each worker over its own link: (what those say that could not be sent them,
         who has them now)."""
         failures: Answers = {}
         sent: set[str] = set()
-        chunks = _Chunks(version, self._blobs)
+        chunks = _Chunks(load, self._blobs)
 
         async def one(worker: str) -> None:
             try:
@@ -153,9 +161,9 @@ class _Chunks:
     """A blob as frames. Workers that are sent it at once are at nearly the same place, so the last few
     frames are kept: each is read and put together once, not once a worker."""
 
-    def __init__(self, version: Version, blobs: BlobStore) -> None:
-        self.size = version.size
-        self._sha256 = version.sha256
+    def __init__(self, load: wire.Load, blobs: BlobStore) -> None:
+        self.size = load.size
+        self._sha256 = load.key.sha256
         self._blobs = blobs
         self._frames: dict[int, bytes] = {}
         self._turn = trio.Lock()

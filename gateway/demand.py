@@ -55,10 +55,9 @@ class Demand:
             while True:
                 await self._bell.wait()
                 for key in self._scheduler.unrouted.versions():
-                    version = self._find(key)
-                    if version is not None and key not in self._under_way:
+                    if key not in self._under_way and self._find(key) is not None:
                         self._under_way.add(key)
-                        nursery.start_soon(self._bring, version)
+                        nursery.start_soon(self._bring, key)
 
     # --- inside
 
@@ -68,11 +67,14 @@ class Demand:
     def _is_waited_for(self, key: ModelKey) -> bool:
         return key in self._scheduler.unrouted.versions()
 
-    async def _bring(self, version: Version) -> None:
+    async def _bring(self, key: ModelKey) -> None:
         """Have the workers that may hold a version load it, one after the other, until one does."""
-        key = version.key
         with self._scheduler.unrouted.expecting([key]):
-            while self._is_waited_for(key) and (worker := self._holders.best(version)) is not None:
+            while self._is_waited_for(key):
+                version = self._find(key)  # as its settings are now
+                worker = None if version is None else self._holders.best(version)
+                if version is None or worker is None:
+                    break
                 await self._load(version, worker)
                 await trio.sleep(GAP)
         self._under_way.discard(key)
@@ -90,9 +92,11 @@ class Demand:
             answers = {worker: wire.LoadAnswer(worker, False, str(error))}
         if worker not in answers or worker not in self._fleet.ids(Life.READY):
             return  # it left, and is synced when it comes back
-        answer = answers[worker]
-        if self._find(version.key) is None:  # nobody may ask for it any more
+        answer, now = answers[worker], self._find(version.key)
+        if now is None:  # nobody may ask for it any more
             await self._switching.tell(wire.Drop([worker], *version.key), {worker})
+        elif now.loaded_as != version.loaded_as:  # its settings have changed meanwhile
+            self._holders.evict(now, worker)
         elif answer is not None and answer.ok:
             event(log, logging.INFO, "version loaded on demand", model=version.key.model,
                   version=version.key.version, worker=worker)  # fmt: skip

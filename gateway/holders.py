@@ -84,6 +84,14 @@ class Holders:
             self.refusals.forget(version.key, worker)
         self._tell(found)
 
+    def reload(self, version: Version, workers: Iterable[str]) -> None:
+        """Only these workers, of those that are ready, hold a version as it is now. Others that held it load
+        it again when somebody asks for it, and whoever refused it may take it so."""
+        ready = self._fleet.ids(Life.READY)
+        self._place_of(version).evicted |= self.of(version.key) & ready
+        self.refusals.forget(version.key)
+        self.set(version, ready & set(workers))
+
     def add(self, version: Version, worker: str) -> None:
         """One more worker holds a version."""
         self.set(version, self.of(version.key) | {worker})
@@ -135,7 +143,7 @@ class Holders:
         key = found.version.key
         patterns = self._fleet.patterns(Life.SYNCING, Life.READY)
         is_limited = found.version.settings.instances is not None or any(patterns.values())
-        everybody = not (is_limited or found.evicted or self.refusals.of(key))
+        everybody = not is_limited and patterns.keys() <= found.holders
         scheduler = self._dispatcher.scheduler
         woken = scheduler.place(key, None if everybody else found.holders, trio.current_time())
         self._dispatcher.wake_all(woken)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
+import msgspec
 import trio
 
-from common.errors import NotFound
+from common.errors import Conflict, NotFound
+from common.log import event
 from common.models import ModelSettings
 from gateway.blobs import Blob
 from gateway.catalog import DEFAULT_MODEL, Catalog, Version
 from gateway.state import State, VersionRecord
 from gateway.switching import Rolled, Switching
+
+log = logging.getLogger("pipeline.rollout")
 
 # What `set_weights` replaces is gone.
 WEIGHTS = ModelSettings(runtime="torch", architecture="sample", keep_versions=1)
@@ -48,8 +53,12 @@ class Rollouts:
             known = self._state.version(DEFAULT_MODEL, nn_id)
             is_taken = known is not None and known.sha256 != blob.sha256
             version = f"{nn_id}.{blob.sha256[:16]}" if is_taken else nn_id
+            said = self._state.settings(DEFAULT_MODEL)
+            settings = _of_weights(said)
+            if said is not None and said != settings:
+                self._state.set_settings(DEFAULT_MODEL, settings, {})
             return VersionRecord(
-                DEFAULT_MODEL, version, nn_id, blob.sha256, blob.size, time.time(), settings=WEIGHTS
+                DEFAULT_MODEL, version, nn_id, blob.sha256, blob.size, time.time(), settings=settings
             )
 
         return await self._change(record, activate=True)
@@ -92,6 +101,47 @@ class Rollouts:
             self._switching.stop_serving(old)
         await self._switching.retire(old)
 
+    async def unload(self, model: str) -> None:
+        """Have no version of a model serve until one is loaded, activated or added; what was admitted is
+        answered. `NotFound`, or `Conflict` while an experiment needs one."""
+
+        def write() -> None:
+            if not self._state.versions(model):
+                raise NotFound(f"there is no model {model}")
+            for version in old:
+                self._state.set_serving(*version.key, False)
+            self._state.activate(model, None)
+
+        async with self.turn:
+            old = self._catalog.of(model)
+            for version in old:
+                if self._switching.is_held(version.key):
+                    raise Conflict(f"version {version.key.version} of {model} is an arm of an experiment")
+            await trio.to_thread.run_sync(write)
+            self._switching.stop_serving(old)
+            event(log, logging.INFO, "model unloaded", model=model, versions=len(old))
+        await self._switching.retire(old)
+
+    async def load(self, model: str) -> Rolled:
+        """Have a model serve again: the version that was active last, and beside it the newest of the others,
+        as many as its settings keep. `NotFound` for a model of which no version is known."""
+        rolled = await self._change(lambda: self._last_active(model), activate=True)
+        active = self._catalog.get(model)
+        if not rolled.ok or active is None:
+            return rolled
+        records = await trio.to_thread.run_sync(self._state.versions, model)
+        others = [record for record in records if record.key != active.key]
+        for record in others[::-1][: active.settings.keep_versions - 1]:
+            if not self._catalog.serves(record.key):
+                await self.add(record, activate=False)
+        return rolled
+
+    def _last_active(self, model: str) -> VersionRecord:
+        records = self._state.versions(model)
+        if not records:
+            raise NotFound(f"there is no model {model}")
+        return self._state.active(model) or self._state.previous(model) or records[-1]
+
     def _known(self, model: str, version: str) -> VersionRecord:
         record = self._state.version(model, version)
         if record is None:
@@ -111,6 +161,16 @@ class Rollouts:
             rolled, old = await self._switching.roll(new, activate=activate)
         await self._switching.retire(old)
         return rolled
+
+
+def _of_weights(said: ModelSettings | None) -> ModelSettings:
+    """How `set_weights` has weights loaded: as was said of the model, but for what makes them weights."""
+    if said is None:
+        return WEIGHTS
+    architecture = said.architecture or WEIGHTS.architecture
+    return msgspec.structs.replace(
+        said, runtime=WEIGHTS.runtime, architecture=architecture, keep_versions=WEIGHTS.keep_versions
+    )
 
 
 def as_version(record: VersionRecord) -> Version:

@@ -29,6 +29,8 @@ log = logging.getLogger("pipeline.rollout")
 RETRY = 5.0  # seconds until versions are placed again that could not be
 FLIGHT_TICK = 0.01
 
+_Held = dict[ModelKey, wire.VersionKey]  # what a worker said that it holds as it came
+
 
 class Syncing:
     """Whatever it does it does in the rollouts' turn."""
@@ -50,7 +52,7 @@ class Syncing:
         self._scheduler = scheduler
         self._state = state
         self._delivery = delivery
-        self._checked: set[ModelKey] = set()  # of what the state holds as checked
+        self._checked: set[wire.VersionKey] = set()  # of what the state holds as checked
         self._moved = Bell()
 
     async def sync(self, worker: Worker, link: FleetLink) -> None:
@@ -59,7 +61,7 @@ class Syncing:
         keys = [version.key for version in self._switching.served() if self._should_hold(worker, version)]
         with self._scheduler.unrouted.expecting(keys):
             async with self._switching.turn:
-                held = {ModelKey(key.model, key.version): key.sha256 for key in worker.versions}
+                held = {ModelKey(key.model, key.version): key for key in worker.versions}
                 await self._give_all(worker, held)
                 for key in held:
                     if worker.id not in self._holders.of(key):
@@ -69,6 +71,10 @@ class Syncing:
     def left(self, worker_id: str) -> None:
         """A worker is gone: what only it held is wanted elsewhere."""
         self._holders.forget_worker(worker_id)
+        self._moved.ring()
+
+    def move(self) -> None:
+        """Other workers than before may have to hold something."""
         self._moved.ring()
 
     async def keep_placed(self) -> None:
@@ -87,7 +93,7 @@ class Syncing:
     def _should_hold(self, worker: Worker, version: Version) -> bool:
         return worker.id in self._holders.wanted(version, joining=worker)
 
-    async def _give_all(self, worker: Worker, held: dict[ModelKey, str]) -> None:
+    async def _give_all(self, worker: Worker, held: _Held) -> None:
         """Have one worker load what serves, the active versions first, and what retires."""
         gone: set[ModelKey] = set()  # what made room for others meanwhile
         has: set[ModelKey] = set()
@@ -156,11 +162,11 @@ class Syncing:
         return answers.keys() == missing
 
     async def _give(
-        self, worker: Worker, version: Version, held: dict[ModelKey, str], *, is_full: bool
+        self, worker: Worker, version: Version, held: _Held, *, is_full: bool
     ) -> tuple[set[ModelKey], set[ModelKey]]:
         """Have one worker load what serves: (what it holds now, what it evicted)."""
         key = version.key
-        if held.get(key) == version.sha256:
+        if held.get(key) == version.loaded_as:
             await self._mark_checked(version)
             return {key}, set()
         record = await trio.to_thread.run_sync(self._state.version, *key)
@@ -212,11 +218,11 @@ class Syncing:
 
     async def _mark_checked(self, version: Version) -> None:
         """A worker has it: so it loads, and it is known what it takes."""
-        key, signature = version.key, (version.inputs, version.outputs)
+        key, signature = version.loaded_as, (version.inputs, version.outputs)
         if key in self._checked:
             return
         try:
-            await trio.to_thread.run_sync(self._state.mark_checked, *key, *signature)
+            await trio.to_thread.run_sync(self._state.mark_checked, *version.key, *signature)
         except PipelineError as error:  # a full disk keeps no worker out: the next one's sync tries again
             event(log, logging.ERROR, "version not marked as checked", version=key.version, error=error)
         else:

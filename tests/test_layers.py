@@ -64,6 +64,8 @@ pure_modules = {
     "gateway.shadows",
     "gateway.split",
     "gateway.unrouted",
+    "gateway.statistics",
+    "gateway.doors.v2.classify",
 }
 impure_libraries = {"hypercorn", "pynng", "starlette", "trio"}
 

@@ -65,6 +65,23 @@ def test_what_is_kept_for_somebody_goes_once_he_was_there_or_does_not_come():
     assert budget.make_room(Tenant(), 5, 4.9) == [kept]
 
 
+def test_what_is_staged_and_what_is_beside_it_neither_go_nor_are_closed_until_it_is_settled():
+    budget = Budget(10)
+    held, other = loaded(budget, 3), loaded(budget, 3)
+    staged = Tenant()
+    staged.keeps = (staged, held)
+    assert budget.make_room(staged, 6, 0.0) == [other]
+    budget.give_back(staged)
+    assert budget.take(held)
+    assert budget.make_room(Tenant(), 5, 0.0) is None
+    assert budget.take(held)  # it was not closed
+    budget.give_back(held)
+    budget.give_back(held)
+    assert budget.make_room(Tenant(), 5, 0.0) is None
+    staged.keeps = ()
+    assert budget.make_room(Tenant(), 5, 0.0) == [staged]
+
+
 def test_what_is_dropped_takes_room_until_its_last_user_is_done():
     budget = Budget(10)
     tenant = loaded(budget, 8)

@@ -19,6 +19,7 @@ from common.errors import LoadError, ModelNotFound
 from common.models import ModelSettings
 from common.tensor import vector_spec
 from common.wire import Load, Part, VersionKey
+from engine import room as room_module
 from engine.registry import Registry
 
 MIB = 1 << 20
@@ -47,11 +48,12 @@ def models() -> dict[float, bytes]:
     return {factor: program(factor) for factor in FACTORS}
 
 
-def load(registry: Registry, data: bytes, model: str) -> None:
-    key = VersionKey(model, "1", hashlib.sha256(data).hexdigest())
+def load(registry: Registry, data: bytes, model: str, *, by: str = "", staged: bool = False) -> None:
+    key = VersionKey(model, "1", hashlib.sha256(data).hexdigest(), by)
     row = {"name": "vector", "datatype": "FP32", "shape": [2]}
     settings = msgspec.convert({"inputs": [row], "cache_size": 0}, ModelSettings)
-    registry.load_version(Load(["w"], key, len(data), file="model.ts", settings=settings), data)
+    wanted = Load(["w"], key, len(data), file="model.ts", settings=settings, staged=staged)
+    registry.load_version(wanted, data)
 
 
 def predict(registry: Registry, model: str, *row: float) -> float:
@@ -115,6 +117,71 @@ def test_a_model_that_is_dropped_leaves_its_room(models):
     assert registry.room.used == 0
     load(registry, models[2.0], "two")
     assert registry.take_evicted() == []
+
+
+def held(registry: Registry) -> list[tuple[str, str]]:
+    return [(key.model, key.settings) for key in registry.versions()]
+
+
+def test_a_version_that_is_staged_has_room_beside_the_one_that_serves_until_a_commit_releases_one(models):
+    registry = make(2.5)
+    load(registry, models[1.0], "one", by="old")
+    load(registry, models[2.0], "two")
+    load(registry, models[1.0], "one", by="new", staged=True)
+    assert [key.model for key in registry.take_evicted()] == ["two"]
+    assert predict(registry, "one", 1, 2) == 3.0
+    assert 2 * MIB < registry.room.used < 2.5 * MIB
+    registry.commit("one", "1", "new")
+    assert held(registry) == [("one", "new")]
+    assert MIB < registry.room.used < 1.5 * MIB
+    load(registry, models[2.0], "two")
+    load(registry, models[3.0], "three")  # what was staged is idle now, like any other
+    assert names(registry) == ["two", "three"]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda registry: registry.commit("one", "1", "old"),
+        lambda registry: registry.forget_staged(),
+        lambda registry: registry.drop("one", "1"),
+    ],
+)
+def test_what_is_staged_is_never_evicted_and_its_room_is_free_once_it_is_not_wanted(models, monkeypatch, end):
+    monkeypatch.setattr(room_module, "BUSY_TIME", 0.05)
+    registry = make(2.5)
+    load(registry, models[1.0], "one", by="old")
+    load(registry, models[1.0], "one", by="new", staged=True)
+    with pytest.raises(LoadError, match="and models in use leave no room for it"):
+        load(registry, models[2.0], "two")
+    assert held(registry) == [("one", "old")]
+    assert registry.take_evicted() == []
+    end(registry)
+    load(registry, models[2.0], "two")
+    assert registry.take_evicted() == []
+    assert registry.room.used < 2.5 * MIB
+
+
+def test_a_version_for_which_there_is_no_room_twice_is_not_staged_and_serves_on(models):
+    registry = make(1.5)
+    load(registry, models[1.0], "one", by="old")
+    sentence = (
+        r"^the model takes 1\.0 MiB beside the 1\.0 MiB that it takes as it is loaded now, and --memory_mb"
+    )
+    with pytest.raises(LoadError, match=sentence):
+        load(registry, models[1.0], "one", by="new", staged=True)
+    assert (held(registry), predict(registry, "one", 1, 2)) == ([("one", "old")], 3.0)
+
+
+def test_a_load_waits_until_it_is_settled_which_of_the_two_goes(models):
+    registry = make(2.5)
+    load(registry, models[1.0], "one", by="old")
+    load(registry, models[1.0], "one", by="new", staged=True)
+    with ThreadPoolExecutor(1) as threads:
+        loading = threads.submit(load, registry, models[2.0], "two")
+        registry.commit("one", "1", "new")
+        loading.result(10)
+    assert held(registry) == [("one", "new"), ("two", "")]
 
 
 def test_threads_that_predict_while_models_come_and_go_get_right_answers_or_are_told_so(models):

@@ -107,6 +107,8 @@ async def test_an_eviction_that_nobody_was_told_of_is_found_out_and_costs_no_req
         assert asked.request.strikes == 0
         assert site.life(worker) is Life.READY
         assert loads(worker) == ["a", "b", "c", "a"]
+        figures = site.statistics.of(A)
+        assert (figures.success.count, figures.fail.count) == (1, 0)
 
 
 async def test_a_worker_that_forgets_whatever_it_loads_is_not_asked_in_a_tight_loop():
