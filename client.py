@@ -24,6 +24,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Any
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what goes wrong is said here, once, as a sentence
 try:
@@ -74,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     works = [Work(path) for path in arguments.files]
     # A proxy of the environment is for the web, not for the server beside us.
-    with grpc.insecure_channel(f"{arguments.host}:{arguments.port}", [("grpc.enable_http_proxy", 0)]) as channel:
+    with grpc.insecure_channel(
+        f"{arguments.host}:{arguments.port}", [("grpc.enable_http_proxy", 0)]
+    ) as channel:
         try:
             ask(modelserver_pb2_grpc.ModelServerStub(channel), arguments.coefs, works)
         except ClientError as error:
@@ -87,9 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
-def ask(
-    server: modelserver_pb2_grpc.ModelServerStub, coefs: Sequence[float], works: Sequence[Work]
-) -> None:
+def ask(server: modelserver_pb2_grpc.ModelServerStub, coefs: Sequence[float], works: Sequence[Work]) -> None:
     """Set the coefs, then run all works side by side; `ClientError` of the first that failed."""
     call(server.SetCoefs, modelserver_pb2.SetCoefsRequest(coefs=coefs), "SetCoefs")
     stop = threading.Event()
@@ -101,14 +102,15 @@ def ask(
                 done, running = wait(running, PROGRESS_TIME, FIRST_EXCEPTION)
                 for each in done:
                     each.result()
-                is_shown = bool(running) and show_progress(works) or is_shown
+                if running and show_progress(works):
+                    is_shown = True
             if is_shown:
                 print(file=sys.stderr)
         finally:
             stop.set()  # for the others, which end at their next row
 
 
-def call(method: grpc.UnaryUnaryMultiCallable, request: object, place: str) -> object:
+def call(method: grpc.UnaryUnaryMultiCallable, request: object, place: str) -> Any:
     """A response without an error; `ClientError` otherwise, which says what it was for."""
     try:
         response = method(request, timeout=TIMEOUT)
@@ -152,7 +154,7 @@ def _numbers(cells: Sequence[str], place: str) -> list[float]:
 
 
 def show_progress(works: Sequence[Work]) -> bool:
-    """One line for a person who waits; whether there is one."""
+    """One line, written over itself, for a person who waits; whether anybody does."""
     if not sys.stderr.isatty():
         return False
     rows, hits = sum(work.rows for work in works), sum(work.hits for work in works)
@@ -166,7 +168,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("port", type=_port, metavar="PORT", help="where the server listens")
     parser.add_argument("coefs", type=_coefs, metavar="COEF", help='numbers with commas: "1.0,2.0,3.0"')
-    parser.add_argument("files", nargs="+", metavar="CSV", help="rows of numbers, no header; a thread for each")
+    parser.add_argument(
+        "files", nargs="+", metavar="CSV", help="rows of numbers, no header; a thread for each"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="where the server is (default: %(default)s)")
     return parser
 
@@ -181,7 +185,9 @@ def _coefs(text: str) -> list[float]:
     try:
         return [float(each) for each in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} are no numbers with commas between, as in "1.0,2.0"') from None
+        raise argparse.ArgumentTypeError(
+            f'{text!r} are no numbers with commas between, as in "1.0,2.0"'
+        ) from None
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from queue import SimpleQueue
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what goes wrong is said here, once, as a sentence
 try:
     import grpc
+    import numpy as np
     import torch
 
     import modelserver_pb2
@@ -67,16 +68,16 @@ class PredictionCache(engine.cache.PredictionCache):
         `InvalidRequest` for what is none; the coefs of before stay then.
         """
         if coefs.dtype != torch.float32 or coefs.dim() != 2 or coefs.shape[1] != 1 or not len(coefs):
-            shape = list(coefs.shape)
             raise InvalidRequest(
-                f"coefs have to be a float32 tensor of shape [n, 1] with n of 1 or more, not {coefs.dtype} {shape}"
+                "coefs have to be a float32 tensor of shape [n, 1], n at least 1,"
+                f" not a {str(coefs.dtype).removeprefix('torch.')} one of shape {list(coefs.shape)}"
             )
-        coefs = coefs.detach().clone()  # the caller's own may change later
+        coefs, width = coefs.detach().clone(), len(coefs)  # the caller's own may change later
 
         def product(X: torch.Tensor) -> torch.Tensor:  # noqa: N803
-            if X.dim() != 2 or X.shape[1] != len(coefs):
+            if X.dim() != 2 or X.shape[1] != width:
                 raise InvalidRequest(
-                    f"X has to be of shape [rows, {len(coefs)}], as there are {len(coefs)} coefs, not {list(X.shape)}"
+                    f"there are {width} coefs, so X has to be of shape [rows, {width}], not {list(X.shape)}"
                 )
             return X @ coefs
 
@@ -98,7 +99,7 @@ class ModelServer(modelserver_pb2_grpc.ModelServerServicer):
     ) -> modelserver_pb2.SetCoefsResponse:
         """Use these coefficients from now on."""
         try:
-            self._cache.SetCoefs(_tensor(request.coefs).reshape(-1, 1))
+            self._cache.SetCoefs(_tensor(request.coefs, (len(request.coefs), 1)))
         except Exception as error:
             return modelserver_pb2.SetCoefsResponse(error=_said("SetCoefs", error))
         return modelserver_pb2.SetCoefsResponse()
@@ -108,15 +109,15 @@ class ModelServer(modelserver_pb2_grpc.ModelServerServicer):
     ) -> modelserver_pb2.PredictResponse:
         """One row's answer, and whether it was remembered."""
         try:
-            y, hit = self._cache.Predict(_tensor(request.X).reshape(1, -1))
+            y, hit = self._cache.Predict(_tensor(request.X, (1, len(request.X))))
         except Exception as error:
             return modelserver_pb2.PredictResponse(error=_said("Predict", error))
         return modelserver_pb2.PredictResponse(y=y.item(), hit=hit)
 
 
-def _tensor(numbers: Sequence[float]) -> torch.Tensor:
-    data = array.array("f", numbers)  # a third of what torch.tensor takes for a million of them
-    return torch.frombuffer(data, dtype=torch.float32) if data else torch.empty(0)
+def _tensor(numbers: Sequence[float], shape: tuple[int, int]) -> torch.Tensor:
+    # By way of an array: a million numbers take 15 ms so, and 70 ms as a list.
+    return torch.from_numpy(np.frombuffer(array.array("f", numbers), np.float32).reshape(shape))
 
 
 def _said(call: str, error: Exception) -> str:
@@ -146,8 +147,8 @@ class Settings:
             raise ValueError(f"--threads must be 1 or more, not {self.threads}")
         if not is_loopback_host(self.host) and not self.insecure:
             raise ValueError(
-                f"--host {self.host} can be reached from other machines, and anybody who reaches it can use it"
-                " and replace the coefs: give --insecure if that is what you want"
+                f"--host {self.host} can be reached from other machines, and anybody who reaches it can"
+                " use it and replace the coefs: give --insecure if that is what you want"
             )
 
     @property
@@ -163,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stops: SimpleQueue[None] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stops.put(None))
-    # The calls are what runs side by side: with threads of torch's own in each, they would crowd each other out.
+    # The calls are what runs side by side: with threads of torch's own in each, they would be in their way.
     torch.set_num_threads(1)
     server = grpc.server(
         ThreadPoolExecutor(settings.threads),

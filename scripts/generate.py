@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# What it writes needs protobuf 5.29 and grpcio 1.71.2, which setup.cfg says too, and runs with protobuf 6 and 7.
+# What it writes needs protobuf 5.29 and grpcio 1.71.2, as setup.cfg says, and runs with protobuf 6 and 7 too.
 GENERATOR = "grpcio-tools==1.71.2"
 
 
