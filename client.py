@@ -20,6 +20,7 @@ if __name__ == "__main__":  # Ctrl-C ends it like any other program, without a s
 import argparse
 import csv
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,8 @@ EXIT_OK, EXIT_REFUSED, EXIT_INPUT, EXIT_NO_ANSWER = 0, 1, 2, 3
 
 TIMEOUT = 30.0  # seconds that a call may take
 PROGRESS_TIME = 1.0  # seconds between two words on how far it is; what ends sooner says none
+
+_NEGATIVE = re.compile(r"-(\d|\.|inf|nan)")
 
 
 class ClientError(Exception):
@@ -72,7 +75,9 @@ class Work:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Ask for everything; an exit code."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    # argparse takes "-1.0,2.0" for a flag, and " -1.0,2.0" for what it is.
+    arguments = _parser().parse_args([f" {each}" if _NEGATIVE.match(each) else each for each in given])
     works = [Work(path) for path in arguments.files]
     # A proxy of the environment is for the web, not for the server beside us.
     with grpc.insecure_channel(
@@ -186,7 +191,7 @@ def _coefs(text: str) -> list[float]:
         return [float(each) for each in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f'{text!r} are no numbers with commas between, as in "1.0,2.0"'
+            f'{text!r} is not numbers with commas between, as in "1.0,2.0"'
         ) from None
 
 

@@ -116,8 +116,8 @@ class ModelServer(modelserver_pb2_grpc.ModelServerServicer):
 
 
 def _tensor(numbers: Sequence[float], shape: tuple[int, int]) -> torch.Tensor:
-    # By way of an array: a million numbers take 15 ms so, and 70 ms as a list.
-    return torch.from_numpy(np.frombuffer(array.array("f", numbers), np.float32).reshape(shape))
+    # By way of an array: torch.tensor takes six times as long for a million numbers (measured).
+    return torch.from_numpy(np.asarray(array.array("f", numbers)).reshape(shape))
 
 
 def _said(call: str, error: Exception) -> str:
@@ -161,6 +161,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to stop; an exit code."""
     settings = _read_settings(sys.argv[1:] if argv is None else argv)
     configure("info")
+    # A message that does not decode is its sender's fault, and the sender is told.
+    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
     stops: SimpleQueue[None] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stops.put(None))
