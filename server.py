@@ -62,7 +62,7 @@ class PredictionCache(engine.cache.PredictionCache):
     def __init__(self) -> None:
         super().__init__(CACHE_SIZE, round_decimals=DECIMALS, model=_no_coefs)
 
-    def SetCoefs(self, coefs: torch.Tensor) -> None:  # noqa: N802 - the contract's name
+    def SetCoefs(self, coefs: torch.Tensor) -> None:
         """Answer with these from now on, a vertical float32 tensor, and forget all answers.
 
         `InvalidRequest` for what is none; the coefs of before stay then.
@@ -74,7 +74,7 @@ class PredictionCache(engine.cache.PredictionCache):
             )
         coefs, width = coefs.detach().clone(), len(coefs)  # the caller's own may change later
 
-        def product(X: torch.Tensor) -> torch.Tensor:  # noqa: N803
+        def product(X: torch.Tensor) -> torch.Tensor:
             if X.dim() != 2 or X.shape[1] != width:
                 raise InvalidRequest(
                     f"there are {width} coefs, so X has to be of shape [rows, {width}], not {list(X.shape)}"
@@ -94,7 +94,7 @@ class ModelServer(modelserver_pb2_grpc.ModelServerServicer):
     def __init__(self) -> None:
         self._cache = PredictionCache()
 
-    def SetCoefs(  # noqa: N802 - the names of modelserver.proto
+    def SetCoefs(
         self, request: modelserver_pb2.SetCoefsRequest, context: grpc.ServicerContext
     ) -> modelserver_pb2.SetCoefsResponse:
         """Use these coefficients from now on."""
@@ -104,7 +104,7 @@ class ModelServer(modelserver_pb2_grpc.ModelServerServicer):
             return modelserver_pb2.SetCoefsResponse(error=_said("SetCoefs", error))
         return modelserver_pb2.SetCoefsResponse()
 
-    def Predict(  # noqa: N802
+    def Predict(
         self, request: modelserver_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> modelserver_pb2.PredictResponse:
         """One row's answer, and whether it was remembered."""
