@@ -80,9 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args([f" {each}" if _NEGATIVE.match(each) else each for each in given])
     works = [Work(path) for path in arguments.files]
     # A proxy of the environment is for the web, not for the server beside us.
-    with grpc.insecure_channel(
-        f"{arguments.host}:{arguments.port}", [("grpc.enable_http_proxy", 0)]
-    ) as channel:
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    with grpc.insecure_channel(f"{host}:{arguments.port}", [("grpc.enable_http_proxy", 0)]) as channel:
         try:
             ask(modelserver_pb2_grpc.ModelServerStub(channel), arguments.coefs, works)
         except ClientError as error:
@@ -101,18 +100,18 @@ def ask(server: modelserver_pb2_grpc.ModelServerStub, coefs: Sequence[float], wo
     stop = threading.Event()
     with ThreadPoolExecutor(len(works)) as threads:
         running: set[Future[None]] = {threads.submit(work.run, server, stop) for work in works}
+        is_shown = False
         try:
-            is_shown = False
             while running:
                 done, running = wait(running, PROGRESS_TIME, FIRST_EXCEPTION)
                 for each in done:
                     each.result()
                 if running and show_progress(works):
                     is_shown = True
-            if is_shown:
-                print(file=sys.stderr)
         finally:
             stop.set()  # for the others, which end at their next row
+            if is_shown:
+                print(file=sys.stderr)
 
 
 def call(method: grpc.UnaryUnaryMultiCallable, request: object, place: str) -> Any:

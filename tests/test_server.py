@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -270,15 +272,36 @@ def test_a_signal_stops_it_in_good_order(number: signal.Signals) -> None:
         assert (running.process.returncode, out, err) == (0, "", "")
 
 
-def test_calls_in_flight_are_answered_before_it_ends() -> None:
-    with model_server("--threads", "1") as running:
-        set_coefs(running, *[1.0] * 500_000)
-        request = pb.PredictRequest(X=[1.0] * 500_000)
-        calls = [running.stub.Predict.future(request, timeout=TIMEOUT) for _ in range(20)]
-        calls[0].result(TIMEOUT)  # so the others are there as well, or on their way
+HELD = """
+import sys
+import server
+predict = server.ModelServer.Predict
+def held(self, request, context):
+    print("began", flush=True)
+    sys.stdin.readline()
+    return predict(self, request, context)
+server.ModelServer.Predict = held
+sys.exit(server.main(["--port", "0"]))
+"""
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_call_in_flight_is_answered_before_it_ends() -> None:
+    with model_server(command=["-c", HELD]) as running:
+        set_coefs(running, 1)
+        call = running.stub.Predict.future(pb.PredictRequest(X=[7]), timeout=TIMEOUT)
+        assert running.process.stdout.readline() == "began\n"
         running.process.terminate()
-        codes = {call.exception(TIMEOUT) and call.code() for call in calls}
-        assert codes <= {None, grpc.StatusCode.UNAVAILABLE}  # never cancelled, never an internal error
+        deadline = time.monotonic() + TIMEOUT
+        while listens(running.port):
+            assert time.monotonic() < deadline
+        running.process.stdin.write("\n")
+        running.process.stdin.flush()
+        assert call.result(TIMEOUT).y == 7.0
         assert running.process.wait(60) == 0
 
 

@@ -6,7 +6,7 @@ import contextlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -20,9 +20,11 @@ PATIENCE = 60.0
 class Running:
     """`stub` speaks to it; `stop` ends it with SIGTERM and gives its exit code and what else it said."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "server.py"), "--port", "0", *flags],
+            [sys.executable, *command],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -42,9 +44,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def model_server(*flags: str) -> Iterator[Running]:
+def model_server(*flags: str, command: Sequence[str] = ("server.py", "--port", "0")) -> Iterator[Running]:
     """One that serves; afterwards it has stopped and said nothing but its greeting."""
-    running = Running(*flags)
+    running = Running([*command, *flags])
     try:
         yield running
     finally:
@@ -52,6 +54,6 @@ def model_server(*flags: str) -> Iterator[Running]:
         if running.process.poll() is None:
             ended = running.stop()
             assert ended == (0, ""), ended
-        for pipe in (running.process.stdout, running.process.stderr):
+        for pipe in (running.process.stdin, running.process.stdout, running.process.stderr):
             assert pipe is not None
             pipe.close()
