@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from common.tensor import DATATYPES, TensorSpec
+from common.tensor import DATATYPE_NAMES, TensorSpec
 
 # Every runtime by the word that names it, and the endings of model files that mean it where no word is given.
 RUNTIMES: dict[str, tuple[str, ...]] = {
@@ -32,7 +32,7 @@ MAX_DIMENSIONS = 8
 MAX_WARMUP_ROWS = 1024
 
 _ANY_OF_RUNTIMES = rf"\A({'|'.join(RUNTIMES)})?\Z"
-_ANY_OF_DATATYPES = rf"\A({'|'.join(DATATYPES)})\Z"
+_ANY_OF_DATATYPES = rf"\A({'|'.join(DATATYPE_NAMES)})\Z"
 _Name = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_.:/-]{0,127}\Z")]
 _Row = Annotated[tuple[float, ...], Meta(min_length=1)]
 
@@ -42,7 +42,7 @@ class ModelInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     name: Annotated[_Name, Meta(description="text of up to 128 letters, digits and _ . : / -")]
     datatype: Annotated[
-        str, Meta(pattern=_ANY_OF_DATATYPES, description=f"one of {', '.join(DATATYPES)}")
+        str, Meta(pattern=_ANY_OF_DATATYPES, description=f"one of {', '.join(DATATYPE_NAMES)}")
     ] = "FP32"
     shape: Annotated[
         tuple[Annotated[int, Meta(ge=-1, le=2**31 - 1)], ...],

@@ -76,15 +76,28 @@ class RequestError(msgspec.Struct, frozen=True, array_like=True):
     trace: str = ""
 
 
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    """One call of the model that gave answers: its rows, and seconds to make arrays of their bytes (`input`),
+    in the model (`infer`), and to make bytes of what it answered (`output`)."""
+
+    rows: int
+    input: float
+    infer: float
+    output: float
+
+
 class PartAnswer(msgspec.Struct, frozen=True, array_like=True):
     """Outputs of a part's requests in their order, those named in `errors` left out.
 
-    `hits[i]` is 1 when every row of request i came from the cache. One buffer per output.
+    `hits[i]` is 1 when every row of request i came from the cache. One buffer per output. `lookup` is seconds
+    spent with the cache.
     """
 
     outputs: tuple[TensorSpec, ...]
     errors: list[RequestError]
     hits: bytes
+    calls: list[Call] = []
+    lookup: float = 0.0
 
 
 class BatchAnswer(Message, frozen=True, array_like=True):

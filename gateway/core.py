@@ -50,6 +50,7 @@ class Core:
         experiments = Experiments()
         self.catalog = Catalog(experiments.active)
         self.dispatcher = Dispatcher(scheduler)
+        self.statistics = self.dispatcher.statistics
         self.predictions = Predictions(self.dispatcher, timeout=timeout, max_rows=max_rows)
         self.surveys = Surveys(asker)
         self.fleet = Fleet(self.surveys, self.dispatcher, open_link=open_link, came=came)

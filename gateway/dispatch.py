@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Protocol
@@ -25,6 +26,7 @@ from common.stats import Latency
 from gateway.batches import encode_batch, grouped, split_answer
 from gateway.requests import Answer, Batch, ModelKey, Provenance, Request
 from gateway.scheduler import Scheduler
+from gateway.statistics import Statistics
 from gateway.surveys import Frame
 
 log = logging.getLogger("pipeline.dispatch")
@@ -64,6 +66,7 @@ class Dispatcher:
         self.on_lost: Callable[[str, bool], None] = lambda worker, strike: self.lose(worker, strike=strike)
         self.is_served: Callable[[ModelKey], bool] = lambda key: True
         self.bad_frames = 0
+        self.statistics = Statistics()
         self.handling = Latency()  # of every request that was answered, since it was admitted
         self._slots: dict[str, _Slots] = {}
         self._bad_frames = OncePer(10.0)
@@ -73,7 +76,11 @@ class Dispatcher:
 
     def submit(self, request: Request) -> None:
         """Queue a request and wake whom it was queued for. Raises `QueueFull`."""
-        worker = self.scheduler.submit(request)
+        try:
+            worker = self.scheduler.submit(request)
+        except PipelineError:
+            self.statistics.failed(request.key, 0.0)
+            raise
         if worker is not None:
             self.wake(worker)
         self._deadlines.set()
@@ -159,6 +166,7 @@ class Dispatcher:
         if len(wanted) < len(replies):  # the others were cancelled, expired or moved on while it was out
             still = set(wanted)
             replies = [reply for reply in replies if reply[0] in still]
+        self.statistics.answered(batch.key, replies, message.parts, now, time.time())
         for request, answer in replies:
             self._reply(request, answer, now)
 
@@ -191,7 +199,10 @@ class Dispatcher:
 
     def _reply(self, request: Request, answer: Answer | PipelineError, now: float | None = None) -> None:
         """Answer one request; a fault in one client's answer is not the next client's."""
-        self.handling.record((trio.current_time() if now is None else now) - request.admitted)
+        seconds = (trio.current_time() if now is None else now) - request.admitted
+        self.handling.record(seconds)
+        if isinstance(answer, PipelineError):
+            self.statistics.failed(request.key, seconds)
         try:
             request.reply(answer)
         except Exception:

@@ -98,6 +98,10 @@ class State:
         """Every version of a model, in the order they were added."""
         return self._records(f"{_SELECT} WHERE model = ? ORDER BY id", model)
 
+    def all_versions(self) -> list[VersionRecord]:
+        """Every version of every model, those of one in the order they were added."""
+        return self._records(f"{_SELECT} ORDER BY model, id")
+
     def mark_checked(self, model: str, version: str, inputs: Signature = (), outputs: Signature = ()) -> None:
         """Remember that a worker has loaded it, and what it takes and gives. `NotFound` if there is no such
         version."""

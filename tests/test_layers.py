@@ -60,6 +60,8 @@ pure_modules = {
     "gateway.scheduler",
     "gateway.shadows",
     "gateway.split",
+    "gateway.statistics",
+    "gateway.doors.v2.classify",
 }
 impure_libraries = {"hypercorn", "pynng", "starlette", "trio"}
 

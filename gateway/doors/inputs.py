@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 
 from common.errors import InvalidRequest
-from common.tensor import DATATYPES, Buffer, TensorSpec, all_finite
+from common.tensor import BYTES, DATATYPES, Buffer, TensorSpec, all_finite, pack_elements
 
 Signature = tuple[TensorSpec, ...]
 Input = tuple[Signature, tuple[Buffer, ...], int]
 
 SHOWN = 60  # characters of what a client sent that an answer repeats
 
+_IN_JSON = ", ".join([each.name for each in DATATYPES.values() if each.code] + [BYTES])
 _RANGES = {"b": 7, "h": 15, "i": 31, "q": 63}  # bits beside the sign
 
 
@@ -49,7 +50,7 @@ def read_tensors(tensors: Sequence[Tensor]) -> Input:
                 " for all inputs and at least 1"
             )
         specs.append(TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape[1:])))
-        flat = list(_flat(tensor.data))
+        flat = flatten(tensor.data)
         if len(flat) != math.prod(tensor.shape):
             raise InvalidRequest(
                 f"input {tensor.name}: shape {tensor.shape} takes {math.prod(tensor.shape)} elements, and"
@@ -72,10 +73,14 @@ def read_rows(rows: Sequence[Sequence[float]], signature: Signature) -> Input | 
 
 def pack(flat: Sequence[Any], datatype: str, name: str) -> bytes:
     """Elements as a little-endian buffer; `InvalidRequest` names the first that does not fit the datatype."""
+    if datatype == BYTES:
+        return _pack_text(flat, name)
     known = DATATYPES.get(datatype)
     if known is None:
+        raise InvalidRequest(f"{name}: datatype {_shown(datatype)} is not known: use one of {_IN_JSON}")
+    if not known.code:
         raise InvalidRequest(
-            f"{name}: datatype {_shown(datatype)} is not known: use one of {', '.join(DATATYPES)}"
+            f"{name}: {datatype} has no form in JSON: send it as binary data of the Open Inference Protocol"
         )
     if known.code in "fd":
         return _pack_floats(flat, known.code, name)
@@ -99,6 +104,13 @@ def pack(flat: Sequence[Any], datatype: str, name: str) -> bytes:
         ) from None
 
 
+def _pack_text(flat: Sequence[Any], name: str) -> bytes:
+    for at, value in enumerate(flat):
+        if not isinstance(value, str):
+            raise InvalidRequest(f"{name}[{at}] is {_shown(value)}, and BYTES takes text")
+    return pack_elements([value.encode() for value in flat])
+
+
 def _pack_floats(flat: Sequence[Any], code: str, name: str) -> bytes:
     for at, value in enumerate(flat):
         if not isinstance(value, int | float):
@@ -116,6 +128,11 @@ def _pack_floats(flat: Sequence[Any], code: str, name: str) -> bytes:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def flatten(data: Sequence[Any]) -> list[Any]:
+    """The elements of nested lists, in order."""
+    return list(data) if list not in set(map(type, data)) else list(_flat(data))
 
 
 def _flat(data: Sequence[Any]) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from starlette.requests import Request as AsgiRequest
 from starlette.responses import Response
 
 from common.errors import InvalidRequest, ModelError, PipelineError, TooLarge
-from common.tensor import all_finite, floats, pack_vector, pack_vectors, vector_spec
+from common.tensor import BYTES, all_finite, floats, pack_vector, pack_vectors, vector_spec
 from common.tensor import values as flat_values
 from gateway.catalog import DEFAULT_MODEL, Catalog, Version
 from gateway.doors.inputs import Input, Signature, Tensor, read_rows, read_tensors
@@ -235,15 +235,23 @@ def render_tensors(answer: Answer, nn_id: str) -> bytes:
     """The answer to tensors: every output by its name, with all rows."""
     outputs = []
     for spec, buffer in zip(answer.outputs, answer.buffers, strict=True):
-        data = _finite(flat_values(buffer, spec.datatype))
-        rows = len(buffer) // spec.row_bytes if spec.row_bytes else 0
-        shape = [rows, *spec.row_shape]
+        data = readable(flat_values(buffer, spec.datatype), spec.datatype)
+        width = math.prod(spec.row_shape)
+        shape = [len(data) // width if width else 0, *spec.row_shape]
         outputs.append({"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": data})
     return encode({"status": True, "message": nn_id, "outputs": outputs})
 
 
-def _finite(flat: list[Any]) -> list[Any]:
-    """The same; `ModelError` if one of them is not finite, which JSON cannot say."""
+def readable(flat: list[Any], datatype: str) -> list[Any]:
+    """Elements as JSON has them; `ModelError` if one of them is not finite, or no text, which JSON cannot
+    say."""
+    if datatype == BYTES:
+        try:
+            return [element.decode() for element in flat]
+        except UnicodeDecodeError:
+            raise ModelError(
+                "the model's answer holds bytes that are no UTF-8 text, which JSON cannot say"
+            ) from None
     if not math.isfinite(sum(flat)) and not all(map(math.isfinite, flat)):
         raise ModelError("the model's answer holds NaN or infinity, which JSON has no number for")
     return flat
@@ -254,7 +262,7 @@ def _rows(answer: Answer) -> list[Any]:
     if not answer.outputs or 0 in answer.outputs[0].row_shape:
         raise ModelError("the model's answer is empty")
     spec, buffer = answer.outputs[0], answer.buffers[0]
-    flat = _finite(flat_values(buffer, spec.datatype))
+    flat = readable(flat_values(buffer, spec.datatype), spec.datatype)
     width = math.prod(spec.row_shape)
     if width == 1:
         return flat

@@ -67,7 +67,7 @@ def test_a_datatype_holds_its_extremes_in_its_number_of_bytes(
 
 
 def test_no_datatype_is_left_out_above() -> None:
-    assert " ".join(DATATYPES) == "BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FP32 FP64"
+    assert " ".join(DATATYPES) == "BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FP16 BF16 FP32 FP64"
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_a_row_of_a_datatype_that_is_not_known_is_refused_with_those_that_are() 
     with pytest.raises(InvalidRequest) as caught:
         _ = TensorSpec("x", "BYTES", (1,)).row_bytes
     assert str(caught.value) == (
-        "datatype 'BYTES' is not known: use one of"
-        " BOOL, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FP32, FP64"
+        "datatype 'BYTES' is not known, or its rows differ in size: use one of"
+        " BOOL, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FP16, BF16, FP32, FP64"
     )
 
 

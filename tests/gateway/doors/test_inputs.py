@@ -33,6 +33,7 @@ ELEMENTS: dict[str, st.SearchStrategy[Any]] = {
     "FP64": st.floats(allow_nan=False, allow_infinity=False),
     **{name: st.integers(*limits) for name, limits in RANGES.items()},
 }
+BINARY_ONLY = {"FP16", "BF16"}
 
 
 def tensor(data: list[Any], *shape: int, datatype: str = "FP32", name: str = "x") -> Tensor:
@@ -56,10 +57,10 @@ def nested(flat: list[Any], shape: list[int]) -> list[Any]:
 
 
 def test_every_datatype_is_tried_here() -> None:
-    assert ELEMENTS.keys() == DATATYPES.keys()
+    assert ELEMENTS.keys() | BINARY_ONLY == DATATYPES.keys()
 
 
-@pytest.mark.parametrize("datatype", DATATYPES)
+@pytest.mark.parametrize("datatype", ELEMENTS)
 @given(data=st.data())
 def test_what_is_packed_comes_back_as_it_was(datatype: str, data: st.DataObject) -> None:
     flat = data.draw(st.lists(ELEMENTS[datatype], max_size=20))
@@ -74,6 +75,20 @@ def test_whole_numbers_are_taken_however_they_are_written(datatype: str, data: s
     least, most = (max(limit, -(2**53)) if limit < 0 else min(limit, 2**53) for limit in RANGES[datatype])
     flat = data.draw(st.lists(st.integers(least, most), max_size=20))
     assert pack([float(value) for value in flat], datatype, "x") == pack(flat, datatype, "x")
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_text_is_packed_with_its_lengths(flat: list[str]) -> None:
+    packed = pack(flat, "BYTES", "x")
+    assert len(packed) == sum(4 + len(text.encode()) for text in flat)
+    assert [element.decode() for element in values(packed, "BYTES")] == flat
+
+
+@pytest.mark.parametrize("datatype", sorted(BINARY_ONLY))
+def test_a_datatype_that_json_has_no_form_for_is_refused(datatype: str) -> None:
+    assert refusal(tensor([1.0], 1, datatype=datatype)) == (
+        f"input x: {datatype} has no form in JSON: send it as binary data of the Open Inference Protocol"
+    )
 
 
 def test_buffers_are_little_endian() -> None:
@@ -118,7 +133,8 @@ def test_a_number_beyond_its_datatype_is_named_with_the_range(datatype: str, ove
         ("INT32", math.inf, "input x[1] is inf, and INT32 takes whole numbers"),
         ("BOOL", 2, "input x: BOOL takes true and false only"),
         ("BOOL", "true", "input x[1] is 'true', and BOOL takes whole numbers"),
-        ("BYTES", "a", f"input x: datatype 'BYTES' is not known: use one of {', '.join(DATATYPES)}"),
+        ("BYTES", 1, "input x[0] is 1, and BYTES takes text"),
+        ("TEXT", "a", f"input x: datatype 'TEXT' is not known: use one of {', '.join([*ELEMENTS, 'BYTES'])}"),
     ],
 )
 def test_an_element_that_is_none_is_named(datatype: str, value: Any, sentence: str) -> None:
