@@ -79,9 +79,14 @@ class TensorSpec(msgspec.Struct, frozen=True, array_like=True):
                 f"datatype {self.datatype!r} is not known, or its rows differ in size: use one of"
                 f" {', '.join(DATATYPES)}"
             )
+        return datatype.itemsize * self.row_elements
+
+    @property
+    def row_elements(self) -> int:
+        """Elements that one row has; `InvalidRequest` for a negative dimension."""
         if min(self.row_shape, default=0) < 0:
             raise InvalidRequest(f"a row of shape {list(self.row_shape)} has a negative dimension")
-        return datatype.itemsize * math.prod(self.row_shape)
+        return math.prod(self.row_shape)
 
     @property
     def is_sized(self) -> bool:
@@ -181,15 +186,26 @@ def element_ends(buffer: Buffer) -> list[int]:
     return ends
 
 
+def row_end(spec: TensorSpec, buffer: Buffer, at: int) -> int:
+    """Where the row that begins at `at` ends, in a buffer that is known to be whole."""
+    if spec.is_sized:
+        return at + spec.row_bytes
+    for _ in range(spec.row_elements):
+        at += 4 + _LENGTH.unpack_from(buffer, at)[0]
+    return at
+
+
 def row_ends(buffer: Buffer, per_row: int, rows: int) -> list[int]:
     """Where each row of a BYTES buffer ends, of `per_row` elements each; `InvalidRequest` unless there are
-    exactly so many."""
+    exactly so many, and at least one."""
+    if per_row < 1:
+        raise InvalidRequest("a row of BYTES has at least one element")
     ends = element_ends(buffer)
     if len(ends) != per_row * rows:
         raise InvalidRequest(
             f"{rows} rows of {per_row} elements are {per_row * rows}, and there are {len(ends)}"
         )
-    return ends[per_row - 1 :: per_row] if per_row else [0] * rows
+    return ends[per_row - 1 :: per_row]
 
 
 def _overflow(name: str, row: Sequence[float]) -> str:

@@ -90,7 +90,7 @@ class PartAnswer(msgspec.Struct, frozen=True, array_like=True):
     """Outputs of a part's requests in their order, those named in `errors` left out.
 
     `hits[i]` is 1 when every row of request i came from the cache. One buffer per output. `lookup` is seconds
-    spent with the cache.
+    that finding rows in the cache took.
     """
 
     outputs: tuple[TensorSpec, ...]

@@ -17,11 +17,17 @@ from gateway.doors.experiments import experiment_routes
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import make_app
+from gateway.doors.shape import is_v2
 from gateway.doors.status import StatusDoor
+from gateway.doors.v2.describe import Description
+from gateway.doors.v2.infer import Inference
+from gateway.doors.v2.repository import Repository
+from gateway.doors.v2.rest import InferDoor, V2Door
 from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
 from gateway.fleet import Bell, Fleet, OpenLink
 from gateway.holders import Holders
+from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.rollout import Rollouts
 from gateway.scheduler import Scheduler
@@ -62,8 +68,13 @@ class Core:
         )
         self.fleet.sync, self.fleet.left = self.syncing.sync, self.syncing.left
         self.dispatcher.is_served = self.rollouts.is_served
+        self.folder: ModelFolder | None = None  # whoever serves one says so
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
         self.predictions.join, self.rollouts.is_held = self.experimenting.join, self.experimenting.holds
+
+    async def load_folder(self, model: str) -> bool:
+        """Serve what the folder of models holds of one now; whether it holds any, where there is a folder."""
+        return self.folder is not None and await self.folder.load_again(model)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve what the state remembers with whoever comes, until cancelled. Raises `StateError`."""
@@ -80,8 +91,14 @@ class Core:
 class Doors:
     """What clients come through: `app` for everything, and a shorter way for predictions over HTTP/1.1."""
 
-    def __init__(self, core: Core, *, max_upload: int) -> None:
+    def __init__(self, core: Core, *, max_upload: int, max_body: int = 8 << 20) -> None:
         self.predict = PredictDoor(core.predictions, core.catalog)
+        description = Description(
+            core.catalog, core.holders, core.fleet, core.predictions, core.state, core.statistics
+        )
+        repository = Repository(core.rollouts, core.state, core.load_folder, max_upload=max_upload)
+        inference = Inference(core.predictions, core.catalog)
+        self.v2 = V2Door(InferDoor(inference, core.catalog, max_body=max_body), description, repository)
         self.models = ModelsDoor(
             self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.state,
             max_upload=max_upload,
@@ -93,11 +110,13 @@ class Doors:
             core.rollouts,
             core.state.blobs,
             max_upload=max_upload,
-            also=experiment_routes(core.experimenting),
+            also=[*experiment_routes(core.experimenting), *self.v2.routes()],
         )
 
-    def find_direct(self, method: str, path: str) -> PredictDoor | None:
+    def find_direct(self, method: str, path: str) -> PredictDoor | InferDoor | None:
         """What answers a request without the app; None for most."""
         if path == "/predict":
             return self.predict if method == "POST" else None
+        if is_v2(path):
+            return self.v2.find_direct(method, path)
         return self.models.find_direct(method, path)

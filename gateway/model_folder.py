@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from common.errors import PipelineError
+from common.errors import LoadError, PipelineError
 from common.log import event
 from gateway.blobs import Blob
 from gateway.catalog import Catalog
@@ -44,6 +44,25 @@ class ModelFolder:
         """Follow changes until cancelled."""
         async for reading in watch(self._directory, self._reading):
             await self._follow(reading)
+
+    async def load_again(self, model: str) -> bool:
+        """Serve what the folder holds of a model now; whether it holds any. `LoadError` says why not."""
+        try:
+            reading = await read_settled(self._directory)
+        except OSError as error:
+            raise LoadError(f"{self._directory} cannot be read: {error.strerror}") from error
+        problems = [each for each in reading.problems if each.startswith(f"{self._directory}/{model}/")]
+        if problems:
+            raise LoadError("; ".join(problems))
+        found = reading.models.get(model)
+        if found is None:
+            return False
+        for version in found.kept:
+            await self._add((model, version.name), found, version)
+        wrong = [self._refused[key] for key in self._refused if key[0] == model]
+        if wrong:
+            raise LoadError("; ".join(wrong))
+        return True
 
     # --- inside
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import trio
 
 from common import wire
-from common.errors import LinkError, NotFound, PipelineError
+from common.errors import Conflict, LinkError, NotFound, PipelineError
 from common.log import event
 from common.models import ModelSettings
 from gateway.blobs import Blob
@@ -144,6 +144,47 @@ class Rollouts:
             old = [each for each in self._catalog.of(model) if each.key.version == version]
             self._stop_serving(old)
         await self._retire(old)
+
+    async def unload(self, model: str) -> None:
+        """Have no version of a model serve until one is loaded, activated or added; what was admitted is
+        answered. `NotFound`, or `Conflict` while an experiment needs one."""
+
+        def write() -> None:
+            if not self._state.versions(model):
+                raise NotFound(f"there is no model {model}")
+            for version in old:
+                self._state.set_serving(*version.key, False)
+            self._state.activate(model, None)
+
+        async with self.turn:
+            old = self._catalog.of(model)
+            for version in old:
+                if self.is_held(version.key):
+                    raise Conflict(f"version {version.key.version} of {model} is an arm of an experiment")
+            await trio.to_thread.run_sync(write)
+            self._stop_serving(old)
+            event(log, logging.INFO, "model unloaded", model=model, versions=len(old))
+        await self._retire(old)
+
+    async def load(self, model: str) -> Rolled:
+        """Have a model serve again: the version that was active last, and beside it the newest of the others,
+        as many as its settings keep. `NotFound` for a model of which no version is known."""
+        rolled = await self._change(lambda: self._last_active(model), activate=True)
+        active = self._catalog.get(model)
+        if not rolled.ok or active is None:
+            return rolled
+        records = await trio.to_thread.run_sync(self._state.versions, model)
+        others = [record for record in records if record.key != active.key]
+        for record in others[::-1][: active.settings.keep_versions - 1]:
+            if not self._catalog.serves(record.key):
+                await self.add(record, activate=False)
+        return rolled
+
+    def _last_active(self, model: str) -> VersionRecord:
+        records = self._state.versions(model)
+        if not records:
+            raise NotFound(f"there is no model {model}")
+        return self._state.active(model) or self._state.previous(model) or records[-1]
 
     def _known(self, model: str, version: str) -> VersionRecord:
         record = self._state.version(model, version)

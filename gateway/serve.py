@@ -81,7 +81,7 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                 Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT),
                 timeout=gateway.timeout, max_rows=gateway.max_rows,
             )  # fmt: skip
-            lane = _make_lane(gateway, Doors(core, max_upload=gateway.max_upload))
+            lane = _make_lane(gateway, Doors(core, max_upload=gateway.max_upload, max_body=gateway.max_body))
             async with trio.open_nursery() as outer:
                 # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
                 await outer.start(_drain_on_signal, lane, core.predictions)
@@ -102,7 +102,7 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
 
 async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
     """A folder that cannot be served costs its models, and nothing else."""
-    folder = ModelFolder(directory, core.rollouts, core.catalog, core.state)
+    core.folder = folder = ModelFolder(directory, core.rollouts, core.catalog, core.state)
     try:
         await folder.load()
     except OSError as error:
@@ -117,7 +117,8 @@ def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
     def max_body_of(method: str, path: str) -> int | None:
         if (method, path) == ("PUT", "/set_weights"):
             return body_limit(gateway.max_upload)
-        return doors.models.body_limit(method, path)
+        ours = doors.v2.body_limit(method, path, body_limit(gateway.max_upload))
+        return ours or doors.models.body_limit(method, path)
 
     return Lane(
         doors.app,

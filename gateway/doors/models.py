@@ -201,13 +201,18 @@ class ModelsDoor:
 
 def _names(request: Request) -> tuple[str, str]:
     model, version = request.path_params["model"], request.path_params["version"]
+    check_names(model, version)
+    return model, version
+
+
+def check_names(model: str, version: str) -> None:
+    """`InvalidRequest` for what can name no model, or no version of one."""
     for what, name in (("model", model), ("version", version)):
         if not _NAME.match(name):
             raise InvalidRequest(
                 f"{name!r} cannot name a {what}: use 1 to 64 letters, digits and . _ -, the first of them a"
                 " letter or digit"
             )
-    return model, version
 
 
 def _bool(request: Request, name: str, *, default: bool) -> bool:

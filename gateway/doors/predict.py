@@ -7,10 +7,9 @@ import binascii
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
-import trio
 from starlette.requests import Request as AsgiRequest
 from starlette.responses import Response
 
@@ -18,6 +17,7 @@ from common.errors import InvalidRequest, ModelError, PipelineError, TooLarge
 from common.tensor import BYTES, all_finite, floats, pack_vector, pack_vectors, vector_spec
 from common.tensor import values as flat_values
 from gateway.catalog import DEFAULT_MODEL, Catalog, Version
+from gateway.doors.exchange import Asked, answer_over_asgi
 from gateway.doors.inputs import Input, Signature, Tensor, read_rows, read_tensors
 from gateway.doors.shape import encode, predict_failure
 from gateway.predictions import MAX_TIMEOUT, Predictions
@@ -36,42 +36,6 @@ class Body(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(Body)
 _UNFIT = re.compile(r"[^ -~]")  # for a header line: a worker may call itself anything
-
-
-class Asked(Protocol):
-    """What the door needs of a request: the lane's `Exchange`, or an ASGI request in its clothes."""
-
-    body: bytes | bytearray
-    on_gone: Callable[[], None] | None
-
-    def header(self, name: bytes) -> bytes | None: ...
-
-    def respond(self, status: int, body: bytes, extra: bytes = b"") -> None: ...
-
-
-class _AsgiExchange:
-    def __init__(self, request: AsgiRequest, body: bytes) -> None:
-        self.body: bytes | bytearray = body
-        self.on_gone: Callable[[], None] | None = None
-        self.answered = trio.Event()
-        self.response: Response | None = None
-        self._request = request
-
-    def header(self, name: bytes) -> bytes | None:
-        value = self._request.headers.get(name.decode())
-        return None if value is None else value.encode("latin-1")
-
-    def respond(self, status: int, body: bytes, extra: bytes = b"") -> None:
-        lines = (line.split(": ", 1) for line in extra.decode("latin-1").split("\r\n") if line)
-        headers = dict(lines)
-        self.response = Response(body, status, headers, media_type="application/json")
-        self.answered.set()
-
-    async def watch(self, scope: trio.CancelScope) -> None:
-        """Cancel `scope` when the client goes. (Starlette's `is_disconnected` never says so on trio.)"""
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
-        scope.cancel()
 
 
 class PredictDoor:
@@ -98,17 +62,7 @@ class PredictDoor:
 
     async def over_asgi(self, request: AsgiRequest) -> Response:
         """The same for a client that comes by HTTP/2, where the lane has no part."""
-        exchange = _AsgiExchange(request, await request.body())
-        self(exchange)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(exchange.watch, nursery.cancel_scope)
-                await exchange.answered.wait()
-                nursery.cancel_scope.cancel()
-        finally:
-            if exchange.response is None and exchange.on_gone is not None:
-                exchange.on_gone()
-        return exchange.response or Response(status_code=499)
+        return await answer_over_asgi(self, request)
 
     def _find(self, exchange: Asked) -> Version:
         if self._version is None:

@@ -1,4 +1,4 @@
-"""The JSON shapes of REST v1 that more than one of its routes gives. Pure."""
+"""The JSON shapes that more than one route of REST gives. Pure."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ def encode(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
+def is_v2(path: str) -> bool:
+    """Whether a path belongs to the Open Inference Protocol."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
 def failure(message: str) -> dict[str, Any]:
     """What every refused request is answered."""
     return {"status": False, "message": message}
 
 
 def error_body(status: int, message: str, path: str) -> bytes:
-    """A refusal by the HTTP lane, which knows no door: the shape is that of v1."""
-    return encode(failure(message))
+    """A refusal by the HTTP lane or the app, in the shape of the protocol that the path belongs to."""
+    return encode({"error": message} if is_v2(path) else failure(message))
 
 
 def predict_failure(error: PipelineError, *, many: bool) -> tuple[int, bytes, bytes]:

@@ -23,6 +23,8 @@ Signature = tuple[TensorSpec, ...]
 
 NONE: Parameters = {}
 
+MAX_DIMENSIONS = 32
+_LONGEST = 2**31 - 1
 _MICROSECONDS = 1e6
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
@@ -178,7 +180,8 @@ def read_inputs(inputs: Sequence[InferTensor], takes: Signature, *, max_rows: in
         raise InvalidRequest("inputs is empty: give at least one tensor")
     rows = inputs[0].shape[0] if inputs[0].shape else 0
     for tensor in inputs:
-        if not tensor.shape or tensor.shape[0] != rows or rows < 1 or min(tensor.shape) < 0:
+        check_shape(tensor.name, tensor.shape)
+        if not tensor.shape or tensor.shape[0] != rows or rows < 1:
             raise InvalidRequest(
                 f"input {tensor.name}: shape {list(tensor.shape)} should begin with the number of rows, the"
                 " same for all inputs and at least 1"
@@ -189,6 +192,14 @@ def read_inputs(inputs: Sequence[InferTensor], takes: Signature, *, max_rows: in
     for tensor in inputs:
         check_data(tensor)
     return signature, rows
+
+
+def check_shape(name: str, shape: Sequence[int]) -> None:
+    """`InvalidRequest` for dimensions that no tensor has."""
+    if len(shape) > MAX_DIMENSIONS or not all(0 <= size <= _LONGEST for size in shape):
+        raise InvalidRequest(
+            f"input {name}: a shape has at most {MAX_DIMENSIONS} dimensions, each from 0 to {_LONGEST}"
+        )
 
 
 def _as_given(inputs: Sequence[InferTensor]) -> Signature:

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request as AsgiRequest
 
 from common.errors import InvalidRequest, ModelError, TooLarge
-from common.tensor import TensorSpec, vector_spec
+from common.tensor import Buffer, TensorSpec, vector_spec
 from gateway.doors.predict import (
     Body,
     PredictDoor,
@@ -47,7 +47,7 @@ class Exchange:
     def header(self, name: bytes) -> bytes | None:
         return self._headers.get(name)
 
-    def respond(self, status: int, body: bytes, extra: bytes = b"") -> None:
+    def respond(self, status: int, body: bytes, extra: bytes = b"", rest: Sequence[Buffer] = ()) -> None:
         self.answers.append((status, body, extra))
         self._answered.set()
 
