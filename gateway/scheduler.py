@@ -19,6 +19,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable
 
 from common.errors import DeadlineExceeded, NoWorker, PipelineError, Poisoned, QueueFull
+from common.wire import MAX_BATCH_BYTES
 from gateway.deadlines import DeadlineWheel
 from gateway.queues import Lane, Limits, Queue, due
 from gateway.requests import Batch, ModelKey, Request, Stage
@@ -293,12 +294,13 @@ class Scheduler:
     def _launch(
         self, lane: Lane, key: ModelKey, queue: Queue, limit: int, now: float, *, alone: bool
     ) -> Batch:
-        """Move the queue's first requests, up to `limit` rows and at least one, into a batch in flight."""
+        """Move the queue's first requests, up to `limit` rows and what a frame holds, and at least one, into
+        a batch in flight."""
         requests: list[Request] = []
-        rows = 0
+        rows = size = 0
         while queue:
             request = next(iter(queue))
-            if requests and rows + request.rows > limit:
+            if requests and (rows + request.rows > limit or size + request.size > MAX_BATCH_BYTES):
                 break
             del queue[request]
             self._count_out(request)
@@ -306,6 +308,7 @@ class Scheduler:
             request.sent = now
             requests.append(request)
             rows += request.rows
+            size += request.size
             if alone:
                 break
         if not queue and not alone:

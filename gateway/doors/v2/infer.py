@@ -143,12 +143,8 @@ def refuse_shared_memory(name: str, parameters: Parameters) -> None:
 def combine_timeouts(parameters: Parameters, transport: float | None) -> float | None:
     """Seconds: the smaller of the parameter `timeout` (microseconds; 0 is none) and the transport's own."""
     wanted = parameters.get("timeout", 0)
-    if (
-        isinstance(wanted, bool)
-        or not isinstance(wanted, int)
-        or not 0 <= wanted / _MICROSECONDS <= MAX_TIMEOUT
-    ):
-        most = round(MAX_TIMEOUT * _MICROSECONDS)
+    most = round(MAX_TIMEOUT * _MICROSECONDS)
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or not 0 <= wanted <= most:
         raise InvalidRequest(f"timeout should be a whole number of microseconds from 0 (none) to {most}")
     given = [wanted / _MICROSECONDS] if wanted else []
     if transport is not None:
