@@ -23,6 +23,7 @@ MAX_DIMENSIONS = 32
 LONGEST = 2**31 - 1
 SHOWN = 60  # characters of what a client sent that an answer repeats
 
+_NUMBERS = {int, float, bool}
 _IN_JSON = ", ".join([each.name for each in DATATYPES.values() if each.code] + [BYTES])
 _RANGES = {"b": 7, "h": 15, "i": 31, "q": 63}  # bits beside the sign
 
@@ -123,9 +124,9 @@ def _pack_text(flat: Sequence[Any], name: str) -> bytes:
 
 
 def _pack_floats(flat: Sequence[Any], code: str, name: str) -> bytes:
-    for at, value in enumerate(flat):
-        if not isinstance(value, int | float):
-            raise InvalidRequest(f"{name}[{at}] is {_shown(value)}, not a number")
+    if not set(map(type, flat)) <= _NUMBERS:
+        at = next(i for i, value in enumerate(flat) if type(value) not in _NUMBERS)
+        raise InvalidRequest(f"{name}[{at}] is {_shown(flat[at])}, not a number")
     try:
         packed = array(code, flat)
     except OverflowError:
