@@ -372,6 +372,12 @@ def test_a_model_of_the_folder_is_loaded_from_there(client) -> None:
     assert client.infer("word", [tensor]).as_numpy("result").tolist() == [[b"a"]]
 
 
+def test_what_is_wrong_in_the_folder_is_said(client, shared_site) -> None:
+    (shared_site.folder / "models" / "torn" / "1").mkdir(parents=True)
+    with refused(400, "torn/1: a version has exactly one file called model.*, and there is none"):
+        client.load_model("torn")
+
+
 def test_a_file_that_does_not_load_is_refused_and_leaves_nothing(client) -> None:
     with refused(400, "LoadError"):
         client.load_model("broken", config="{}", files={"file:1/model.pt": b"not a model"})
