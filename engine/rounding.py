@@ -7,6 +7,7 @@ Integers and booleans stay what they are. Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +16,18 @@ from common.tensor import Buffer, TensorSpec
 from engine.rows import NUMPY_TYPES
 
 _FLOATS = ("FP32", "FP64")
+_TORCH_FLOATS = (torch.float32, torch.float64)
 
 
 def round_tensor(tensor: torch.Tensor, decimals: int | None) -> torch.Tensor:
     """The tensor itself where there is nothing to round, else a new one of the same shape and dtype."""
     if decimals is None or not tensor.is_floating_point():
         return tensor
-    return torch.round(tensor, decimals=decimals) + 0.0
+    if tensor.dtype in _TORCH_FLOATS and tensor.is_cpu:
+        # Not by torch, whose operations let other threads take over: NumPy is done before they would.
+        array = tensor.detach().numpy() if tensor.requires_grad else tensor.numpy()
+        return torch.from_numpy(np.asarray(_rounded_array(array, decimals)))
+    return torch.round(tensor.detach(), decimals=decimals) + 0.0
 
 
 def round_columns(
@@ -37,11 +43,14 @@ def round_columns(
 
 
 def _rounded(column: Buffer, datatype: str, decimals: int) -> bytes:
+    data: bytes = _rounded_array(np.frombuffer(column, NUMPY_TYPES[datatype]), decimals).tobytes()
+    return data
+
+
+def _rounded_array(numbers: Any, decimals: int) -> Any:
     """As torch does it, to the bit: times ten to the n, to the nearest even, divided again, all in the
     numbers' own dtype. (NumPy's own `round` differs where that overflows.)"""
-    numbers = np.frombuffer(column, NUMPY_TYPES[datatype])
     with np.errstate(all="ignore"):
-        power = np.array(10.0 ** abs(decimals)).astype(numbers.dtype)
+        power = numbers.dtype.type(10.0 ** abs(decimals))
         rounded = np.rint(numbers / power) * power if decimals < 0 else np.rint(numbers * power) / power
-        data: bytes = (rounded + numbers.dtype.type(0)).tobytes()
-    return data
+        return rounded + numbers.dtype.type(0)
