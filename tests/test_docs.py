@@ -80,6 +80,18 @@ def test_what_is_shown_of_the_open_inference_protocol_over_rest_works(tmp_path: 
         run_shown(found, tmp_path)
 
 
+def test_what_is_shown_of_the_open_inference_protocol_over_grpc_works(tmp_path: Path) -> None:
+    with open_site(tmp_path / "site") as site:
+        address = f"127.0.0.1:{site.ports.take()}"
+        gateway = site.start_gateway("--workers", "1", "--addr_grpc", address)
+        gateway.wait_ready(1)
+        assert gateway.set_weights(SAMPLE, stored(SAMPLE)).json["status"] is True
+        shown = section("Open Inference Protocol over gRPC")
+        found = [block.replace("127.0.0.1:8001", address) for block in blocks("python", shown)]
+        assert len(found) == 3
+        run_shown(found, tmp_path)
+
+
 def _objects(text: str) -> list[dict[str, Any]]:
     """JSON objects that follow each other."""
     decoder, found = json.JSONDecoder(), []
