@@ -3,7 +3,7 @@ protobuf."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from google.protobuf.json_format import ParseDict
@@ -14,7 +14,7 @@ from gateway.doors.v2.describe import Description
 from gateway.doors.v2.repository import Repository
 from gateway.grpc.call import Call, Method, unary
 
-Json = dict[str, Any]
+Json = Mapping[str, Any]
 Ask = Callable[[Any], Awaitable[Json]]
 
 
