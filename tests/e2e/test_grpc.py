@@ -404,7 +404,7 @@ def test_a_gateway_that_is_told_to_stop_answers_what_it_has(held, number):
 
 
 def test_kserves_client_infers(server):
-    process = Process("kserve", [sys.executable, str(SERVICES / "kserve_client.py"), server.address], {
+    process = Process("kserve", [sys.executable, str(SERVICES / "kserve_grpc.py"), server.address], {
         "PYTHONPATH": str(ROOT), "PATH": "", "HOME": "/nonexistent",
     }, server.gateway.log.with_name("kserve.log"))  # fmt: skip
     try:

@@ -1,6 +1,6 @@
 """end to end: KServe's client, in a process of its own as its messages have the same names as tritonclient's.
 
-kserve_client.py HOST:PORT
+kserve_grpc.py HOST:PORT
 """
 
 from __future__ import annotations
