@@ -2,8 +2,8 @@
 
 doors ─ predictions ─ scheduler ─ dispatcher ─ links
         catalog     ─ holders
-        rollouts    ─ delivery
-        syncing     ─ fleet      ─ surveys
+        rollouts    ─ switching ─ delivery
+        syncing     ─ fleet     ─ surveys
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from gateway.rollout import Rollouts
 from gateway.scheduler import Scheduler
 from gateway.state import State
 from gateway.surveys import Asker, Surveys
+from gateway.switching import Switching
 from gateway.syncing import Syncing
 
 
@@ -55,14 +56,15 @@ class Core:
         self.fleet = Fleet(self.surveys, self.dispatcher, open_link=open_link, came=came)
         self.holders = Holders(self.dispatcher, self.fleet)
         delivery = Delivery(self.fleet, state.blobs)
-        self.rollouts = Rollouts(self.fleet, self.catalog, self.holders, scheduler, state, delivery)
+        self.switching = Switching(self.fleet, self.catalog, self.holders, scheduler, state, delivery)
+        self.rollouts = Rollouts(self.switching, self.catalog, state)
         self.syncing = Syncing(
-            self.fleet, self.catalog, self.holders, self.rollouts, scheduler, state, delivery
+            self.fleet, self.catalog, self.holders, self.switching, scheduler, state, delivery
         )
         self.fleet.sync, self.fleet.left = self.syncing.sync, self.syncing.left
-        self.dispatcher.is_served = self.rollouts.is_served
+        self.dispatcher.is_served = self.switching.is_served
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
-        self.predictions.join, self.rollouts.is_held = self.experimenting.join, self.experimenting.holds
+        self.predictions.join, self.switching.is_held = self.experimenting.join, self.experimenting.holds
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve what the state remembers with whoever comes, until cancelled. Raises `StateError`."""

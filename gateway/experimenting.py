@@ -16,9 +16,10 @@ from gateway.dispatch import Dispatcher
 from gateway.experiments import Arm, Experiment, Experiments
 from gateway.plans import ACTIVE, Plan, Record
 from gateway.requests import Answer, ModelKey, Request
-from gateway.rollout import Rolled, Rollouts
+from gateway.rollout import Rollouts
 from gateway.shadows import Pair
 from gateway.state import State
+from gateway.switching import Rolled
 
 log = logging.getLogger("pipeline.experiments")
 

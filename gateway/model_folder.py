@@ -14,8 +14,9 @@ from common.log import event
 from gateway.blobs import Blob
 from gateway.catalog import Catalog
 from gateway.repository import Key, Model, Reading, Version
-from gateway.rollout import Rolled, Rollouts
+from gateway.rollout import Rollouts
 from gateway.state import State, VersionRecord
+from gateway.switching import Rolled
 from gateway.watching import read_settled, watch
 
 log = logging.getLogger("pipeline.models")

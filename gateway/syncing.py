@@ -16,11 +16,12 @@ from gateway.delivery import Delivery
 from gateway.fleet import Bell, Fleet, FleetLink
 from gateway.holders import Holders
 from gateway.requests import ModelKey
-from gateway.rollout import Rollouts, as_version
+from gateway.rollout import as_version
 from gateway.roster import State as Life
 from gateway.roster import Worker
 from gateway.scheduler import Scheduler
 from gateway.state import State
+from gateway.switching import Switching
 
 log = logging.getLogger("pipeline.rollout")
 
@@ -36,7 +37,7 @@ class Syncing:
         fleet: Fleet,
         catalog: Catalog,
         holders: Holders,
-        rollouts: Rollouts,
+        switching: Switching,
         scheduler: Scheduler,
         state: State,
         delivery: Delivery,
@@ -44,7 +45,7 @@ class Syncing:
         self._fleet = fleet
         self._catalog = catalog
         self._holders = holders
-        self._rollouts = rollouts
+        self._switching = switching
         self._scheduler = scheduler
         self._state = state
         self._delivery = delivery
@@ -54,15 +55,15 @@ class Syncing:
     async def sync(self, worker: Worker, link: FleetLink) -> None:
         """Give one worker every version it should hold and take the others away; `LoadError` if it refuses
         one that others can load."""
-        async with self._rollouts.turn:
+        async with self._switching.turn:
             held = {ModelKey(key.model, key.version): key.sha256 for key in worker.versions}
             for version in self._catalog.all():
                 if self._should_hold(worker, version):
                     await self._give(worker, version, held)
-            for version in list(self._rollouts.retiring.values()):
+            for version in list(self._switching.retiring.values()):
                 if self._should_hold(worker, version) and held.get(version.key) != version.sha256:
                     await self._load(worker, version)
-            for version in self._rollouts.served():
+            for version in self._switching.served():
                 self._hold(worker, version)
             for key in held:
                 if worker.id not in self._holders.of(key):
@@ -81,8 +82,8 @@ class Syncing:
             while True:
                 with trio.move_on_after(math.inf if is_placed else RETRY):
                     await self._moved.wait()
-                async with self._rollouts.turn:
-                    is_placed = all([await self._place(each, nursery) for each in self._rollouts.served()])
+                async with self._switching.turn:
+                    is_placed = all([await self._place(each, nursery) for each in self._switching.served()])
 
     # --- inside
 
@@ -114,12 +115,12 @@ class Syncing:
         """Have a worker forget a version that it is sent no more, once it has answered what it was sent."""
         while self._scheduler.in_flight(worker, key):  # noqa: ASYNC110 - no events there
             await trio.sleep(FLIGHT_TICK)
-        async with self._rollouts.turn:
+        async with self._switching.turn:
             if worker not in self._holders.of(key):  # else it took the place of one that left meanwhile
                 await self._drop(key, worker)
 
     async def _drop(self, key: ModelKey, worker: str) -> None:
-        await self._rollouts.tell(wire.Drop([worker], *key), {worker})
+        await self._switching.tell(wire.Drop([worker], *key), {worker})
 
     async def _load_more(self, version: Version, missing: frozenset[str]) -> bool:
         """Have more workers load a version that serves; whether all did."""
@@ -179,8 +180,8 @@ class Syncing:
         self._catalog.remove(refused.key)
         if back is None or not was_active:
             return None
-        self._rollouts.retiring.pop(back.key, None)
-        self._rollouts.switch(back)
+        self._switching.retiring.pop(back.key, None)
+        self._switching.switch(back)
         return back
 
     async def _mark_checked(self, version: Version) -> None:

@@ -7,7 +7,7 @@ import base64
 from starlette.responses import Response
 
 from gateway.doors.shape import encode
-from gateway.rollout import Rolled
+from gateway.switching import Rolled
 
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -10,8 +10,8 @@ import trio
 from common import wire
 from common.errors import LinkError, LoadError, NoWeights, PipelineError, StateError
 from gateway.requests import ModelKey
-from gateway.rollout import OLD_VERSION_GRACE, Rolled
 from gateway.roster import State as Life
+from gateway.switching import OLD_VERSION_GRACE, Rolled
 from tests.gateway.fakes import FakeWorker
 from tests.gateway.site import NN, NN2, Asked, Site, open_site
 
@@ -483,7 +483,7 @@ async def test_a_fleet_that_cannot_be_told_serves_the_new_weights_all_the_same(m
     async with open_site() as site:
         worker = await site.ready_worker()
         await site.set_weights(b"2")
-        tell = site.rollouts._fleet.surveys.ask
+        tell = site.switching._fleet.surveys.ask
 
         async def failing(question, *how, **more):
             if isinstance(question, wire.Commit | wire.Drop):
@@ -507,9 +507,9 @@ async def test_what_is_served_is_what_serves_and_what_retires():
     async with open_site() as site:
         await site.ready_worker()
         await site.set_weights(b"2")
-        assert site.rollouts.is_served(ModelKey("default", NN))
-        assert not site.rollouts.is_served(ModelKey("default", NN2))
-        assert not site.rollouts.is_served(ModelKey("another", NN))
+        assert site.switching.is_served(ModelKey("default", NN))
+        assert not site.switching.is_served(ModelKey("default", NN2))
+        assert not site.switching.is_served(ModelKey("another", NN))
 
 
 async def test_a_sync_that_gets_no_answer_says_so():

@@ -96,7 +96,7 @@ async def test_a_version_that_retires_is_loaded_elsewhere_too_while_somebody_wai
             nursery.start_soon(site.rollouts.activate, "iris", "2")
             await site.until(lambda: site.catalog.active("iris").key.version == "2")
             nursery.start_soon(site.rollouts.remove, "iris", "1")
-            await site.until(lambda: IRIS in site.rollouts.retiring)
+            await site.until(lambda: IRIS in site.switching.retiring)
             holder.die()
             assert await asked.answer() == 2.0
             assert asked.version == "1"
@@ -248,7 +248,7 @@ async def test_nor_a_version_that_retires_as_it_joins():
         asked = site.ask(1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(site.set_weights, b"3", "f" * 32)
-            await site.until(lambda: bool(site.rollouts.retiring))
+            await site.until(lambda: bool(site.switching.retiring))
             picky = await site.ready_worker(models=("iris",))
             assert picky.asked(wire.Load) == []
             first.held.set()

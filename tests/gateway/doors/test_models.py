@@ -417,7 +417,7 @@ async def test_who_was_admitted_under_a_version_that_is_deleted_is_answered_by_i
             nursery.start_soon(ask)
             await client.site.until(lambda: worker.in_hand == 1)
             nursery.start_soon(client.ask, "DELETE", "/models/iris/versions/2")
-            await client.site.until(lambda: bool(client.site.rollouts.retiring))
+            await client.site.until(lambda: bool(client.site.switching.retiring))
             status, answer = await client.ask("POST", "/models/iris/versions/2/predict", json={"vector": [1]})
             assert (status, answer["status"]) == (404, False)
             worker.held.set()
