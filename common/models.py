@@ -5,6 +5,7 @@ Pure. Reading the folder is the gateway's, running the model the engine's; `mode
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Annotated, Any, Literal
 
@@ -30,6 +31,14 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
 MAX_BATCH = 65_536  # what the wire's longest part may hold
 MAX_DIMENSIONS = 8
 MAX_WARMUP_ROWS = 1024
+MAX_LABELS = 32_768
+MAX_LABEL = 1000
+
+# What a worker loads a version by: where one of these changes, it has to load the version again.
+LOADED_BY = (
+    "runtime", "architecture", "arguments", "inputs", "input_type",
+    "max_batch", "cache_size", "round_decimals", "warmup_rows", "device",
+)  # fmt: skip
 
 _ANY_OF_RUNTIMES = rf"\A({'|'.join(RUNTIMES)})?\Z"
 _ANY_OF_DATATYPES = rf"\A({'|'.join(DATATYPES)})\Z"
@@ -81,7 +90,7 @@ class ModelSettings(
     ] = ""
     arguments: Annotated[
         dict[str, Any],
-        Meta(description="a table of text, numbers of up to 64 bits, true, false, lists and tables"),
+        Meta(description="a table of text, finite numbers of up to 64 bits, true, false, lists and tables"),
     ] = {}
     # What the model takes; empty: what the model itself says.
     inputs: Annotated[tuple[ModelInput, ...], Meta(description="a list of tables")] = ()
@@ -89,8 +98,11 @@ class ModelSettings(
     input_type: Annotated[Literal["tensor"], Meta(description="tensor")] = "tensor"
     # What the elements of the output are called, first to last.
     labels: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=1000)], ...],
-        Meta(description="a list of text, none of it empty"),
+        tuple[Annotated[str, Meta(min_length=1, max_length=MAX_LABEL)], ...],
+        Meta(
+            max_length=MAX_LABELS,
+            description=f"a list of up to {MAX_LABELS} texts of 1 to {MAX_LABEL} characters",
+        ),
     ] = ()
     # Most rows that the model is given at once.
     max_batch: Annotated[
@@ -154,6 +166,19 @@ class ModelSettings(
         """The inputs as the wire and the runtimes say them; empty where the settings do not say."""
         return tuple(each.spec for each in self.inputs)
 
+    @property
+    def loaded_as(self) -> str:
+        """A digest of what a worker loads a version by; empty where that is all by default."""
+        values = {name: getattr(self, name) for name in LOADED_BY}
+        said = {name: value for name, value in values.items() if value != getattr(DEFAULTS, name)}
+        if not said:
+            return ""
+        return hashlib.blake2b(msgspec.json.encode(said, order="sorted"), digest_size=8).hexdigest()
+
+    def loaded_like(self, other: ModelSettings) -> ModelSettings:
+        """These settings, but for what a worker loads a version by: that is as `other` says."""
+        return msgspec.structs.replace(self, **{name: getattr(other, name) for name in LOADED_BY})
+
 
 def runtime_of(ending: str) -> str | None:
     """The runtime that a model file's ending (without the dot) means; None where it means none."""
@@ -161,14 +186,15 @@ def runtime_of(ending: str) -> str | None:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether msgpack gives back what it is given: dates and whole numbers past 64 bits it does not."""
+    """Whether msgpack and JSON give back what they are given: dates, infinity and whole numbers past 64 bits
+    they do not."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(each) for key, each in value.items())
     if isinstance(value, list):
         return all(map(_is_plain, value))
     if isinstance(value, int) and not isinstance(value, bool):
         return -(2**63) <= value < 2**64
-    return isinstance(value, bool | float | str)
+    return isinstance(value, bool | str) or (isinstance(value, float) and math.isfinite(value))
 
 
 DEFAULTS = ModelSettings()

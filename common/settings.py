@@ -44,11 +44,14 @@ class Option(NamedTuple):
     group: str
     help: str
     excludes: str
+    variable: str
 
 
-def option(default: Any, kind: Kind, group: str, help: str, *, excludes: str = "") -> Any:
-    """A dataclass field that is a setting; `excludes` names another that cannot be given together with it."""
-    return field(default=default, metadata={"option": Option(kind, group, help, excludes)})
+def option(default: Any, kind: Kind, group: str, help: str, *, excludes: str = "", variable: str = "") -> Any:
+    """A dataclass field that is a setting; `excludes` names another that cannot be given together with it,
+    `variable` what its variable is called where the flag's name would mean something else to another process.
+    """
+    return field(default=default, metadata={"option": Option(kind, group, help, excludes, variable)})
 
 
 def parse_size(text: str) -> int:
@@ -190,7 +193,9 @@ class GatewaySettings(FleetSettings):
         False, _FLAG, "addresses", "listen where others can reach it, use it and replace the weights"
     )
     workers: int = option(0, _COUNT_OR_ZERO, "workers", "local workers to start")
-    models: str | None = option(None, _PATH, "models", "folder of models to serve: NAME/VERSION/model.*")
+    models: str | None = option(
+        None, _PATH, "models", "folder of models to serve: NAME/VERSION/model.*", variable="models_dir"
+    )
     watch: bool = option(False, _FLAG, "models", "follow changes in the folder of models")
     state: str = option("./state", _PATH, "state", "folder that remembers weights and versions")
     ephemeral: bool = option(False, _FLAG, "state", "remember nothing after the end", excludes="state")
@@ -227,7 +232,11 @@ class WorkerSettings(FleetSettings):
     """What `worker.py` is told. It only dials, so no address is too open for it."""
 
     models: tuple[str, ...] = option(
-        (), _PATTERNS, "models", "patterns of the models to hold: iris,text-* (default: all)"
+        (),
+        _PATTERNS,
+        "models",
+        "patterns of the models to hold: iris,text-* (default: all)",
+        variable="worker_models",
     )
     name: str | None = option(None, _WORKER, "process", "what people call it (default: host name and pid)")
     check: str | None = option(None, _PATH, "process", "say whether this weights file would serve, and end")
@@ -249,10 +258,7 @@ def read_settings(
     given, unknown = parser.parse_known_args([_with_underscores(each) for each in argv])
     try:
         _refuse_unknown("argument", unknown, list(_options(cls)), _flag)
-        names = [name for each in (GatewaySettings, WorkerSettings) for name in _options(each)]
-        known = {_variable(name) for name in [*names, "url"]}  # the curl scripts take PIPELINE_URL
-        strange = [each for each in environ if each.startswith(_variable("")) and each not in known]
-        _refuse_unknown("environment variable", strange, names, _variable)
+        _refuse_unknown_variables(environ)
         return cls(**_values(cls, vars(given), environ))
     except ValueError as error:
         parser.error(str(error))
@@ -302,7 +308,21 @@ def _parser(cls: type[FleetSettings], *, prog: str, description: str) -> argpars
 
 def _help(name: str, each: Option, default: object) -> str:
     shown = f" (default: {each.kind.show(default)})" if default not in (None, False, ()) else ""
-    return f"{each.help}{shown} [{_variable(name)}]".replace("%", "%%")
+    return f"{each.help}{shown} [{_variable(each.variable or name)}]".replace("%", "%%")
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    """Both processes may see one environment: each knows the other's variables too."""
+    options = [pair for cls in (GatewaySettings, WorkerSettings) for pair in _options(cls).items()]
+    names = [each.variable or name for name, each in options]
+    if environ.get(_variable("models")):
+        raise ValueError(
+            f"{_variable('models')} could mean two things: give {_variable('models_dir')} for the gateway's"
+            f" folder of models, {_variable('worker_models')} for the names of the models that a worker holds"
+        )
+    known = {_variable(name) for name in [*names, "url", "models"]}  # the curl scripts take PIPELINE_URL
+    strange = [each for each in environ if each.startswith(_variable("")) and each not in known]
+    _refuse_unknown("environment variable", strange, names, _variable)
 
 
 def _refuse_unknown(
@@ -318,10 +338,11 @@ def _values(cls: type[FleetSettings], given: Mapping[str, str], environ: Mapping
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name, each in _options(cls).items():
-        text = given.get(name) if name in given else environ.get(_variable(name)) or None
+        variable = _variable(each.variable or name)
+        text = given.get(name) if name in given else environ.get(variable) or None
         if text is None:
             continue
-        sources[name] = _flag(name) if name in given else _variable(name)
+        sources[name] = _flag(name) if name in given else variable
         try:
             values[name] = each.kind.parse(text)
             each.kind.check(values[name])

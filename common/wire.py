@@ -120,11 +120,12 @@ class Hello(Message, frozen=True, array_like=True):
 
 
 class VersionKey(msgspec.Struct, frozen=True, array_like=True):
-    """One version of one model, with the digest of its weights."""
+    """One version of one model, with the digest of its weights, and of the settings it is loaded by."""
 
     model: str
     version: str
     sha256: str
+    settings: str = ""
 
 
 class HelloAnswer(Message, frozen=True, array_like=True):
@@ -155,7 +156,8 @@ class Load(Message, frozen=True, array_like=True):
 
     Its weights ride along as the one buffer, or came before in chunks, or lie in the file `path` for
     workers on the gateway's own machine. `file` is what the file was called where it came from, which may
-    tell its format.
+    tell its format. Where the version is held as it was loaded by other settings, one that is `staged` takes
+    its place only when a `Commit` says so.
     """
 
     workers: list[str]
@@ -164,6 +166,7 @@ class Load(Message, frozen=True, array_like=True):
     path: str = ""
     file: str = ""
     settings: ModelSettings = DEFAULTS
+    staged: bool = False
 
 
 class LoadAnswer(Message, frozen=True, array_like=True):
@@ -178,11 +181,13 @@ class LoadAnswer(Message, frozen=True, array_like=True):
 
 
 class Commit(Message, frozen=True, array_like=True):
-    """The version is the one that serves from now on."""
+    """The version serves from now on, loaded by settings of this digest: what is staged takes the place of
+    what is held if it was loaded so, and is forgotten if not."""
 
     workers: list[str]
     model: str
     version: str
+    settings: str = ""
 
 
 class Drop(Message, frozen=True, array_like=True):

@@ -46,6 +46,7 @@ class Registry:
         self._allowed = allowed  # what the operator lets models do: pickle, code, types
         # In the order they were loaded.
         self._loaded: dict[tuple[str, str], tuple[VersionKey, Execution]] = {}
+        self._staged: dict[tuple[str, str], tuple[VersionKey, Execution]] = {}  # of what is in `_loaded` too
         self._loading: set[tuple[str, str]] = set()  # named by `reserve`
         self._activated: dict[str, str] = {}
         self._past_hits = 0  # of versions that were dropped
@@ -63,16 +64,18 @@ class Registry:
         cache: PredictionCache | None = None,
         device: torch.device | None = None,
         warmup_rows: int | Sequence[Sequence[float]] = 1,
+        staged: bool = False,
     ) -> Execution:
         """Load, check and warm a version beside the others; `LoadError` says why it would not serve.
 
-        A version that is held with the same sha256 stays as it is; one without a sha256 is not known again.
+        A version that is held with the same key stays as it is; one without a sha256 is not known again. One
+        that is `staged` takes the place of what is held only by a `commit`.
         `kind` is the model's format, None asks the file. `cache` is its own, one of `cache_size` by default.
         `warmup_rows` are run before it serves: so many rows of zeros, or these.
         """
         with self._lock:
             held = self._loaded.get((key.model, key.version))
-        if held is not None and key.sha256 and held[0].sha256 == key.sha256:
+        if held is not None and key.sha256 and held[0] == key:
             return held[1]
         runtime = load_runtime(source, kind, options, device or self.device)
         if not isinstance(warmup_rows, int):
@@ -82,9 +85,13 @@ class Registry:
         execution = Execution(
             runtime, PredictionCache(self.cache_size) if cache is None else cache, max_batch=max_batch
         )
+        name = key.model, key.version
         with self._lock:
-            self._forget(key.model, key.version)
-            self._loaded[key.model, key.version] = (key, execution)
+            if staged and name in self._loaded:
+                self._staged[name] = (key, execution)
+            else:
+                self._forget(*name)
+                self._loaded[name] = (key, execution)
         return execution
 
     def load_version(self, load: Load, source: Source) -> Execution:
@@ -106,6 +113,7 @@ class Registry:
             cache=PredictionCache(size, round_decimals=settings.round_decimals),
             device=self._device_of(settings.device),
             warmup_rows=settings.warmup_rows,
+            staged=load.staged,
         )
 
     def _device_of(self, wanted: str | None) -> torch.device:
@@ -116,6 +124,20 @@ class Registry:
             raise LoadError(f"the model wants the device {wanted}, and torch finds no CUDA device here")
         return torch.device(wanted)
 
+    def commit(self, model: str, version: str, settings: str) -> None:
+        """What is staged of a version serves if it was loaded by settings of this digest, and goes if not."""
+        with self._lock:
+            staged = self._staged.get((model, version))
+            if staged is not None and staged[0].settings == settings:
+                self._forget(model, version)
+                self._loaded[model, version] = staged
+            self._staged.pop((model, version), None)
+
+    def forget_staged(self) -> None:
+        """Whoever had versions staged has gone."""
+        with self._lock:
+            self._staged.clear()
+
     def drop(self, model: str, version: str) -> None:
         """Forget a version; batches that run it now finish."""
         with self._lock:
@@ -124,6 +146,7 @@ class Registry:
                 del self._activated[model]
 
     def _forget(self, model: str, version: str) -> None:
+        self._staged.pop((model, version), None)
         held = self._loaded.pop((model, version), None)
         if held is not None:
             self._past_hits += held[1].cache.hits

@@ -3,6 +3,7 @@
 doors ─ predictions ─ scheduler ─ dispatcher ─ links
         catalog     ─ holders
         rollouts    ─ switching ─ delivery
+        configuring
         syncing     ─ fleet     ─ surveys
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import trio
 
 from gateway.catalog import Catalog
+from gateway.configuring import Configuring
 from gateway.delivery import Delivery
 from gateway.dispatch import Dispatcher
 from gateway.doors.experiments import experiment_routes
@@ -58,10 +60,14 @@ class Core:
         delivery = Delivery(self.fleet, state.blobs)
         self.switching = Switching(self.fleet, self.catalog, self.holders, scheduler, state, delivery)
         self.rollouts = Rollouts(self.switching, self.catalog, state)
+        self.configuring = Configuring(
+            self.switching, self.catalog, self.holders, self.fleet, delivery, state
+        )
         self.syncing = Syncing(
             self.fleet, self.catalog, self.holders, self.switching, scheduler, state, delivery
         )
         self.fleet.sync, self.fleet.left = self.syncing.sync, self.syncing.left
+        self.configuring.moved = self.syncing.move
         self.dispatcher.is_served = self.switching.is_served
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
         self.predictions.join, self.switching.is_held = self.experimenting.join, self.experimenting.holds
@@ -84,7 +90,7 @@ class Doors:
     def __init__(self, core: Core, *, max_upload: int) -> None:
         self.predict = PredictDoor(core.predictions, core.catalog)
         self.models = ModelsDoor(
-            self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.state,
+            self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.configuring, core.state,
             max_upload=max_upload,
         )  # fmt: skip
         self.app = make_app(

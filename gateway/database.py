@@ -57,6 +57,12 @@ MIGRATIONS = (
         FOREIGN KEY (model, version) REFERENCES versions (model, version)
     );
     """,
+    """
+    CREATE TABLE models (
+        model TEXT PRIMARY KEY,
+        settings TEXT NOT NULL
+    );
+    """,
 )
 
 

@@ -33,19 +33,20 @@ class Delivery:
         self._fleet = fleet
         self._blobs = blobs
 
-    async def load(self, version: Version, workers: Collection[str]) -> Answers:
+    async def load(self, version: Version, workers: Collection[str], *, staged: bool = False) -> Answers:
         """Answers by worker: None of one that is there and did not answer in time; one that left the fleet
-        before it answered is not among them, even if it is back."""
+        before it answered is not among them, even if it is back. `staged` is for versions that are held by
+        other settings (see `wire.Load`)."""
         wanted = set(workers)
         near = {w for w in wanted if self._is_near(w)}
         if version.size <= INLINE_MAX and len(wanted) > len(near):
-            return await self._ask(version, wanted, inline=True)
+            return await self._ask(version, wanted, inline=True, staged=staged)
         answers, far = await self._send_all(version, wanted - near)
         if near:
             path = str(self._blobs.path(version.sha256).resolve())
-            answers |= await self._ask(version, near, path=path)
+            answers |= await self._ask(version, near, path=path, staged=staged)
         if far:
-            answers |= await self._ask(version, far)
+            answers |= await self._ask(version, far, staged=staged)
         return answers
 
     def _is_near(self, worker_id: str) -> bool:
@@ -54,9 +55,14 @@ class Delivery:
         return worker is not None and worker.hello.scheme == "ipc"
 
     async def _ask(
-        self, version: Version, workers: Collection[str], *, inline: bool = False, path: str = ""
+        self,
+        version: Version,
+        workers: Collection[str],
+        *,
+        inline: bool = False,
+        path: str = "",
+        staged: bool,
     ) -> Answers:
-        key = wire.VersionKey(*version.key, version.sha256)
         buffers = [await trio.to_thread.run_sync(self._blobs.read, version.sha256)] if inline else []
         staying = set(workers)
 
@@ -66,7 +72,9 @@ class Delivery:
             return staying
 
         answers = await self._fleet.surveys.ask(
-            wire.Load(sorted(workers), key, version.size, path, version.file, version.settings),
+            wire.Load(
+                sorted(workers), version.loaded_as, version.size, path, version.file, version.settings, staged
+            ),
             wire.LoadAnswer,
             LOAD_TIME + version.size / LOAD_RATE,
             expected=expected,

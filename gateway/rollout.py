@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import msgspec
 import trio
 
 from common.errors import NotFound
@@ -48,8 +49,12 @@ class Rollouts:
             known = self._state.version(DEFAULT_MODEL, nn_id)
             is_taken = known is not None and known.sha256 != blob.sha256
             version = f"{nn_id}.{blob.sha256[:16]}" if is_taken else nn_id
+            said = self._state.settings(DEFAULT_MODEL)
+            settings = _of_weights(said)
+            if said is not None and said != settings:
+                self._state.set_settings(DEFAULT_MODEL, settings, {})
             return VersionRecord(
-                DEFAULT_MODEL, version, nn_id, blob.sha256, blob.size, time.time(), settings=WEIGHTS
+                DEFAULT_MODEL, version, nn_id, blob.sha256, blob.size, time.time(), settings=settings
             )
 
         return await self._change(record, activate=True)
@@ -111,6 +116,16 @@ class Rollouts:
             rolled, old = await self._switching.roll(new, activate=activate)
         await self._switching.retire(old)
         return rolled
+
+
+def _of_weights(said: ModelSettings | None) -> ModelSettings:
+    """How `set_weights` has weights loaded: as was said of the model, but for what makes them weights."""
+    if said is None:
+        return WEIGHTS
+    architecture = said.architecture or WEIGHTS.architecture
+    return msgspec.structs.replace(
+        said, runtime=WEIGHTS.runtime, architecture=architecture, keep_versions=WEIGHTS.keep_versions
+    )
 
 
 def as_version(record: VersionRecord) -> Version:

@@ -102,7 +102,7 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
 
 async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
     """A folder that cannot be served costs its models, and nothing else."""
-    folder = ModelFolder(directory, core.rollouts, core.catalog, core.state)
+    folder = ModelFolder(directory, core.rollouts, core.configuring, core.catalog, core.state)
     try:
         await folder.load()
     except OSError as error:

@@ -29,6 +29,7 @@ log = logging.getLogger("pipeline.rollout")
 OLD_VERSION_GRACE = 60.0  # how long a rollout waits for the old version's last requests before it answers
 DRAIN_TICK = 0.002
 TELL_TIME = 2.0
+SILENT = wire.LoadAnswer("", False, "the worker did not answer in time")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Rolled:
     def ok(self) -> bool:
         """Whether the version serves."""
         return all(loaded for loaded, _ in self.results)
+
+    @property
+    def reason(self) -> str:
+        """The last line of what the first worker said that refused; empty where none did."""
+        trace = next((trace for loaded, trace in self.results if not loaded), "")
+        return trace.strip().rpartition("\n")[2]
 
 
 class Switching:
@@ -84,8 +91,7 @@ class Switching:
         of it, versions that serve no more, for `retire`)."""
         answers = await self._delivery.load(new, self._holders.wanted(new))
         # Who left the fleet meanwhile is synced when it comes back; who stays and is silent failed.
-        silent = wire.LoadAnswer("", False, "the worker did not answer in time")
-        results = [answers[worker] or silent for worker in sorted(answers)]
+        results = [answers[worker] or SILENT for worker in sorted(answers)]
         rolled = Rolled([(answer.ok, answer.trace) for answer in results])
         if not rolled.ok:
             event(log, logging.WARNING, "version refused", model=new.key.model, version=new.key.version)
@@ -119,7 +125,7 @@ class Switching:
         """The durable switch, then the one that requests see; the versions that serve no more."""
         model = new.key.model
         becomes_active = activate or self._catalog.get(model) is None
-        old = self._surplus(new, becomes_active=becomes_active)
+        old = self.surplus(new, becomes_active=becomes_active)
 
         def write() -> None:
             if workers:
@@ -140,11 +146,14 @@ class Switching:
         self.stop_serving(old)
         event(log, logging.INFO, "version serves", model=model, version=new.key.version, bytes=new.size)
         everybody = self._fleet.ids()
-        await self.tell(wire.Commit(sorted(everybody), *new.key), self._fleet.ids(Life.READY))
+        await self.tell(
+            wire.Commit(sorted(everybody), *new.key, new.settings.loaded_as), self._fleet.ids(Life.READY)
+        )
         return old
 
-    def _surplus(self, new: Version, *, becomes_active: bool) -> list[Version]:
-        """The versions that are too many once `new` serves: the oldest, but never the active one."""
+    def surplus(self, new: Version, *, becomes_active: bool) -> list[Version]:
+        """The versions that are too many once `new` serves: the oldest, but never the active one, nor one
+        that an experiment needs."""
         active = new if becomes_active else self._catalog.get(new.key.model)
         others = [v for v in self._catalog.of(new.key.model) if v.key not in (new.key, active and active.key)]
         room = new.settings.keep_versions - (1 if active is None or active.key == new.key else 2)

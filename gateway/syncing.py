@@ -49,19 +49,19 @@ class Syncing:
         self._scheduler = scheduler
         self._state = state
         self._delivery = delivery
-        self._checked: set[ModelKey] = set()  # of what the state holds as checked
+        self._checked: set[wire.VersionKey] = set()  # of what the state holds as checked
         self._moved = Bell()
 
     async def sync(self, worker: Worker, link: FleetLink) -> None:
         """Give one worker every version it should hold and take the others away; `LoadError` if it refuses
         one that others can load."""
         async with self._switching.turn:
-            held = {ModelKey(key.model, key.version): key.sha256 for key in worker.versions}
+            held = {ModelKey(key.model, key.version): key for key in worker.versions}
             for version in self._catalog.all():
                 if self._should_hold(worker, version):
                     await self._give(worker, version, held)
             for version in list(self._switching.retiring.values()):
-                if self._should_hold(worker, version) and held.get(version.key) != version.sha256:
+                if self._should_hold(worker, version) and held.get(version.key) != version.loaded_as:
                     await self._load(worker, version)
             for version in self._switching.served():
                 self._hold(worker, version)
@@ -73,6 +73,10 @@ class Syncing:
     def left(self, worker_id: str) -> None:
         """A worker is gone: what only it held is wanted elsewhere."""
         self._holders.forget_worker(worker_id)
+        self._moved.ring()
+
+    def move(self) -> None:
+        """Other workers than before may have to hold something."""
         self._moved.ring()
 
     async def keep_placed(self) -> None:
@@ -136,9 +140,9 @@ class Syncing:
             self._holders.set(version, self._holders.of(version.key) | loaded)
         return loaded == missing
 
-    async def _give(self, worker: Worker, version: Version, held: dict[ModelKey, str]) -> None:
+    async def _give(self, worker: Worker, version: Version, held: dict[ModelKey, wire.VersionKey]) -> None:
         """Have one worker load what serves."""
-        if held.get(version.key) == version.sha256:
+        if held.get(version.key) == version.loaded_as:
             await self._mark_checked(version)
             return
         answer = await self._load(worker, version)
@@ -186,11 +190,11 @@ class Syncing:
 
     async def _mark_checked(self, version: Version) -> None:
         """A worker has it: so it loads, and it is known what it takes."""
-        key, signature = version.key, (version.inputs, version.outputs)
+        key, signature = version.loaded_as, (version.inputs, version.outputs)
         if key in self._checked:
             return
         try:
-            await trio.to_thread.run_sync(self._state.mark_checked, *key, *signature)
+            await trio.to_thread.run_sync(self._state.mark_checked, *version.key, *signature)
         except PipelineError as error:  # a full disk keeps no worker out: the next one's sync tries again
             event(log, logging.ERROR, "version not marked as checked", version=key.version, error=error)
         else:

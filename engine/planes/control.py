@@ -55,6 +55,7 @@ class ControlPlane:
         self._noted = OncePer(10.0)
         self._addresses: tuple[float, list[str]] | None = None
         self._process = psutil.Process()
+        self._gateway = ""  # the process that asked last
         self.told_draining = threading.Event()
 
     def handle(self, frame: memoryview) -> bytes | None:
@@ -78,6 +79,9 @@ class ControlPlane:
     def _answer(self, message: object, buffers: list[memoryview]) -> wire.Message | None:
         me = self._identity.id
         if isinstance(message, wire.Hello):
+            if message.gateway != self._gateway:
+                self._gateway = message.gateway
+                self._registry.forget_staged()
             return self._hello()
         if isinstance(message, wire.Status):
             return self._status()
@@ -102,6 +106,7 @@ class ControlPlane:
             self._registry.drop(message.model, message.version)
             event(log, logging.INFO, "version dropped", model=message.model, version=message.version)
         elif isinstance(message, wire.Commit):
+            self._registry.commit(message.model, message.version, message.settings)
             event(log, logging.INFO, "version serves", model=message.model, version=message.version)
         else:
             self._on_drain()

@@ -16,12 +16,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from common.errors import InvalidRequest, NotFound, TooLarge
-from common.models import DEFAULTS
+from common.models import ModelSettings
 from common.tensor import TensorSpec
 from gateway.blobs import Blob
 from gateway.catalog import DEFAULT_MODEL, Catalog
+from gateway.configuring import Configuring, settings_of_next
 from gateway.doors.answers import json_response, rolled_answer
 from gateway.doors.predict import PredictDoor
+from gateway.doors.settings import merged, read_settings, replaced, shown
 from gateway.fleet import Fleet
 from gateway.holders import Holders
 from gateway.rollout import Rollouts
@@ -52,6 +54,7 @@ class ModelsDoor:
         holders: Holders,
         fleet: Fleet,
         rollouts: Rollouts,
+        configuring: Configuring,
         state: State,
         *,
         max_upload: int,
@@ -61,6 +64,7 @@ class ModelsDoor:
         self._holders = holders
         self._fleet = fleet
         self._rollouts = rollouts
+        self._configuring = configuring
         self._state = state
         self._max_upload = max_upload
 
@@ -69,8 +73,9 @@ class ModelsDoor:
         model, version = "/models/{model}", "/models/{model}/versions/{version}"
         return [
             Route("/models", self.list_models, methods=["GET"]),
-            Route(model, self.show, methods=["GET"]),
-            Route(version, self.change, methods=["PUT", "DELETE"]),  # one route: 405 names the methods of one
+            # One route a path: 405 names the methods of one.
+            Route(model, self.model, methods=["GET", "PUT", "PATCH"]),
+            Route(version, self.change, methods=["PUT", "DELETE"]),
             Route(f"{model}/activate", self.activate, methods=["POST"]),
             Route(f"{model}/rollback", self.rollback, methods=["POST"]),
             Route(f"{model}/predict", self.predict, methods=["POST"]),
@@ -95,11 +100,29 @@ class ModelsDoor:
             shown.append({"name": model, "active": self._active(model), "serving": serving})
         return json_response({"status": True, "message": "OK", "models": shown})
 
+    async def model(self, request: Request) -> Response:
+        """`show` or `configure`."""
+        return await (self.configure if request.method in ("PUT", "PATCH") else self.show)(request)
+
+    async def configure(self, request: Request) -> Response:
+        """The settings of a model, also of one that has no version yet; `?reload=false` leaves the versions
+        that are there loaded as they are."""
+        model = _name("model", request)
+        reload = _bool(request, "reload", default=True)
+        table = read_settings(await request.body())
+
+        def make(before: ModelSettings) -> ModelSettings:
+            return merged(table, before) if request.method == "PATCH" else replaced(table, model, before)
+
+        settings, rolled = await self._configuring.change(model, make, reload=reload)
+        return json_response(rolled_answer(rolled) | {"settings": shown(settings)})
+
     async def show(self, request: Request) -> Response:
-        """One model: each of its versions, and who holds it."""
+        """One model: its settings, each of its versions, and who holds it."""
         model = request.path_params["model"]
         records = await trio.to_thread.run_sync(self._state.versions, model)
-        if not records:
+        said = await trio.to_thread.run_sync(self._state.settings, model)
+        if not records and said is None:
             raise NotFound(f"there is no model {model}: GET /models says which there are")
         previous = await trio.to_thread.run_sync(self._state.previous, model)
         return json_response(
@@ -109,6 +132,7 @@ class ModelsDoor:
                 "name": model,
                 "active": self._active(model),
                 "previous": previous.version if previous else None,
+                "settings": shown(await trio.to_thread.run_sync(settings_of_next, self._state, model)),
                 "versions": [self._shown(record) for record in records],
             }
         )
@@ -120,13 +144,14 @@ class ModelsDoor:
     async def upload(self, request: Request) -> Response:
         """A version's file, as the body; `?file=` is what it is called, `?activate=` whether it answers who
         names none from now on."""
-        model, version = _names(request)
+        model, version = _name("model", request), _name("version", request)
         activate = _bool(request, "activate", default=model == DEFAULT_MODEL)
         wanted = _digest(request.headers.get("content-digest"))
         blob = await self._receive(request, wanted)
         record = VersionRecord(
             model, version, version, blob.sha256, blob.size, time.time(),
-            file=request.query_params.get("file", "")[:255], settings=await self._settings(model),
+            file=request.query_params.get("file", "")[:255],
+            settings=await trio.to_thread.run_sync(settings_of_next, self._state, model),
         )  # fmt: skip
         return json_response(rolled_answer(await self._rollouts.add(record, activate=activate)))
 
@@ -173,13 +198,8 @@ class ModelsDoor:
             "workers": sorted(worker.name for worker in holders if worker is not None),
             "inputs": [_spec(spec) for spec in record.inputs],
             "outputs": [_spec(spec) for spec in record.outputs],
-            "settings": msgspec.to_builtins(record.settings),
+            "settings": shown(record.settings),
         }
-
-    async def _settings(self, model: str) -> Any:
-        """Those of the model's newest version."""
-        records = await trio.to_thread.run_sync(self._state.versions, model)
-        return records[-1].settings if records else DEFAULTS
 
     async def _receive(self, request: Request, wanted: str | None) -> Blob:
         """The body as a blob, written as it comes; refused where its digest is not the one that was said."""
@@ -199,15 +219,15 @@ class ModelsDoor:
             return await trio.to_thread.run_sync(writer.commit)
 
 
-def _names(request: Request) -> tuple[str, str]:
-    model, version = request.path_params["model"], request.path_params["version"]
-    for what, name in (("model", model), ("version", version)):
-        if not _NAME.match(name):
-            raise InvalidRequest(
-                f"{name!r} cannot name a {what}: use 1 to 64 letters, digits and . _ -, the first of them a"
-                " letter or digit"
-            )
-    return model, version
+def _name(what: str, request: Request) -> str:
+    """The model or the version that the path names."""
+    name: str = request.path_params[what]
+    if not _NAME.match(name):
+        raise InvalidRequest(
+            f"{name!r} cannot name a {what}: use 1 to 64 letters, digits and . _ -, the first of them a"
+            " letter or digit"
+        )
+    return name
 
 
 def _bool(request: Request, name: str, *, default: bool) -> bool:

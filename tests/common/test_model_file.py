@@ -92,7 +92,10 @@ def test_everything_can_be_said() -> None:
         ("keep_versions = 0", "keep_versions should be a whole number from 1 to 100, not 0"),
         ("affinity = 1", "affinity should be true or false, not 1"),
         ("device = 'gpu'", 'device should be one of auto, cpu, cuda, cuda:0, cuda:1, …, not "gpu"'),
-        ("labels = ['a', '']", 'labels should be a list of text, none of it empty, not ["a", ""]'),
+        (
+            "labels = ['a', '']",
+            'labels should be a list of up to 32768 texts of 1 to 1000 characters, not ["a", ""]',
+        ),
         ("input_type = 'sound'", 'input_type should be tensor, not "sound"'),
         ("architecture = 'a b'", 'architecture should be the name of a network, not "a b"'),
         (
@@ -107,11 +110,14 @@ def test_everything_can_be_said() -> None:
         ),
         (
             "arguments = {since = 2020-01-01}",
-            "arguments should be a table of text, numbers of up to 64 bits, true, false, lists and tables,"
-            ' not {"since": "2020-01-01"}',
+            "arguments should be a table of text, finite numbers of up to 64 bits, true, false, lists and"
+            ' tables, not {"since": "2020-01-01"}',
         ),
         ("inputs = 'x'", 'inputs should be a list of tables, not "x"'),
-        (f"labels = '{'x' * 100}'", f'labels should be a list of text, none of it empty, not "{"x" * 59}…'),
+        (
+            f"labels = '{'x' * 100}'",
+            f'labels should be a list of up to 32768 texts of 1 to 1000 characters, not "{"x" * 59}…',
+        ),
         ("max-batch = 3", f"there is no setting max-batch (did you mean max_batch?): {ALLOWED}"),
         ("Max_Bacth = 3", f"there is no setting Max_Bacth (did you mean max_batch?): {ALLOWED}"),
         ("colour = 3", f"there is no setting colour: {ALLOWED}"),

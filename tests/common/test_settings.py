@@ -253,7 +253,7 @@ def test_both_processes_are_told_what_models_may_do(read: type) -> None:
 
 def test_a_worker_is_told_which_models_it_may_hold() -> None:
     assert worker("--models", "iris, text-*,v[12]?").models == ("iris", "text-*", "v[12]?")
-    assert worker(environ={"PIPELINE_MODELS": "iris"}).models == ("iris",)
+    assert worker(environ={"PIPELINE_WORKER_MODELS": "iris"}).models == ("iris",)
 
 
 @pytest.mark.parametrize("flag", ["--allow_code", "--trusted", "--models"])
@@ -271,6 +271,9 @@ def test_an_ephemeral_gateway_has_no_state_directory() -> None:
     assert gateway(environ={"PIPELINE_EPHEMERAL": "0", "PIPELINE_STATE": "x"}).state_directory == Path("x")
 
 
+VARIABLES = {(GatewaySettings, "models"): "MODELS_DIR", (WorkerSettings, "models"): "WORKER_MODELS"}
+
+
 @pytest.mark.parametrize("cls", [GatewaySettings, WorkerSettings])
 def test_help_names_every_flag_its_variable_and_its_default(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cls: type[FleetSettings]
@@ -282,7 +285,7 @@ def test_help_names_every_flag_its_variable_and_its_default(
     shown = capsys.readouterr().out
     hidden = {"exit_with_parent"}
     for each in dataclasses.fields(cls):
-        variable = f"[PIPELINE_{each.name.upper()}]"
+        variable = f"[PIPELINE_{VARIABLES.get((cls, each.name), each.name.upper())}]"
         assert (variable in shown) is (f"--{each.name}" in shown) is (each.name not in hidden), each.name
     assert "What it is." in shown
     assert "(default: ws://127.0.0.1:54000) [PIPELINE_ADDR_SERVICE]" in shown

@@ -20,7 +20,8 @@ from common.errors import Conflict, NotFound, StateError
 from common.models import DEFAULTS, ModelInput, ModelSettings
 from common.tensor import TensorSpec
 from gateway.database import MIGRATIONS
-from gateway.state import DATABASE, State, VersionRecord, open_state
+from gateway.state import State, VersionRecord, open_state
+from gateway.state_folder import DATABASE
 
 ROOT = Path(__file__).parents[2]
 OTHER = "0" * 64

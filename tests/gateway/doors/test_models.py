@@ -98,6 +98,7 @@ async def test_a_model_shows_everything_that_is_known_of_its_versions():
         assert status == 200
         assert shown == {
             **OK, "name": "iris", "active": "2", "previous": "1",
+            "settings": {"max_batch": 7, "keep_versions": 3},
             "versions": [
                 {**same, "version": "1", "file": "", "size": 1, "sha256": first},
                 {**same, "version": "2", "file": "iris.onnx", "size": 2, "sha256": second},
@@ -539,7 +540,7 @@ async def test_a_path_below_models_that_is_none_is_404_and_json(path):
     ("method", "path", "allowed"),
     [
         ("POST", "/models", {"GET", "HEAD"}),
-        ("DELETE", "/models/iris", {"GET", "HEAD"}),
+        ("DELETE", "/models/iris", {"GET", "HEAD", "PATCH", "PUT"}),
         ("GET", "/models/iris/predict", {"POST"}),
         ("GET", "/models/iris/versions/1/predict", {"POST"}),
         ("PUT", "/models/iris/activate", {"POST"}),
