@@ -31,6 +31,7 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
 MAX_BATCH = 65_536  # what the wire's longest part may hold
 MAX_DIMENSIONS = 8
 MAX_WARMUP_ROWS = 1024
+MAX_DEPTH = 32
 MAX_LABELS = 32_768
 MAX_LABEL = 1000
 
@@ -90,7 +91,10 @@ class ModelSettings(
     ] = ""
     arguments: Annotated[
         dict[str, Any],
-        Meta(description="a table of text, finite numbers of up to 64 bits, true, false, lists and tables"),
+        Meta(
+            description="a table of text, finite numbers of up to 64 bits, true, false, lists and tables,"
+            f" up to {MAX_DEPTH} deep"
+        ),
     ] = {}
     # What the model takes; empty: what the model itself says.
     inputs: Annotated[tuple[ModelInput, ...], Meta(description="a list of tables")] = ()
@@ -185,13 +189,15 @@ def runtime_of(ending: str) -> str | None:
     return next((name for name, endings in RUNTIMES.items() if ending.lower() in endings), None)
 
 
-def _is_plain(value: object) -> bool:
-    """Whether msgpack and JSON give back what they are given: dates, infinity and whole numbers past 64 bits
-    they do not."""
+def _is_plain(value: object, depth: int = MAX_DEPTH) -> bool:
+    """Whether msgpack and JSON give back what they are given: dates, infinity, whole numbers past 64 bits and
+    what is nested without end they do not."""
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(each) for key, each in value.items())
+        return depth > 0 and all(
+            isinstance(k, str) and _is_plain(each, depth - 1) for k, each in value.items()
+        )
     if isinstance(value, list):
-        return all(map(_is_plain, value))
+        return depth > 0 and all(_is_plain(each, depth - 1) for each in value)
     if isinstance(value, int) and not isinstance(value, bool):
         return -(2**63) <= value < 2**64
     return isinstance(value, bool | str) or (isinstance(value, float) and math.isfinite(value))

@@ -75,8 +75,9 @@ class Registry:
         """
         with self._lock:
             held = self._loaded.get((key.model, key.version))
-        if held is not None and key.sha256 and held[0] == key:
-            return held[1]
+            if held is not None and key.sha256 and held[0] == key:
+                self._staged.pop((key.model, key.version), None)
+                return held[1]
         runtime = load_runtime(source, kind, options, device or self.device)
         if not isinstance(warmup_rows, int):
             warm_up_with(runtime, warmup_rows)

@@ -22,7 +22,7 @@ from gateway.delivery import Delivery
 from gateway.fleet import Fleet
 from gateway.holders import Holders
 from gateway.roster import State as Life
-from gateway.state import State
+from gateway.state import State, VersionRecord
 from gateway.switching import SILENT, Rolled, Switching
 
 log = logging.getLogger("pipeline.rollout")
@@ -88,30 +88,23 @@ class Configuring:
     # --- inside
 
     async def _planned(self, model: str, make: Make, *, reload: bool) -> _Change:
-        serving = self._catalog.of(model)
-        names = {version.key.version for version in serving} if reload else set()
+        def is_reloaded(record: VersionRecord) -> bool:
+            """What serves no more is known to load as it did, unless nobody ever loaded it."""
+            return reload and (self._catalog.serves(record.key) or not record.checked)
 
-        def plan() -> tuple[ModelSettings, ModelSettings, dict[str, ModelSettings]]:
+        def plan() -> _Change:
             before = settings_of_next(self._state, model)
             settings = make(before)
-            return (
-                before,
-                settings,
-                {
-                    each.version: settings if each.version in names else settings.loaded_like(each.settings)
-                    for each in self._state.versions(model)
-                },
-            )
+            versions = {
+                record.version: settings if is_reloaded(record) else settings.loaded_like(record.settings)
+                for record in self._state.versions(model)
+            }
+            old = self._catalog.of(model)
+            new = [each._replace(settings=versions[each.key.version]) for each in old]
+            reloads = [pair for pair in zip(old, new, strict=True) if pair[0].loaded_as != pair[1].loaded_as]
+            return _Change(before, settings, versions, new, reloads)
 
-        before, settings, versions = await trio.to_thread.run_sync(plan)
-        serve = [(each, each._replace(settings=versions[each.key.version])) for each in serving]
-        return _Change(
-            before,
-            settings,
-            versions,
-            [new for _, new in serve],
-            [(old, new) for old, new in serve if old.loaded_as != new.loaded_as],
-        )
+        return await trio.to_thread.run_sync(plan)
 
     async def _try(self, versions: Iterable[Version]) -> tuple[Rolled, list[Version]]:
         """Have who holds these load them again: (what each worker says, what was loaded)."""

@@ -30,6 +30,7 @@ Signature = tuple[TensorSpec, ...]
 
 _PLAIN = str, int, float
 _SELECT = f"SELECT {_COLUMNS} FROM versions"
+_SET_SETTINGS = "UPDATE versions SET settings = ? WHERE model = ? AND version = ?"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class State:
         self.blobs = blobs
 
     def add_version(self, record: VersionRecord) -> None:
-        """Remember a version. Again the same: nothing happens, the first one's `created` and `checked` stay.
+        """Remember a version. Again the same: the first one's `created` and `checked` stay, and its settings
+        while it serves.
 
         `Conflict` if its name is taken by other bytes or another nn_id.
         """
@@ -83,6 +85,9 @@ class State:
                     f"version {record.version} of {record.model} is already there with other weights"
                     f" (nn_id {known.nn_id}, sha256 {known.sha256})"
                 )
+            elif not known.serves:
+                values = _json(record.settings), record.model, record.version
+                connection.execute(_SET_SETTINGS, values)
 
     def version(self, model: str, version: str) -> VersionRecord | None:
         """One version, or None if there is none of that name."""
@@ -182,7 +187,7 @@ class State:
         with self._transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO models VALUES (?, ?)", (model, _json(settings)))
             connection.executemany(
-                "UPDATE versions SET settings = ? WHERE model = ? AND version = ?",
+                _SET_SETTINGS,
                 [(_json(each), model, version) for version, each in versions.items()],
             )
             connection.executemany(

@@ -256,6 +256,32 @@ def test_a_worker_is_told_which_models_it_may_hold() -> None:
     assert worker(environ={"PIPELINE_WORKER_MODELS": "iris"}).models == ("iris",)
 
 
+def test_a_gateway_and_its_workers_may_see_one_environment() -> None:
+    environ = {"PIPELINE_MODELS_DIR": "./models", "PIPELINE_WORKER_MODELS": "iris,text-*"}
+    assert gateway(environ=environ).models == "./models"
+    assert worker(environ=environ).models == ("iris", "text-*")
+
+
+@pytest.mark.parametrize("of", [GatewaySettings, WorkerSettings])
+@pytest.mark.parametrize("value", ["./models", "iris,text-*"])
+def test_a_variable_that_could_mean_a_folder_or_names_is_refused(
+    capsys: pytest.CaptureFixture[str], of: type, value: str
+) -> None:
+    assert refusal(capsys, environ={"PIPELINE_MODELS": value}, of=of) == (
+        "PIPELINE_MODELS could mean two things: give PIPELINE_MODELS_DIR for the gateway's folder of models,"
+        " PIPELINE_WORKER_MODELS for the names of the models that a worker holds"
+    )
+
+
+def test_a_variable_that_is_nonsense_is_named_as_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal(capsys, environ={"PIPELINE_WORKER_MODELS": "a/b"}, of=WorkerSettings) == (
+        "PIPELINE_WORKER_MODELS must be names, with * and ? in them or not, and commas between, not 'a/b'"
+    )
+    assert refusal(capsys, environ={"PIPELINE_WORKER_MODEL": "a"}) == (
+        "unknown environment variable PIPELINE_WORKER_MODEL: did you mean PIPELINE_WORKER_MODELS?"
+    )
+
+
 @pytest.mark.parametrize("flag", ["--allow_code", "--trusted", "--models"])
 @pytest.mark.parametrize(("text", "part"), [("", ""), ("a,,b", ""), ("a,b c", "b c"), ("a/b", "a/b")])
 def test_a_pattern_that_is_none_is_refused_and_named(

@@ -307,3 +307,73 @@ def test_a_model_that_wants_a_device_that_is_not_there_is_refused(registry, cons
     with pytest.raises(LoadError, match="wants the device cuda:1, and torch finds no CUDA device"):
         registry.load_version(load_of(weights, device="cuda:1"), weights.data)
     assert registry.load_version(load_of(weights, device="cpu"), weights.data)
+
+
+# --- the same version loaded by other settings
+
+
+def with_settings(key: VersionKey, settings: str) -> VersionKey:
+    return VersionKey(key.model, key.version, key.sha256, settings)
+
+
+def test_what_is_staged_serves_only_once_it_is_committed(registry, constant) -> None:
+    one, two = constant(1.0), constant(2.0)
+    registry.load(one.key, one.data)
+    key = with_settings(one.key, "by")
+    registry.load(key, two.data, staged=True)
+    assert (registry.versions(), predict(registry, one.key.version, 5, 6)) == ([one.key], 1.0)
+    registry.commit("default", one.key.version, "by")
+    assert (registry.versions(), predict(registry, one.key.version, 5, 6)) == ([key], 2.0)
+    registry.commit("default", one.key.version, "")  # nothing is staged any more
+    assert registry.versions() == [key]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda registry, key: registry.commit("default", key.version, key.settings),
+        lambda registry, key: registry.forget_staged(),
+        lambda registry, key: registry.load(key, b"held already"),
+    ],
+)
+def test_what_is_staged_and_not_wanted_leaves_what_serves_and_is_freed(registry, constant, end) -> None:
+    one = constant(1.0)
+    registry.load(one.key, one.data)
+    serving = registry.get("default", one.key.version)
+    gone = weakref.ref(registry.load(with_settings(one.key, "by"), constant(2.0).data, staged=True))
+    assert gone() is not None
+    end(registry, one.key)
+    assert gone() is None
+    assert (registry.versions(), registry.get("default", one.key.version)) == ([one.key], serving)
+    registry.commit("default", one.key.version, "by")
+    assert registry.versions() == [one.key]
+
+
+def test_other_settings_replace_what_is_held_where_nothing_is_to_be_staged(registry, constant) -> None:
+    one, two = constant(1.0), constant(2.0)
+    key = with_settings(one.key, "by")
+    registry.load(key, one.data, staged=True)  # nobody holds it: there is nothing to wait for
+    assert registry.versions() == [key]
+    registry.load(with_settings(one.key, "other"), two.data, staged=True)
+    registry.load(with_settings(one.key, "again"), two.data)
+    registry.commit("default", one.key.version, "other")
+    assert registry.versions() == [with_settings(one.key, "again")]
+
+
+def test_a_version_that_is_dropped_takes_what_is_staged_with_it(registry, constant) -> None:
+    one = constant(1.0)
+    registry.load(one.key, one.data)
+    gone = weakref.ref(registry.load(with_settings(one.key, "by"), one.data, staged=True))
+    registry.drop("default", one.key.version)
+    assert gone() is None
+    registry.commit("default", one.key.version, "by")
+    assert registry.versions() == []
+
+
+def test_what_is_staged_and_refused_leaves_everything_as_it_was(registry, constant) -> None:
+    one = constant(1.0)
+    registry.load(one.key, one.data)
+    with pytest.raises(LoadError):
+        registry.load(with_settings(one.key, "by"), b"random", staged=True)
+    registry.commit("default", one.key.version, "by")
+    assert registry.versions() == [one.key]
