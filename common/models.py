@@ -193,9 +193,7 @@ def _is_plain(value: object, depth: int = MAX_DEPTH) -> bool:
     """Whether msgpack and JSON give back what they are given: dates, infinity, whole numbers past 64 bits and
     what is nested without end they do not."""
     if isinstance(value, dict):
-        return depth > 0 and all(
-            isinstance(k, str) and _is_plain(each, depth - 1) for k, each in value.items()
-        )
+        return all(isinstance(key, str) for key in value) and _is_plain([*value.values()], depth)
     if isinstance(value, list):
         return depth > 0 and all(_is_plain(each, depth - 1) for each in value)
     if isinstance(value, int) and not isinstance(value, bool):
