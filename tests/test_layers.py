@@ -60,6 +60,11 @@ pure_modules = {
     "gateway.scheduler",
     "gateway.shadows",
     "gateway.split",
+    "ml_pool.answers",
+    "ml_pool.exceptions",
+    "ml_pool.figures",
+    "ml_pool.mapping",
+    "ml_pool.schedule",
 }
 impure_libraries = {"hypercorn", "pynng", "starlette", "trio"}
 
