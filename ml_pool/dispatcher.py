@@ -30,7 +30,7 @@ from ml_pool.workers import State, Worker, describe_end
 
 log = logging.getLogger("ml_pool")
 
-STATUS_TIME = 0.02  # how long to wait for word of how a worker ended, which is there within a millisecond
+STATUS_TIME = 0.03  # how long to wait for word of how a worker ended, which is there within a millisecond
 LOADING_DEATHS = 3  # of new workers in a row, after which the pool gives up
 
 
@@ -197,7 +197,7 @@ class Dispatcher:
         answer.give_to(job)
 
     def _on_progress(self, worker: Worker, frame: Frame) -> None:
-        job = worker.job
+        job = self.work.job_of(worker)
         try:
             (number, value), _ = decode(frame.body, frame.fd)
             if job is not None and job.number == number and job.on_progress is not None:

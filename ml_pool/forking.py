@@ -140,6 +140,7 @@ def prepare(preparation: dict[str, Any]) -> None:
 
 def _load_shared(config: WorkerConfig) -> dict[str, Any]:
     # With one thread only: threads that a library starts here would be missing in the workers.
+    child.limit_threads(1)
     before = _native_threads()
     models = child.load_models(config, 1)
     if (started := _native_threads() - before) > 0:
@@ -183,15 +184,14 @@ class Template:
         poll.register(self._woken, select.POLLIN)
         is_open = True
         while is_open:
-            ready = dict(poll.poll())
-            if self._woken.fileno() in ready:
-                with contextlib.suppress(BlockingIOError):
-                    self._woken.recv(4096)
-                self._bury()
-            if self._channel.fileno() in ready:
-                frames, is_open = self._channel.receive_ready()
-                for frame in frames:
-                    self._fork(frame)
+            frames, is_open = self._channel.receive_ready()  # first, as some came with the config
+            for frame in frames:
+                self._fork(frame)
+            with contextlib.suppress(BlockingIOError):
+                self._woken.recv(4096)
+            self._bury()
+            if is_open:
+                poll.poll()
         for pid in self._numbers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -183,6 +183,8 @@ class TemplateLauncher:
 
     def exit_status(self, number: int, timeout: float) -> int | None:
         """Wait for the template's word, which comes within a millisecond unless it is stopped or busy."""
+        if self.channel.fileno() < 0:
+            return None
         end = time.monotonic() + timeout
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)

@@ -16,26 +16,27 @@ from typing import Any, NamedTuple
 
 from ml_pool.segments import ALIGNMENT, Buffer, offsets, segments
 
-INLINE = 64 << 10  # a message of at most this always fits into an empty socket's buffer at once
-_COUNT = struct.Struct("<I")
+INLINE = 64 << 10  # at most this much always fits into an empty socket's buffer at once
+_SMALL = 4 << 10  # a buffer below this is copied into the pickle
+_HEAD = struct.Struct("<IQ")  # how many parts there are beside the table of their lengths; the size of all
+_HEAD_SIZE = _HEAD.size + -_HEAD.size % ALIGNMENT
 
 
 class Encoded(NamedTuple):
-    """A pickle and its buffers, not copied yet: `pack` it before the object may change."""
+    """A table of lengths, a pickle, and its buffers, not copied yet: `pack` it before the object may change."""
 
     parts: list[Buffer]
-    size: int  # in a segment
+    size: int  # of all of them, aligned
 
     @property
     def is_large(self) -> bool:
-        """Whether packing it takes shared memory."""
-        return self.size > INLINE - 4096
+        """Whether it goes by shared memory."""
+        return self.size > INLINE - _HEAD_SIZE
 
     def pack(self) -> Packed:
         """The same, copied."""
-        lengths = [len(part) for part in self.parts]
-        head = _COUNT.pack(len(lengths)) + struct.pack(f"<{len(lengths)}Q", *lengths)
-        if self.is_large or len(head) > 2048:
+        head = _HEAD.pack(len(self.parts) - 1, self.size)
+        if self.is_large:
             return Packed(head, segments.write(self.parts, self.size))
         body = bytearray(head)
         for part in self.parts:
@@ -64,28 +65,33 @@ class Packed(NamedTuple):
 def encode(value: Any) -> Encoded:
     """Pickle; whatever pickling raises comes through."""
     stream = io.BytesIO()
-    buffers: list[pickle.PickleBuffer] = []
-    _Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(value)
-    parts: list[Buffer] = [stream.getbuffer(), *(buffer.raw() for buffer in buffers)]
-    return Encoded(parts, offsets(len(part) for part in parts)[-1])
+    buffers: list[memoryview] = []
+
+    def is_inside(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if len(raw) >= _SMALL:
+            buffers.append(raw)
+        return len(raw) < _SMALL
+
+    _Pickler(stream, protocol=5, buffer_callback=is_inside).dump(value)
+    contents: list[Buffer] = [stream.getbuffer(), *buffers]
+    lengths = [len(part) for part in contents]
+    table = struct.pack(f"<{len(lengths)}Q", *lengths)
+    return Encoded([table, *contents], offsets([len(table), *lengths])[-1])
 
 
 def decode(body: bytes | memoryview, fd: int | None) -> tuple[Any, memoryview]:
     """The object again, and the memory that it lies in: as long as that is held, nobody else gets it. Takes
     the descriptor over; whatever unpickling raises comes through."""
-    (count,) = _COUNT.unpack_from(body)
-    lengths = struct.unpack_from(f"<{count}Q", body, _COUNT.size)
-    at = offsets(lengths)
+    count, size = _HEAD.unpack_from(body)
+    memory = memoryview(body)[_HEAD_SIZE:] if fd is None else memoryview(segments.map(fd, size))
+    lengths = struct.unpack_from(f"<{count}Q", memory)
+    at = offsets([8 * count, *lengths])
+    parts: list[Any] = [memory[at[i + 1] : at[i + 1] + length] for i, length in enumerate(lengths)]
     if fd is None:
-        begin = _COUNT.size + 8 * count
-        begin += -begin % ALIGNMENT
-        view = memoryview(body)[begin:]
         # Copies, so that arrays may be written to, and begin where malloc aligned them.
-        slices: list[Any] = [bytearray(view[at[i] : at[i] + lengths[i]]) for i in range(1, count)]
-    else:
-        view = memoryview(segments.map(fd, max(1, at[-1])))
-        slices = [view[at[i] : at[i] + lengths[i]] for i in range(1, count)]
-    return pickle.loads(view[: lengths[0]], buffers=slices), view
+        parts[1:] = map(bytearray, parts[1:])
+    return pickle.loads(parts[0], buffers=parts[1:]), memory
 
 
 class _Pickler(pickle.Pickler):

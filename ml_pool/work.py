@@ -136,6 +136,8 @@ class Work:
         """A worker was started."""
         with self.lock:
             self.workers[worker.number] = worker
+            if self.error is not None:  # since it was asked how many are missing
+                worker.stop()
 
     def on_hello(self, worker: Worker, pid: int, pidfd: int | None) -> None:
         """A worker has said who it is."""
@@ -151,6 +153,11 @@ class Work:
                 return False
             self._have_idle(worker)
             return all(each.state is not State.LOADING for each in self.workers.values())
+
+    def job_of(self, worker: Worker) -> Job | None:
+        """The job that a worker has."""
+        with self.lock:  # who gave it one may not have noted that yet
+            return worker.job
 
     def on_answer(self, worker: Worker) -> Job | None:
         """A worker has answered: the job, which has ended, unless it had ended before."""

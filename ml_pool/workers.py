@@ -34,9 +34,9 @@ class Worker:
 
     def send(self, job: Job) -> None:
         """Give it a job; `OSError` where it is gone."""
-        self.channel.send_at_once(Kind.JOB, job.packed.body, job.packed.fds)
         self.state = State.BUSY
         self.job = job
+        self.channel.send_at_once(Kind.JOB, job.packed.body, job.packed.fds)
 
     def take_job(self) -> Job | None:
         """Its job, which it has no more."""
