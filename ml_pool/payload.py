@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 from ml_pool.segments import ALIGNMENT, Buffer, offsets, segments
 
-INLINE = 64 << 10  # at most this much always fits into an empty socket's buffer at once
+INLINE = 64 << 10  # so much always fits into an empty socket's buffer at once
 _SMALL = 4 << 10  # a buffer below this is copied into the pickle
 _HEAD = struct.Struct("<IQ")  # how many parts there are beside the table of their lengths; the size of all
 _HEAD_SIZE = _HEAD.size + -_HEAD.size % ALIGNMENT
 
 
 class Encoded(NamedTuple):
-    """A table of lengths, a pickle, and its buffers, not copied yet: `pack` it before the object may change."""
+    """A table of lengths, a pickle, and its buffers, not copied yet: `pack` it before the object changes."""
 
     parts: list[Buffer]
     size: int  # of all of them, aligned

@@ -23,7 +23,7 @@ may_import: dict[str, set[str]] = {
     "engine": {"common"},
     "gateway": {"common"},
     "ml_pool": {"common", "engine"},
-    "bench": {"common", "engine"},
+    "bench": {"common", "engine", "ml_pool"},
     "gw": {"common", "gateway"},
     "worker": {"common", "engine"},
     "server": {"common", "engine"},
