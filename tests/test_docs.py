@@ -1,4 +1,4 @@
-"""End to end: what docs/models.md shows works, and its tables say what the programs say."""
+"""End to end: what the docs show works, and their tables say what the programs say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from common.model_file import read_model_settings
@@ -13,19 +14,18 @@ from common.models import RUNTIMES
 
 ROOT = Path(__file__).parents[1]
 MODELS = (ROOT / "docs" / "models.md").read_text()
+POOL = (ROOT / "docs" / "ml_pool.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", MODELS, re.DOTALL)
+def blocks(language: str, text: str = MODELS) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_every_python_block_runs_after_those_before_it(tmp_path: Path) -> None:
-    found = blocks("python")
-    assert len(found) == 9
-    (tmp_path / "shown.py").write_text("\n".join(found) + "\nprint('to the end')\n")
+def run_program(directory: Path, program: str) -> None:
+    (directory / "shown.py").write_text(program)
     done = subprocess.run(
         [sys.executable, "shown.py"],
-        cwd=tmp_path,
+        cwd=directory,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -33,6 +33,23 @@ def test_every_python_block_runs_after_those_before_it(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "to the end\n"), done.stderr
+
+
+def test_every_python_block_runs_after_those_before_it(tmp_path: Path) -> None:
+    found = blocks("python")
+    assert len(found) == 9
+    run_program(tmp_path, "\n".join([*found, "print('to the end')\n"]))
+
+
+def test_every_block_about_the_pool_runs_in_one_program(tmp_path: Path) -> None:
+    """Blocks that make pools are marked, and go where the text says that they belong."""
+    marked = re.split(r"(<!-- main -->\n)?```python\n(.*?)```", POOL, flags=re.DOTALL)
+    functions = [block for mark, block in zip(marked[1::3], marked[2::3], strict=True) if not mark]
+    mains = [block for mark, block in zip(marked[1::3], marked[2::3], strict=True) if mark]
+    assert (len(functions), len(mains)) == (3, 5)
+    last = "\n".join([*mains, "print('to the end')\n"])
+    guarded = f"if __name__ == '__main__':\n{textwrap.indent(last, '    ')}"
+    run_program(tmp_path, "\n".join([*functions, guarded]))
 
 
 def test_the_table_names_every_format_and_no_other() -> None:
