@@ -13,6 +13,7 @@ import pickle
 import select
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -156,6 +157,7 @@ class _Worker:
         self._channel = channel
         self._models = models
         self._is_in_job = False
+        self._sending = threading.Lock()  # a thread of the model's may report while the answer goes out
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """End the job that runs, if the pool wants that; others may send signals, too."""
@@ -182,16 +184,16 @@ class _Worker:
             kind, answer = Kind.FAILED, _failure(error)
         finally:
             self._is_in_job = False
-        try:
-            self._channel.send(kind, answer.body, answer.fds)
-        finally:
-            answer.close()
+        self._send(kind, answer)
         del memory
 
     def _report(self, number: int, value: Any) -> None:
-        packed = encode((number, value)).pack()
+        self._send(Kind.PROGRESS, encode((number, value)).pack())
+
+    def _send(self, kind: Kind, packed: Packed) -> None:
         try:
-            self._channel.send(Kind.PROGRESS, packed.body, packed.fds)
+            with self._sending:
+                self._channel.send(kind, packed.body, packed.fds)
         finally:
             packed.close()
 

@@ -33,7 +33,7 @@ log = logging.getLogger("ml_pool")
 
 def serve_templates(fd: int) -> None:
     """The fork server's life; `fd` is its end of the socket to the program."""
-    channel = Channel(socket.socket(fileno=fd))
+    channel = _own_channel(fd)
     child.ignore_terminal_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries templates
     parent = os.getpid()
@@ -51,7 +51,7 @@ def serve_templates(fd: int) -> None:
 
 def serve_one_worker(fd: int, parent: int) -> None:
     """The life of a worker that has an interpreter of its own."""
-    channel = Channel(socket.socket(fileno=fd))
+    channel = _own_channel(fd)
     child.ignore_terminal_signals()
     child.die_with_parent(parent)
     child.say_hello(channel)
@@ -60,6 +60,11 @@ def serve_one_worker(fd: int, parent: int) -> None:
         child.run_worker(channel, config)
     except LoadFailed as error:
         child.say_load_failed(channel, error)
+
+
+def _own_channel(fd: int) -> Channel:
+    os.set_inheritable(fd, False)  # programs that the models start have no business with it
+    return Channel(socket.socket(fileno=fd))
 
 
 def fork(run: Callable[[], None]) -> int:

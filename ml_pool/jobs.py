@@ -76,8 +76,8 @@ class Job:
     """
 
     __slots__ = (
-        "created", "deadline", "fetched_by_id", "future", "has_ended", "id", "is_running", "model_name",
-        "number", "on_progress", "packed", "retries", "started", "waiting_for_room",
+        "created", "deadline", "fetched_by_id", "future", "has_ended", "id", "is_fetched", "is_running",
+        "model_name", "number", "on_progress", "packed", "retries", "started", "waiting_for_room",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +107,7 @@ class Job:
         self.waiting_for_room: Future[None] | None = None
         self.is_running = False
         self.has_ended = False
+        self.is_fetched = False
 
     def __repr__(self) -> str:
         state = "ended" if self.has_ended else "running" if self.is_running else "waiting"

@@ -33,6 +33,10 @@ from ml_pool.sending import Calls, Load, Score, configure
 _dispatchers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 
 
+# What a fork of the program inherits is its parent's.
+os.register_at_fork(after_in_child=_dispatchers.clear)
+
+
 @atexit.register
 def _stop_all() -> None:
     for dispatcher in list(_dispatchers):
@@ -138,7 +142,7 @@ class MLPool:
         if not wait_if_full and self._work.schedule.is_full:
             return None
         make = partial(self._make_job, encoded, model_name, timeout, retries, on_progress, fetched_by_id=True)
-        job = await in_thread(make) if encoded[1].is_large else make()
+        job = await _make_in_thread(make) if encoded[1].is_large else make()
         if not self._work.add(job, wait_if_full=wait_if_full):
             return None
         if job.waiting_for_room is not None:
@@ -161,22 +165,20 @@ class MLPool:
         job = self._find(job_id)
         if not wait_if_unavailable and not job.has_ended:
             return None
-        future = job.future
         try:
-            future.exception(timeout)
-        except CancelledError:
-            raise _unknown(job_id) from None
+            with contextlib.suppress(CancelledError):
+                job.future.exception(timeout)
         except FutureTimeoutError:
             raise TimeoutError(f"job {job_id} has not ended within {timeout} s") from None
-        return self._fetch(job_id)
+        return self._fetch(job)
 
     async def get_result_async(self, job_id: uuid.UUID) -> Any:
         """As `get_result`, for asyncio and trio. Where this is cancelled, the job goes on, and can be fetched
         later."""
-        future = self._find(job_id).future
+        job = self._find(job_id)
         with contextlib.suppress(Exception):
-            await wait(future)
-        return self._fetch(job_id)
+            await wait(job.future)
+        return self._fetch(job)
 
     def cancel_job(self, job_id: uuid.UUID) -> bool:
         """Whether the job had not ended: it is not run, or is ended with its worker, which is replaced. Its
@@ -290,6 +292,8 @@ class MLPool:
     ) -> Job:
         if timeout is not None and not timeout > 0:
             raise ValueError(f"a job's timeout is a number of seconds above 0, not {timeout!r}")
+        if retries is not None and retries < 0:
+            raise ValueError(f"a job is tried again 0 times or more, not {retries}")
         number, content = encoded
         return Job(
             number,
@@ -315,16 +319,29 @@ class MLPool:
             raise _unknown(job_id)
         return job
 
-    def _fetch(self, job_id: uuid.UUID) -> Any:
+    def _fetch(self, job: Job) -> Any:
+        """The result of a job that has ended; also where it expired while its caller woke up."""
         with self._work.lock:
-            job = self._work.schedule.forget(job_id)
-        if job is None:  # somebody else was faster
-            raise _unknown(job_id)
+            self._work.schedule.forget(job.id)
+            is_fetched, job.is_fetched = job.is_fetched, True
+        if is_fetched or job.future.cancelled():
+            raise _unknown(job.id)
         return job.future.result()
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
             raise RuntimeError(f"this pool belongs to process {self._pid}: make one after the fork")
+
+
+async def _make_in_thread(make: Callable[[], Job]) -> Job:
+    made: list[Job] = []
+    try:
+        await in_thread(lambda: made.append(make()))
+    except BaseException:  # cancelled, while the thread went on
+        for job in made:
+            job.packed.close()
+        raise
+    return made[0]
 
 
 def _unknown(job_id: uuid.UUID) -> JobWithSuchIDDoesntExistError:

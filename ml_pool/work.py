@@ -183,6 +183,7 @@ class Work:
             job = worker.take_job()
             is_lost = job is not None and not self._try_again(job, worker) and self._end(job)
             self.figures.failed += is_lost
+            worker.kill()  # it may only have closed its socket
             worker.close()
             self._assign()
             return job if is_lost else None

@@ -66,6 +66,13 @@ def test_the_end_of_a_worker_is_seen_though_its_own_child_lives(lone: MLPool) ->
         child.kill()
 
 
+def test_a_worker_that_lost_its_socket_is_killed(lone: MLPool) -> None:
+    (pid,) = worker_pids(lone)
+    with pytest.raises(WorkerDied):
+        lone.submit(functions.close_everything, "adder").result(5)
+    until(lambda: not psutil.pid_exists(pid))
+
+
 def test_jobs_created_while_workers_die_are_neither_lost_nor_hung(pool: MLPool) -> None:
     """A worker that dies idle has run nothing: no caller hears of it."""
     for round_ in range(30):
@@ -225,5 +232,5 @@ def test_a_pool_survives_the_process_that_its_workers_are_forked_from(share_mode
         server.kill()
         with pytest.raises(WorkerDied):
             running.result(WAIT)
-        assert pool.submit(functions.add, "adder", 1).result(WAIT) == 2.0
-        assert server.pid not in {each.pid for each in psutil.Process(worker_pids(pool)[0]).parents()}
+        worker = psutil.Process(pool.submit(functions.pid, "adder").result(WAIT))
+        assert server.pid not in [each.pid for each in worker.parents()]

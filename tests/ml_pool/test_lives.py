@@ -20,6 +20,8 @@ from tests.ml_pool.conftest import WAIT, begin, worker_pids
 
 ROOT = Path(__file__).parents[2]
 
+PATH = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+
 START_METHODS = ["forkserver", "fork", "spawn"]
 
 
@@ -158,7 +160,7 @@ def start_program(tmp_path: Path, main: str, setup: str = "") -> subprocess.Pope
     path = tmp_path / "program.py"
     path.write_text(PROGRAM.format(setup=setup, main=lines))
     return subprocess.Popen(
-        [sys.executable, str(path)], env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+        [sys.executable, str(path)], env=os.environ | {"PYTHONPATH": PATH}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -214,8 +216,8 @@ time.sleep(60)"""
 def test_ctrl_c_ends_the_program_and_its_workers_quietly(tmp_path: Path) -> None:
     main = """pool = MLPool({"twenty": load}, 2)
 future = pool.submit(wait, "twenty")
-print("waiting", flush=True)
 try:
+    print("waiting", flush=True)
     future.result()
 except KeyboardInterrupt:
     print("interrupted", pool.statistics()["running"], flush=True)
