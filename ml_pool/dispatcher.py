@@ -206,7 +206,8 @@ class Dispatcher:
             log.exception("on_progress of a job failed")
 
     def _on_end(self, worker: Worker) -> None:
-        how = describe_end(self._status(worker))
+        # Nobody asks how one ended that we have ended ourselves.
+        how = describe_end(self._status(worker, 0.0 if worker.state is State.ENDING else STATUS_TIME))
         pid, was_loading = worker.pid, worker.state is State.LOADING
         self._selector.unregister(worker.channel)
         if worker.pidfd is not None:
@@ -219,9 +220,9 @@ class Dispatcher:
             if not self._has_served or self._loading_deaths >= LOADING_DEATHS:
                 self._give_up(f"a worker {how} while it loaded the models")
 
-    def _status(self, worker: Worker) -> int | None:
+    def _status(self, worker: Worker, timeout: float) -> int | None:
         try:
-            return self._launcher.exit_status(worker.number, STATUS_TIME)
+            return self._launcher.exit_status(worker.number, timeout)
         except LoadFailed as error:
             self._on_load_failed(error)
             return None

@@ -44,6 +44,9 @@ def serve_templates(fd: int) -> None:
             prepare(preparation)
             for name in modules:
                 importlib.import_module(name)
+            child.limit_threads(
+                1
+            )  # so that none is started here; and what does it need not be imported later
         fork(partial(_template_of_server, channel, frame, parent))
         os.close(frame.fds[0])
     os._exit(0)

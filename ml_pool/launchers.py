@@ -153,6 +153,7 @@ class TemplateLauncher:
         self._pidfd: int | None = None
         self._child: int | None = None  # where the template is our own child, as after a plain fork
         self._statuses: dict[int, int] = {}
+        self._unasked: set[int] = set()  # of these nobody waits to hear any more
         with theirs:
             if start_method == "fork":
                 self._child = forking.fork(lambda: forking.run_template(Channel(theirs), config))
@@ -176,7 +177,10 @@ class TemplateLauncher:
                 self._pidfd = frame.fd
             elif frame.kind == Kind.EXITED:
                 number, status = pickle.loads(frame.body)
-                self._statuses[number] = status
+                if number in self._unasked:
+                    self._unasked.remove(number)
+                else:
+                    self._statuses[number] = status
             elif frame.kind == Kind.LOAD_FAILED:
                 raise load_failed(frame)
         return is_open
@@ -190,6 +194,7 @@ class TemplateLauncher:
         poll.register(self.channel, select.POLLIN)
         while number not in self._statuses:
             if not poll.poll(max(0.0, end - time.monotonic()) * 1000) or not self.hear():
+                self._unasked.add(number)
                 return None
         return self._statuses.pop(number)
 

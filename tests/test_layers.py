@@ -72,6 +72,7 @@ impure_libraries = {"hypercorn", "pynng", "starlette", "trio"}
 never_in = {
     "gateway": {"numpy", "torch"},
     "gw": {"numpy", "torch"},
+    "ml_pool": impure_libraries,  # what runs in its workers is all of it
 }
 
 # library -> the one module, or package with all in it, that may import it
