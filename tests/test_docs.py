@@ -1,5 +1,4 @@
-"""End to end: what docs/models.md and docs/protocols.md show works, and their tables say what the programs
-say."""
+"""End to end: what the docs show works, and their tables say what the programs say."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 MODELS = (ROOT / "docs" / "models.md").read_text()
 PROTOCOLS = (ROOT / "docs" / "protocols.md").read_text()
 SHOWN_AT = "127.0.0.1:54321"
+POOL = (ROOT / "docs" / "ml_pool.md").read_text()
 
 
 def blocks(language: str, text: str = MODELS) -> list[str]:
@@ -38,7 +39,11 @@ def section(title: str) -> str:
 
 def run_shown(found: list[str], folder: Path) -> None:
     """Run Python blocks one after the other, as one program."""
-    (folder / "shown.py").write_text("\n".join(found) + "\nprint('to the end')\n")
+    run_program(folder, "\n".join([*found, "print('to the end')\n"]))
+
+
+def run_program(folder: Path, program: str) -> None:
+    (folder / "shown.py").write_text(program)
     done = subprocess.run(
         [sys.executable, "shown.py"],
         cwd=folder,
@@ -100,6 +105,17 @@ def _objects(text: str) -> list[dict[str, Any]]:
         found.append(each)
         text = text[end:]
     return found
+
+
+def test_every_block_about_the_pool_runs_in_one_program(tmp_path: Path) -> None:
+    """Blocks that make pools are marked, and go where the text says that they belong."""
+    marked = re.split(r"(<!-- main -->\n)?```python\n(.*?)```", POOL, flags=re.DOTALL)
+    functions = [block for mark, block in zip(marked[1::3], marked[2::3], strict=True) if not mark]
+    mains = [block for mark, block in zip(marked[1::3], marked[2::3], strict=True) if mark]
+    assert (len(functions), len(mains)) == (3, 5)
+    last = "\n".join([*mains, "print('to the end')\n"])
+    guarded = f"if __name__ == '__main__':\n{textwrap.indent(last, '    ')}"
+    run_program(tmp_path, "\n".join([*functions, guarded]))
 
 
 def test_the_table_names_every_format_and_no_other() -> None:
