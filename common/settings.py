@@ -45,13 +45,23 @@ class Option(NamedTuple):
     help: str
     excludes: str
     variable: str
+    bare: str | None  # the value of the flag alone
 
 
-def option(default: Any, kind: Kind, group: str, help: str, *, excludes: str = "", variable: str = "") -> Any:
+def option(
+    default: Any,
+    kind: Kind,
+    group: str,
+    help: str,
+    *,
+    excludes: str = "",
+    variable: str = "",
+    bare: str | None = None,
+) -> Any:
     """A dataclass field that is a setting; `excludes` names another that cannot be given together with it,
-    `variable` what its variable is called where the flag's name would mean something else to another process.
-    """
-    return field(default=default, metadata={"option": Option(kind, group, help, excludes, variable)})
+    `variable` what its variable is called where the flag's name would mean something else to another process,
+    `bare` is what the flag means without a value, where it may have none."""
+    return field(default=default, metadata={"option": Option(kind, group, help, excludes, variable, bare)})
 
 
 def parse_size(text: str) -> int:
@@ -192,6 +202,9 @@ class GatewaySettings(FleetSettings):
     """What `gw.py` is told. An address that others can reach takes `insecure`."""
 
     addr_rest: str = option("127.0.0.1:54321", _HOST_PORT, "addresses", "where clients come; port 0: any")
+    addr_grpc: str | None = option(
+        None, _HOST_PORT, "addresses", "where gRPC clients come; alone: 127.0.0.1:8001", bare="127.0.0.1:8001"
+    )
     insecure: bool = option(
         False, _FLAG, "addresses", "listen where others can reach it, use it and replace the weights"
     )
@@ -214,6 +227,8 @@ class GatewaySettings(FleetSettings):
             raise ValueError("--watch follows a folder of models: give --models too")
         reachable = {
             "addr_rest": not is_loopback_host(parse_host_port(self.addr_rest)[0]),
+            "addr_grpc": self.addr_grpc is not None
+            and not is_loopback_host(parse_host_port(self.addr_grpc)[0]),
             "addr_service": not parse_address(self.addr_service).is_loopback,
             "addr_worker": not parse_address(self.addr_worker).is_loopback,
         }
@@ -305,7 +320,8 @@ def _parser(cls: type[FleetSettings], *, prog: str, description: str) -> argpars
             if each.kind is _FLAG:
                 group.add_argument(_flag(name), action="store_const", const="1", help=help)
             else:
-                group.add_argument(_flag(name), metavar=each.kind.metavar, help=help)
+                may_be_bare: dict[str, Any] = {} if each.bare is None else {"nargs": "?", "const": each.bare}
+                group.add_argument(_flag(name), metavar=each.kind.metavar, help=help, **may_be_bare)
     return parser
 
 

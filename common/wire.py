@@ -24,6 +24,7 @@ from common.models import DEFAULTS, ModelSettings
 from common.tensor import Buffer, TensorSpec
 
 VERSION = 1
+MAX_BATCH_BYTES = 64 << 20  # of the rows of one request, and of those that share its batch
 _FIXED = struct.Struct("<BBHI")
 _KEPT_BYTES = 256
 

@@ -103,16 +103,18 @@ class Core:
 
 
 class Doors:
-    """What clients come through: `app` for everything, and a shorter way for predictions over HTTP/1.1."""
+    """What clients come through: `app` for everything, and a shorter way for predictions over HTTP/1.1.
+    gRPC's doors (gateway.doors.grpc) lead to the same `inference`, `description` and `repository`."""
 
     def __init__(self, core: Core, *, max_upload: int, max_body: int = 8 << 20) -> None:
         self.predict = PredictDoor(core.predictions, core.catalog)
-        description = Description(
+        self.description = Description(
             core.catalog, core.holders, core.fleet, core.predictions, core.state, core.statistics
         )
-        repository = Repository(core.rollouts, core.state, core.load_folder, max_upload=max_upload)
-        inference = Inference(core.predictions, core.catalog)
-        self.v2 = V2Door(InferDoor(inference, core.catalog, max_body=max_body), description, repository)
+        self.repository = Repository(core.rollouts, core.state, core.load_folder, max_upload=max_upload)
+        self.inference = Inference(core.predictions, core.catalog)
+        infer = InferDoor(self.inference, core.catalog, max_body=max_body)
+        self.v2 = V2Door(infer, self.description, self.repository)
         self.models = ModelsDoor(
             self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.configuring, core.state,
             max_upload=max_upload,

@@ -18,6 +18,7 @@ from common.errors import (
     NotFound,
     Overloaded,
     PipelineError,
+    TooLarge,
     WireError,
     WorkerLost,
 )
@@ -205,6 +206,9 @@ class Dispatcher:
         elif refusal.code == NotFound.code:
             for request in self.scheduler.finish(batch):
                 self._reply(request, Overloaded(f"version {batch.key.version} no longer serves"))
+        elif refusal.code == TooLarge.code:
+            for request in self.scheduler.finish(batch):
+                self._reply(request, TooLarge(refusal.message))
         else:
             event(log, logging.ERROR, "batch refused", code=refusal.code, message=refusal.message)
             for request in self.scheduler.finish(batch):

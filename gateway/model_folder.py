@@ -86,6 +86,9 @@ class ModelFolder:
         was = _kept(before)
         for key in was.keys() - kept.keys():
             await self._remove(key)
+        for name in before.models.keys() - reading.models.keys():
+            self._configured.pop(name, None)
+            self._refused.pop((name, ""), None)
         for model in reading.models.values():
             await self._configure(model)
         for key, (model, version) in kept.items():

@@ -4,8 +4,9 @@
                      ─ deadlines
                      ─ local workers
                      ─ HTTP lane
+                     ─ gRPC server
 
-On SIGTERM or Ctrl-C the lane stops accepting, what was admitted is answered, then everything is cancelled.
+On SIGTERM or Ctrl-C the doors stop accepting, what was admitted is answered, then everything is cancelled.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import logging
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +25,15 @@ import trio
 
 from common import wire
 from common.addresses import Address, link_address, link_endpoint, parse_address, service_url
-from common.errors import LinkError
+from common.errors import LinkError, PipelineError
 from common.link.gateway import Link, listen_link, open_surveyor
 from common.log import event
 from gateway.core import Core, Doors
 from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
 from gateway.fleet import Bell, OpenLink
+from gateway.grpc.limits import GrpcLimits
+from gateway.grpc.server import GrpcServer
 from gateway.http1 import HttpLimits, Lane
 from gateway.launchers.local import keep_worker
 from gateway.model_folder import ModelFolder
@@ -52,6 +55,7 @@ class Gateway:
     """What a gateway is made of; all values, nothing open."""
 
     rest: list[socket.socket]
+    grpc: list[socket.socket]
     addr_service: str
     addr_worker: str
     state: Path | None
@@ -81,10 +85,13 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                 Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT),
                 timeout=gateway.timeout, max_rows=gateway.max_rows,
             )  # fmt: skip
-            lane = _make_lane(gateway, Doors(core, max_upload=gateway.max_upload, max_body=gateway.max_body))
+            http = Doors(core, max_upload=gateway.max_upload, max_body=gateway.max_body)
+            doors: list[Lane | GrpcServer] = [_make_lane(gateway, http)]
+            if gateway.grpc:
+                doors.append(_make_grpc(gateway, core, http))
             async with trio.open_nursery() as outer:
                 # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
-                await outer.start(_drain_on_signal, lane, core.predictions)
+                await outer.start(_drain_on_signal, doors, core.predictions)
                 async with trio.open_nursery() as nursery:
                     await nursery.start(core.run)
                     if gateway.models is not None:
@@ -93,8 +100,10 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                     async with trio.open_nursery() as launchers:
                         for n in range(gateway.workers):
                             launchers.start_soon(_keep_worker, n, gateway, directory)
-                        on_ready()
-                        await lane.run(gateway.rest)
+                        async with trio.open_nursery() as listening:
+                            for door, sockets in zip(doors, (gateway.rest, gateway.grpc), strict=False):
+                                await listening.start(door.run, sockets)
+                            on_ready()
                         launchers.cancel_scope.cancel()
                     nursery.cancel_scope.cancel()
                 outer.cancel_scope.cancel()
@@ -126,6 +135,17 @@ def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
         limits=HttpLimits(max_body=gateway.max_body, max_body_of=max_body_of),
         error_body=error_body,
     )
+
+
+def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
+    """The services, which need a library that not every gateway has."""
+    try:
+        from gateway.doors.grpc.services import make_methods
+    except ModuleNotFoundError as error:
+        raise PipelineError(
+            f"--addr_grpc needs {error.name}: pip install 'pipeline-inference[grpc]'"
+        ) from None
+    return GrpcServer(make_methods(core, doors), GrpcLimits(max_message=gateway.max_upload))
 
 
 def _link_opener(gateway: Gateway, directory: str) -> OpenLink:
@@ -182,7 +202,10 @@ async def _keep_worker(n: int, gateway: Gateway, directory: str) -> None:
 
 
 async def _drain_on_signal(
-    lane: Lane, predictions: Predictions, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    doors: Iterable[Lane | GrpcServer],
+    predictions: Predictions,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """The first signal drains; one more cuts what is still in progress."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -194,7 +217,8 @@ async def _drain_on_signal(
                 because=signal.Signals(number).name, in_progress=predictions.in_progress, grace=grace,
             )  # fmt: skip
             predictions.draining = True
-            lane.drain(grace)
+            for door in doors:
+                door.drain(grace)
             grace = 0.0
 
 

@@ -10,10 +10,12 @@ import pynng
 from pynng._nng import ffi, lib
 
 from common.errors import LinkClosed, LinkError, NotSent, WorkerLost
+from common.wire import MAX_BATCH_BYTES
 
 # NNG sets no limit of its own, so a stranger could announce any length. Weights travel in chunks, so
-# the largest honest frame is a batch of the largest body, or a survey with weights aboard.
-MAX_FRAME = 64 << 20
+# the largest honest frame is a batch of the largest request, or a survey with weights aboard. What a model
+# makes of it may be larger.
+MAX_FRAME = 2 * MAX_BATCH_BYTES
 MAX_INLINE_WEIGHTS = 16 << 20
 
 RECONNECT_MIN_MS = 20

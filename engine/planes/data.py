@@ -8,7 +8,15 @@ import threading
 import time
 
 from common import wire
-from common.errors import CallerError, Draining, InvalidRequest, LoadError, PipelineError, WireError
+from common.errors import (
+    CallerError,
+    Draining,
+    InvalidRequest,
+    LoadError,
+    PipelineError,
+    TooLarge,
+    WireError,
+)
 from common.log import OncePer, event
 from common.tensor import TensorSpec, row_ends
 from engine.execution import Execution
@@ -19,6 +27,7 @@ from engine.staging import Staging
 log = logging.getLogger("pipeline.worker")
 
 MAX_DIMENSIONS = 32
+FRAME_HEAD = 1 << 20  # what is kept for all that is not rows
 
 
 class DataPlane:
@@ -84,6 +93,9 @@ class DataPlane:
             answers.append(ran.answer)
             outputs += ran.buffers
             infer += ran.infer
+        size = sum(map(len, outputs))
+        if size > 2 * wire.MAX_BATCH_BYTES - FRAME_HEAD:
+            raise TooLarge(f"the model's answers have {size} bytes, more than a frame to the gateway may")
         self._counters.count(
             requests=sum(len(part.counts) for part in batch.parts),
             rows=sum(sum(part.counts) for part in batch.parts),

@@ -19,8 +19,11 @@ from common.tensor import BYTES, DATATYPES, Buffer, TensorSpec, all_finite, pack
 Signature = tuple[TensorSpec, ...]
 Input = tuple[Signature, tuple[Buffer, ...], int]
 
+MAX_DIMENSIONS = 32
+LONGEST = 2**31 - 1
 SHOWN = 60  # characters of what a client sent that an answer repeats
 
+_NUMBERS = {int, float, bool}
 _IN_JSON = ", ".join([each.name for each in DATATYPES.values() if each.code] + [BYTES])
 _RANGES = {"b": 7, "h": 15, "i": 31, "q": 63}  # bits beside the sign
 
@@ -44,7 +47,8 @@ def read_tensors(tensors: Sequence[Tensor]) -> Input:
     rows = tensors[0].shape[0] if tensors[0].shape else 0
     specs, buffers = [], []
     for tensor in tensors:
-        if not tensor.shape or min(tensor.shape) < 0 or tensor.shape[0] != rows or not rows:
+        check_shape(tensor.name, tensor.shape)
+        if not tensor.shape or tensor.shape[0] != rows or not rows:
             raise InvalidRequest(
                 f"input {tensor.name}: shape {tensor.shape} should begin with the number of rows, the same"
                 " for all inputs and at least 1"
@@ -58,6 +62,14 @@ def read_tensors(tensors: Sequence[Tensor]) -> Input:
             )
         buffers.append(pack(flat, tensor.datatype, f"input {tensor.name}"))
     return tuple(specs), tuple(buffers), rows
+
+
+def check_shape(name: str, shape: Sequence[int]) -> None:
+    """`InvalidRequest` for dimensions that no tensor has, and that would cost time or room to look at."""
+    if len(shape) > MAX_DIMENSIONS or not all(0 <= size <= LONGEST for size in shape):
+        raise InvalidRequest(
+            f"input {name}: a shape has at most {MAX_DIMENSIONS} dimensions, each from 0 to {LONGEST}"
+        )
 
 
 def read_rows(rows: Sequence[Sequence[float]], signature: Signature) -> Input | None:
@@ -112,9 +124,9 @@ def _pack_text(flat: Sequence[Any], name: str) -> bytes:
 
 
 def _pack_floats(flat: Sequence[Any], code: str, name: str) -> bytes:
-    for at, value in enumerate(flat):
-        if not isinstance(value, int | float):
-            raise InvalidRequest(f"{name}[{at}] is {_shown(value)}, not a number")
+    if not set(map(type, flat)) <= _NUMBERS:
+        at = next(i for i, value in enumerate(flat) if type(value) not in _NUMBERS)
+        raise InvalidRequest(f"{name}[{at}] is {_shown(flat[at])}, not a number")
     try:
         packed = array(code, flat)
     except OverflowError:

@@ -145,7 +145,9 @@ datatype = "FP31"
 shpae = [3]
 """
     shape = "a list of up to 8 whole numbers: the lengths of one row, -1 for any"
-    datatypes = "BOOL, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FP32, FP64"
+    datatypes = (
+        "BOOL, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FP16, BF16, FP32, FP64, BYTES"
+    )
     assert mistakes(text) == [
         f"3: inputs[0].shape should be {shape}, not [-1, 0]",
         f"5: inputs[1] has no shape: it should be {shape}",

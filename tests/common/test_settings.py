@@ -234,6 +234,19 @@ def test_settings_made_in_code_are_checked_as_well() -> None:
         gateway().queue_max = 1  # type: ignore[misc]
 
 
+def test_grpc_is_off_unless_asked_for_and_has_a_usual_address() -> None:
+    def read(*argv: str, **environ: str) -> GatewaySettings:
+        return read_settings(GatewaySettings, argv, environ, prog="gw.py", description="")
+
+    assert read().addr_grpc is None
+    assert read("--addr_grpc").addr_grpc == "127.0.0.1:8001"
+    assert read("--addr-grpc", "--workers", "2").addr_grpc == "127.0.0.1:8001"
+    assert read("--addr_grpc", "[::1]:5").addr_grpc == "[::1]:5"
+    assert read(PIPELINE_ADDR_GRPC="127.0.0.1:9").addr_grpc == "127.0.0.1:9"
+    with pytest.raises(ValueError, match=r"^--addr_grpc 0\.0\.0\.0:1 can be reached from other machines"):
+        GatewaySettings(addr_grpc="0.0.0.0:1")
+
+
 def test_what_models_may_do_is_nothing_unless_it_is_said() -> None:
     for settings in (gateway(), worker()):
         assert (settings.allow_pickle, settings.allow_code, settings.trusted) == (False, (), ())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common import wire
 from common.errors import DeadlineExceeded, ModelError, PipelineError, WireError
-from common.tensor import DATATYPES, TensorSpec, pack_vector, vector_spec
+from common.tensor import DATATYPES, TensorSpec, pack_elements, pack_vector, vector_spec
 from gateway.batches import encode_batch, grouped, split_answer
 from gateway.requests import Answer, Batch, ModelKey, Provenance, Request
 
@@ -231,3 +231,21 @@ def test_any_answer_is_one_reply_for_each_request_or_a_wire_error(
     for _, reply in replies:
         if not isinstance(reply, PipelineError):
             assert [b.nbytes for b in reply.buffers] == [spec.row_bytes for spec in reply.outputs]
+
+
+def test_rows_of_bytes_go_to_whom_they_belong() -> None:
+    words = TensorSpec("t", "BYTES", (2,))
+    data = memoryview(pack_elements([b"a", b"bc", b"", b"def"]))
+    answer = wire.BatchAnswer(1, 0.0, 0.0, [good((words,))])
+    replies = split_answer(answer, [data], [two()], BY)
+    assert [bytes(each.buffers[0]) for _, each in replies if isinstance(each, Answer)] == [
+        pack_elements([b"a", b"bc"]),
+        pack_elements([b"", b"def"]),
+    ]
+
+
+def test_a_request_that_travels_alone_is_not_copied_before_its_frame() -> None:
+    request = vector(1.0)
+    batch = Batch("w", request.key, [request], alone=False)
+    _, buffers = wire.decode(encode_batch(batch, [[request]], 0.0))
+    assert [bytes(buffer) for buffer in buffers] == [bytes(request.buffers[0])]

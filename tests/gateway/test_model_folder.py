@@ -90,6 +90,8 @@ async def test_settings_that_do_not_fit_what_serves_are_told_and_count_for_the_n
             write(folder, "iris/2/model.onnx", "3")
             await site.until(lambda: site.catalog.active("iris").key.version == "2")
             assert worker.settings["iris/2"] == ModelSettings(timeout=5.0, device="cuda")
+            (folder / "iris").rename(folder / ".iris")
+            await site.until(lambda: followed.problems == [])
 
 
 async def test_a_version_that_was_refused_is_tried_again_when_the_settings_change(folder: Path):

@@ -16,7 +16,7 @@ import msgspec
 
 from common.errors import InvalidRequest
 from common.tensor import BYTES, DATATYPES, Buffer, TensorSpec, pack_elements, values
-from gateway.doors.inputs import flatten, pack
+from gateway.doors.inputs import check_shape, flatten, pack
 from gateway.doors.v2.infer import (
     NONE,
     InferRequest,
@@ -25,7 +25,6 @@ from gateway.doors.v2.infer import (
     Parameter,
     Signature,
     Wanted,
-    check_shape,
     refuse_shared_memory,
 )
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from common.errors import InvalidRequest, PipelineError, TooLarge
 from common.tensor import BYTES, DATATYPE_NAMES, DATATYPES, Buffer, TensorSpec, row_ends
 from gateway.catalog import Catalog, Version
+from gateway.doors.inputs import check_shape
 from gateway.doors.v2.classify import classify, read_classes
 from gateway.predictions import MAX_TIMEOUT, Predictions
 from gateway.requests import Answer, Request
@@ -23,8 +24,6 @@ Signature = tuple[TensorSpec, ...]
 
 NONE: Parameters = {}
 
-MAX_DIMENSIONS = 32
-_LONGEST = 2**31 - 1
 _MICROSECONDS = 1e6
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
@@ -143,12 +142,8 @@ def refuse_shared_memory(name: str, parameters: Parameters) -> None:
 def combine_timeouts(parameters: Parameters, transport: float | None) -> float | None:
     """Seconds: the smaller of the parameter `timeout` (microseconds; 0 is none) and the transport's own."""
     wanted = parameters.get("timeout", 0)
-    if (
-        isinstance(wanted, bool)
-        or not isinstance(wanted, int)
-        or not 0 <= wanted / _MICROSECONDS <= MAX_TIMEOUT
-    ):
-        most = round(MAX_TIMEOUT * _MICROSECONDS)
+    most = round(MAX_TIMEOUT * _MICROSECONDS)
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or not 0 <= wanted <= most:
         raise InvalidRequest(f"timeout should be a whole number of microseconds from 0 (none) to {most}")
     given = [wanted / _MICROSECONDS] if wanted else []
     if transport is not None:
@@ -192,14 +187,6 @@ def read_inputs(inputs: Sequence[InferTensor], takes: Signature, *, max_rows: in
     for tensor in inputs:
         check_data(tensor)
     return signature, rows
-
-
-def check_shape(name: str, shape: Sequence[int]) -> None:
-    """`InvalidRequest` for dimensions that no tensor has."""
-    if len(shape) > MAX_DIMENSIONS or not all(0 <= size <= _LONGEST for size in shape):
-        raise InvalidRequest(
-            f"input {name}: a shape has at most {MAX_DIMENSIONS} dimensions, each from 0 to {_LONGEST}"
-        )
 
 
 def _as_given(inputs: Sequence[InferTensor]) -> Signature:
