@@ -18,6 +18,8 @@ from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import make_app
 from gateway.doors.status import StatusDoor
+from gateway.doors.ws import SocketDoor
+from gateway.doors.ws_session import SocketLimits
 from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
 from gateway.fleet import Bell, Fleet, OpenLink
@@ -79,12 +81,14 @@ class Core:
 class Doors:
     """What clients come through: `app` for everything, and a shorter way for predictions over HTTP/1.1."""
 
-    def __init__(self, core: Core, *, max_upload: int) -> None:
+    def __init__(self, core: Core, *, max_upload: int, max_body: int = 8 << 20) -> None:
         self.predict = PredictDoor(core.predictions, core.catalog)
         self.models = ModelsDoor(
             self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.state,
             max_upload=max_upload,
         )  # fmt: skip
+        limits = SocketLimits(max_bytes=max_body, max_bytes_in_flight=4 * max_body)
+        self.socket = SocketDoor(core.predictions, core.catalog, limits)
         self.app = make_app(
             self.predict,
             StatusDoor(core.fleet, core.predictions, core.catalog),
@@ -92,8 +96,12 @@ class Doors:
             core.rollouts,
             core.state.blobs,
             max_upload=max_upload,
-            also=experiment_routes(core.experimenting),
+            also=[*experiment_routes(core.experimenting), *self.socket.routes()],
         )
+
+    def drain(self) -> None:
+        """Have what stays open for long come to its end."""
+        self.socket.drain()
 
     def find_direct(self, method: str, path: str) -> PredictDoor | None:
         """What answers a request without the app; None for most."""

@@ -81,10 +81,11 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                 Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT),
                 timeout=gateway.timeout, max_rows=gateway.max_rows,
             )  # fmt: skip
-            lane = _make_lane(gateway, Doors(core, max_upload=gateway.max_upload))
+            doors = Doors(core, max_upload=gateway.max_upload, max_body=gateway.max_body)
+            lane = _make_lane(gateway, doors)
             async with trio.open_nursery() as outer:
                 # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
-                await outer.start(_drain_on_signal, lane, core.predictions)
+                await outer.start(_drain_on_signal, lane, doors, core.predictions)
                 async with trio.open_nursery() as nursery:
                     await nursery.start(core.run)
                     if gateway.models is not None:
@@ -181,7 +182,11 @@ async def _keep_worker(n: int, gateway: Gateway, directory: str) -> None:
 
 
 async def _drain_on_signal(
-    lane: Lane, predictions: Predictions, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    lane: Lane,
+    doors: Doors,
+    predictions: Predictions,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """The first signal drains; one more cuts what is still in progress."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -193,6 +198,7 @@ async def _drain_on_signal(
                 because=signal.Signals(number).name, in_progress=predictions.in_progress, grace=grace,
             )  # fmt: skip
             predictions.draining = True
+            doors.drain()
             lane.drain(grace)
             grace = 0.0
 

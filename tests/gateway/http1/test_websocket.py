@@ -1,4 +1,4 @@
-"""Collaboration: the WebSocket protocol on the lane, in frames made by hand, and what who breaks it is told."""
+"""Collaboration: the WebSocket protocol on the lane, in frames made by hand, well and badly."""
 
 from __future__ import annotations
 
