@@ -7,6 +7,7 @@ pings, and a refused handshake in the shape of every other refusal. Messages are
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -88,6 +89,8 @@ class WebSocketServer:
             await ws.handle(Data(1, data))
             if ws.has_failed():
                 self._reading.deadline = trio.current_time() + self._limits.linger_time
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self._stream.send_eof()
 
     async def _ping(self, ws: _Stream) -> None:
         with self._pinging:
