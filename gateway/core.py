@@ -8,11 +8,14 @@ doors ─ predictions ─ scheduler ─ dispatcher ─ links
 
 from __future__ import annotations
 
+import uuid
+
 import trio
 
 from gateway.catalog import Catalog
 from gateway.delivery import Delivery
 from gateway.dispatch import Dispatcher
+from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
@@ -20,6 +23,7 @@ from gateway.doors.rest import make_app
 from gateway.doors.status import StatusDoor
 from gateway.doors.ws import SocketDoor
 from gateway.doors.ws_session import SocketLimits
+from gateway.events import Events
 from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
 from gateway.fleet import Bell, Fleet, OpenLink
@@ -64,6 +68,9 @@ class Core:
         self.fleet.sync, self.fleet.left = self.syncing.sync, self.syncing.left
         self.dispatcher.is_served = self.rollouts.is_served
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
+        self.events = Events(uuid.uuid4().hex[:8])
+        for publisher in (self.fleet, self.rollouts, self.experimenting):
+            publisher.publish = self.events.publish
         self.predictions.join, self.rollouts.is_held = self.experimenting.join, self.experimenting.holds
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -89,6 +96,7 @@ class Doors:
         )  # fmt: skip
         limits = SocketLimits(max_bytes=max_body, max_bytes_in_flight=4 * max_body)
         self.socket = SocketDoor(core.predictions, core.catalog, limits)
+        self.events = EventsDoor(core.events)
         self.app = make_app(
             self.predict,
             StatusDoor(core.fleet, core.predictions, core.catalog),
@@ -96,12 +104,13 @@ class Doors:
             core.rollouts,
             core.state.blobs,
             max_upload=max_upload,
-            also=[*experiment_routes(core.experimenting), *self.socket.routes()],
+            also=[*experiment_routes(core.experimenting), *self.socket.routes(), *self.events.routes()],
         )
 
     def drain(self) -> None:
         """Have what stays open for long come to its end."""
         self.socket.drain()
+        self.events.drain()
 
     def find_direct(self, method: str, path: str) -> PredictDoor | None:
         """What answers a request without the app; None for most."""

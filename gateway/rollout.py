@@ -16,6 +16,7 @@ from common.models import ModelSettings
 from gateway.blobs import Blob
 from gateway.catalog import DEFAULT_MODEL, Catalog, Version
 from gateway.delivery import Delivery
+from gateway.events import ROLLOUT, Publish, nobody
 from gateway.fleet import Fleet
 from gateway.holders import Holders
 from gateway.queues import Limits
@@ -52,6 +53,8 @@ class Rollouts:
     retire, which serve no more and were not yet forgotten, as requests that were admitted under them may be
     on their way.
     """
+
+    publish: Publish = staticmethod(nobody)
 
     def __init__(
         self,
@@ -176,6 +179,7 @@ class Rollouts:
         rolled = Rolled([(answer.ok, answer.trace) for answer in results])
         if not rolled.ok:
             event(log, logging.WARNING, "version refused", model=new.key.model, version=new.key.version)
+            self.publish(ROLLOUT, "version refused", model=new.key.model, version=new.key.version)
             await self._take_back(new)
             return rolled, []
         for answer in results[:1]:
@@ -226,6 +230,8 @@ class Rollouts:
             self._catalog.add(new)
         self._stop_serving(old)
         event(log, logging.INFO, "version serves", model=model, version=new.key.version, bytes=new.size)
+        told = {"model": model, "version": new.key.version, "active": becomes_active, "workers": len(workers)}
+        self.publish(ROLLOUT, "version serves", **told)
         everybody = self._fleet.ids()
         await self.tell(wire.Commit(sorted(everybody), *new.key), self._fleet.ids(Life.READY))
         return old
@@ -242,6 +248,7 @@ class Rollouts:
         for version in versions:
             self.retiring[version.key] = version
             self._catalog.remove(version.key)
+            self.publish(ROLLOUT, "version retires", model=version.key.model, version=version.key.version)
 
     async def _retire(self, versions: list[Version]) -> None:
         """Wait for the last request of versions that serve no more, then have every worker forget them."""

@@ -50,6 +50,7 @@ pure_modules = {
     "gateway.placement",
     "gateway.queues",
     "gateway.deadlines",
+    "gateway.events",
     "gateway.experiments",
     "gateway.guard",
     "gateway.plans",
