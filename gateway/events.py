@@ -75,7 +75,9 @@ class Subscriber:
 class Events:
     """The last `memory` events, and everybody who is told of new ones. `run` names this process."""
 
-    def __init__(self, run: str, *, memory: int = 1000, room: int = 256) -> None:
+    MEMORY, ROOM = 1000, 256
+
+    def __init__(self, run: str, *, memory: int = MEMORY, room: int = ROOM) -> None:
         self._run = run
         self._numbers = itertools.count(1)
         self._last = 0
