@@ -29,6 +29,7 @@ from gateway.http1.limits import HttpLimits
 from gateway.http1.responses import ErrorBody
 
 _RECEIVE = 64 * 1024
+_PENDING = 64 * 1024  # bytes that wait for the client before whoever has more waits, too
 _REASON = 123  # bytes of the sentence that a close frame has room for (RFC 6455 §5.5)
 
 
@@ -55,8 +56,10 @@ class WebSocketServer:
         self._upgrade = upgrade
         self._limits = limits
         self._reading = trio.CancelScope()
-        self._pinging = trio.CancelScope()
-        self._writing = trio.Lock()
+        self._working = trio.CancelScope()  # pings and writes
+        self._pending = bytearray()
+        self._is_writing = False
+        self._news, self._taken = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
 
     async def run(self) -> None:
         """From the handshake to the end of the connection."""
@@ -66,14 +69,16 @@ class WebSocketServer:
             return  # gone already
         async with TaskGroup() as group:
             ws = self._make(group, ends)
+            group.spawn(self._work, ws)
             try:
                 await ws.handle(_request(self._upgrade))
-                group.spawn(self._ping, ws)
                 with self._reading:
                     await self._read(ws)
                 await ws.finish()
             finally:
-                self._pinging.cancel()
+                self._working.cancel()
+                self._pending, self._is_writing = bytearray(), False
+                self._taken.unpark_all()
 
     async def _read(self, ws: _Stream) -> None:
         while True:
@@ -89,14 +94,17 @@ class WebSocketServer:
             await ws.handle(Data(1, data))
             if ws.has_failed():
                 self._reading.deadline = trio.current_time() + self._limits.linger_time
+                await self._written()
                 with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                     await self._stream.send_eof()
 
-    async def _ping(self, ws: _Stream) -> None:
-        with self._pinging:
-            while True:
-                await trio.sleep(self._limits.ping_time)
-                await ws.ping()
+    async def _work(self, ws: _Stream) -> None:
+        with self._working:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._flush)
+                while True:
+                    await trio.sleep(self._limits.ping_time)
+                    await ws.ping()
 
     async def _send(self, event: Event) -> None:
         """What the stream says, as bytes; a client that takes none of them is gone."""
@@ -105,15 +113,31 @@ class WebSocketServer:
         elif isinstance(event, Body | Data):
             await self._write(event.data)
         elif isinstance(event, EndBody | StreamClosed):
+            await self._written()
             self._reading.cancel()
 
     async def _write(self, data: bytes) -> None:
-        async with self._writing:
+        """Have bytes written with whatever else there is: one call of the kernel for many small messages."""
+        self._pending += data
+        self._news.unpark()
+        while len(self._pending) > _PENDING:
+            await self._taken.park()
+
+    async def _written(self) -> None:
+        while self._pending or self._is_writing:
+            await self._taken.park()
+
+    async def _flush(self) -> None:
+        while True:
+            while not self._pending:
+                await self._news.park()
+            data, self._pending, self._is_writing = self._pending, bytearray(), True
             try:
-                with trio.CancelScope(shield=True):  # half a frame would be the end; the stream has its limit
-                    await self._stream.send_all(data)
+                await self._stream.send_all(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._reading.cancel()
+            self._is_writing = False
+            self._taken.unpark_all()
 
 
 class _Stream(WSStream):

@@ -181,6 +181,29 @@ async def test_an_app_is_told_of_a_client_that_left_without_a_word(serve_lane, h
     assert echo.ends == [1006]
 
 
+async def test_a_client_that_takes_no_byte_is_cut(serve_lane):
+    async def flood(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pour, websocket)
+            assert (await websocket.receive())["type"] == "websocket.disconnect"
+            nursery.cancel_scope.cancel()
+        ended.set()
+
+    async def pour(websocket: WebSocket) -> None:
+        while True:
+            await websocket.send_bytes(bytes(1 << 20))
+            sent.append(1)
+
+    ended, sent = trio.Event(), []
+    async with serve_lane(app=Starlette(routes=[WebSocketRoute("/ws", flood)]), write_time=0.1) as served:
+        await connect(served)
+        with trio.fail_after(20):
+            await ended.wait()
+        await emptied(served)
+    assert len(sent) < 20  # what the kernel takes, and no more than one beside it
+
+
 async def test_an_app_that_fails_is_closed_1011(serve_lane, caplog):
     async with serve_lane(app=Echo().app) as served:
         client = await connect(served, b"/bad")
