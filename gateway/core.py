@@ -10,6 +10,8 @@ doors ─ predictions ─ scheduler ─ dispatcher ─ links
 
 from __future__ import annotations
 
+import uuid
+
 import trio
 
 from gateway.catalog import Catalog
@@ -17,6 +19,7 @@ from gateway.configuring import Configuring
 from gateway.delivery import Delivery
 from gateway.demand import Demand
 from gateway.dispatch import Dispatcher
+from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
@@ -27,6 +30,9 @@ from gateway.doors.v2.describe import Description
 from gateway.doors.v2.infer import Inference
 from gateway.doors.v2.repository import Repository
 from gateway.doors.v2.rest import InferDoor, V2Door
+from gateway.doors.ws import SocketDoor
+from gateway.doors.ws_session import SocketLimits
+from gateway.events import Events
 from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
 from gateway.fleet import Bell, Fleet, OpenLink
@@ -83,6 +89,9 @@ class Core:
         self.dispatcher.on_unserved = self.demand.notice
         self.folder: ModelFolder | None = None  # whoever serves one says so
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
+        self.events = Events(uuid.uuid4().hex[:8])
+        for publisher in (self.fleet, self.switching, self.experimenting):
+            publisher.publish = self.events.publish
         self.predictions.join, self.switching.is_held = self.experimenting.join, self.experimenting.holds
 
     async def load_folder(self, model: str) -> bool:
@@ -119,6 +128,9 @@ class Doors:
             self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.configuring, core.state,
             max_upload=max_upload,
         )  # fmt: skip
+        limits = SocketLimits(max_bytes=max_body, max_bytes_in_flight=4 * max_body)
+        self.socket = SocketDoor(core.predictions, core.catalog, limits)
+        self.events = EventsDoor(core.events)
         self.app = make_app(
             self.predict,
             StatusDoor(core.fleet, core.predictions, core.catalog),
@@ -126,8 +138,18 @@ class Doors:
             core.rollouts,
             core.state.blobs,
             max_upload=max_upload,
-            also=[*experiment_routes(core.experimenting), *self.v2.routes()],
+            also=[
+                *experiment_routes(core.experimenting),
+                *self.v2.routes(),
+                *self.socket.routes(),
+                *self.events.routes(),
+            ],
         )
+
+    def drain(self) -> None:
+        """Have what stays open for long come to its end."""
+        self.socket.drain()
+        self.events.drain()
 
     def find_direct(self, method: str, path: str) -> PredictDoor | InferDoor | None:
         """What answers a request without the app; None for most."""

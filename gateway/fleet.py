@@ -18,6 +18,7 @@ from common import wire
 from common.errors import PipelineError
 from common.log import event
 from gateway.dispatch import Dispatcher, Exchanger
+from gateway.events import FLEET, Publish, nobody
 from gateway.roster import Event, Roster, State, Worker
 from gateway.surveys import Surveys
 
@@ -88,6 +89,7 @@ class Fleet:
 
     sync: Sync
     left: Callable[[str], None] = staticmethod(lambda worker: None)
+    publish: Publish = staticmethod(nobody)
 
     def __init__(self, surveys: Surveys, dispatcher: Dispatcher, *, open_link: OpenLink, came: Bell) -> None:
         self.roster = Roster(silence=SILENCE)
@@ -181,6 +183,8 @@ class Fleet:
         worker, is_new = self.roster.hear(answer, trio.current_time())
         if is_new:
             event(log, logging.INFO, "worker joining", worker=worker.name, host=answer.host, pid=answer.pid)
+            fields = {"host": answer.host, "pid": answer.pid}
+            self.publish(FLEET, "worker joining", worker=worker.name, id=worker.id, **fields)
         member = self._members.get(worker.id)
         if member is not None:
             member.heard.set()
@@ -258,6 +262,8 @@ class Fleet:
             if before is not now:
                 level = logging.WARNING if now is State.SUSPECT else logging.INFO
                 event(log, level, f"worker {now.value}", worker=worker.name, because=what.value)
+                told = {"worker": worker.name, "id": worker.id, "because": what.value}
+                self.publish(FLEET, f"worker {now.value}", **told)
             self._act(worker, before, now, what, strike=strike)
         except Exception:
             log.exception("%s could not be dealt with: worker %s", what.value, worker.name)

@@ -17,7 +17,7 @@ import logging
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,12 +86,19 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                 timeout=gateway.timeout, max_rows=gateway.max_rows,
             )  # fmt: skip
             http = Doors(core, max_upload=gateway.max_upload, max_body=gateway.max_body)
-            doors: list[Lane | GrpcServer] = [_make_lane(gateway, http)]
+            listeners: list[Lane | GrpcServer] = [_make_lane(gateway, http)]
             if gateway.grpc:
-                doors.append(_make_grpc(gateway, core, http))
+                listeners.append(_make_grpc(gateway, core, http))
+
+            def drain(grace: float) -> None:
+                core.predictions.draining = True
+                http.drain()
+                for listener in listeners:
+                    listener.drain(grace)
+
             async with trio.open_nursery() as outer:
                 # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
-                await outer.start(_drain_on_signal, doors, core.predictions)
+                await outer.start(_drain_on_signal, drain, core.predictions)
                 async with trio.open_nursery() as nursery:
                     await nursery.start(core.run)
                     if gateway.models is not None:
@@ -101,8 +108,8 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                         for n in range(gateway.workers):
                             launchers.start_soon(_keep_worker, n, gateway, directory)
                         async with trio.open_nursery() as listening:
-                            for door, sockets in zip(doors, (gateway.rest, gateway.grpc), strict=False):
-                                await listening.start(door.run, sockets)
+                            for each, sockets in zip(listeners, (gateway.rest, gateway.grpc), strict=False):
+                                await listening.start(each.run, sockets)
                             on_ready()
                         launchers.cancel_scope.cancel()
                     nursery.cancel_scope.cancel()
@@ -202,7 +209,7 @@ async def _keep_worker(n: int, gateway: Gateway, directory: str) -> None:
 
 
 async def _drain_on_signal(
-    doors: Iterable[Lane | GrpcServer],
+    drain: Callable[[float], None],
     predictions: Predictions,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -216,9 +223,7 @@ async def _drain_on_signal(
                 log, logging.INFO, "draining",
                 because=signal.Signals(number).name, in_progress=predictions.in_progress, grace=grace,
             )  # fmt: skip
-            predictions.draining = True
-            for door in doors:
-                door.drain(grace)
+            drain(grace)
             grace = 0.0
 
 

@@ -16,6 +16,7 @@ from common.errors import LinkError, PipelineError
 from common.log import event
 from gateway.catalog import Catalog, Version
 from gateway.delivery import Answers, Delivery
+from gateway.events import ROLLOUT, Publish, nobody
 from gateway.fleet import Fleet
 from gateway.holders import Holders
 from gateway.queues import Limits
@@ -59,6 +60,8 @@ class Switching:
     on their way.
     """
 
+    publish: Publish = staticmethod(nobody)
+
     def __init__(
         self,
         fleet: Fleet,
@@ -96,6 +99,7 @@ class Switching:
         rolled = Rolled([(answer.ok, answer.trace) for answer in results])
         if not rolled.ok:
             event(log, logging.WARNING, "version refused", model=new.key.model, version=new.key.version)
+            self.publish(ROLLOUT, "version refused", model=new.key.model, version=new.key.version)
             await self._take_back(new)
             return rolled, []
         for answer in results[:1]:
@@ -161,6 +165,8 @@ class Switching:
             self._catalog.add(new)
         self.stop_serving(old)
         event(log, logging.INFO, "version serves", model=model, version=new.key.version, bytes=new.size)
+        told = {"model": model, "version": new.key.version, "active": becomes_active, "workers": len(workers)}
+        self.publish(ROLLOUT, "version serves", **told)
         everybody = self._fleet.ids()
         await self.tell(
             wire.Commit(sorted(everybody), *new.key, new.settings.loaded_as), self._fleet.ids(Life.READY)
@@ -181,6 +187,7 @@ class Switching:
         for version in versions:
             self.retiring[version.key] = version
             self._catalog.remove(version.key)
+            self.publish(ROLLOUT, "version retires", model=version.key.model, version=version.key.version)
 
     async def retire(self, versions: list[Version]) -> None:
         """Wait for the last request of versions that serve no more, then have every worker forget them."""

@@ -52,6 +52,7 @@ pure_modules = {
     "gateway.placement",
     "gateway.queues",
     "gateway.deadlines",
+    "gateway.events",
     "gateway.experiments",
     "gateway.doors.grpc.coefs",
     "gateway.grpc.events",
@@ -455,7 +456,7 @@ def test_a_library_outside_its_one_place_is_found(tmp_path):
     files = {
         "common/link/gateway.py": "import pynng",
         "common/linked.py": "import pynng",
-        "gateway/http1/handover.py": "import hypercorn",
+        "gateway/http1/handover/a.py": "import hypercorn",
         "gateway/http1/lane.py": "from hypercorn.config import Config",
     }
     assert find_confinement_problems(plant(tmp_path, files)) == [

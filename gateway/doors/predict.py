@@ -112,12 +112,17 @@ def read_timeout(header: bytes | None) -> float | None:
     if header is None:
         return None
     try:
-        timeout = float(header) / 1000
+        milliseconds = float(header)
     except ValueError:
-        timeout = math.nan
-    if not 0 < timeout <= MAX_TIMEOUT:
-        raise InvalidRequest(f"X-Timeout-Ms should be a number from 1 to {MAX_TIMEOUT * 1000:.0f}")
-    return timeout
+        milliseconds = math.nan
+    return check_timeout(milliseconds, "X-Timeout-Ms")
+
+
+def check_timeout(milliseconds: float, name: str) -> float:
+    """The same in seconds; `InvalidRequest` unless they are in (0, 3,600,000]."""
+    if not 0 < milliseconds / 1000 <= MAX_TIMEOUT:
+        raise InvalidRequest(f"{name} should be a number from 1 to {MAX_TIMEOUT * 1000:.0f}")
+    return milliseconds / 1000
 
 
 def read_body(raw: bytes | bytearray) -> Body:
@@ -182,18 +187,33 @@ def render_one(answer: Answer, nn_id: str) -> bytes:
 
 def render_many(answer: Answer, nn_id: str) -> bytes:
     """The answer to many rows, in their order."""
-    return encode({"status": True, "message": nn_id, "results": _rows(answer)})
+    return encode(show_many(answer, nn_id))
 
 
 def render_tensors(answer: Answer, nn_id: str) -> bytes:
     """The answer to tensors: every output by its name, with all rows."""
+    return encode(show_tensors(answer, nn_id))
+
+
+def show_one(answer: Answer, nn_id: str) -> dict[str, Any]:
+    """What `render_one` renders."""
+    return {"status": True, "message": nn_id, "result": _rows(answer)[0]}
+
+
+def show_many(answer: Answer, nn_id: str) -> dict[str, Any]:
+    """What `render_many` renders."""
+    return {"status": True, "message": nn_id, "results": _rows(answer)}
+
+
+def show_tensors(answer: Answer, nn_id: str) -> dict[str, Any]:
+    """What `render_tensors` renders."""
     outputs = []
     for spec, buffer in zip(answer.outputs, answer.buffers, strict=True):
         data = readable(flat_values(buffer, spec.datatype), spec.datatype)
         width = math.prod(spec.row_shape)
         shape = [len(data) // width if width else 0, *spec.row_shape]
         outputs.append({"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": data})
-    return encode({"status": True, "message": nn_id, "outputs": outputs})
+    return {"status": True, "message": nn_id, "outputs": outputs}
 
 
 def readable(flat: list[Any], datatype: str) -> list[Any]:

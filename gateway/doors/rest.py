@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute
 
 from common.errors import PipelineError
 from gateway.blobs import BlobStore
@@ -45,7 +45,7 @@ def make_app(
     blobs: BlobStore,
     *,
     max_upload: int,
-    also: Sequence[Route] = (),
+    also: Sequence[BaseRoute] = (),
 ) -> Starlette:
     """The app, `also` with other doors' routes; an error has the shape of the protocol that
     its path belongs to."""

@@ -55,6 +55,12 @@ def predict_failure(error: PipelineError, *, many: bool) -> tuple[int, bytes, by
     What the model itself says (its stack trace, base64) and having no weights are 200 with
     `"status":false`; everything else is an HTTP error.
     """
+    extra = RETRY_AFTER if error.status == 503 else b""
+    return error.status, encode(show_failure(error, many=many)), extra
+
+
+def show_failure(error: PipelineError, *, many: bool) -> dict[str, Any]:
+    """The body of `predict_failure`."""
     if isinstance(error, ModelError | LoadError):
         message = base64.b64encode(error.trace.encode()).decode()
     else:
@@ -62,5 +68,4 @@ def predict_failure(error: PipelineError, *, many: bool) -> tuple[int, bytes, by
     body: dict[str, Any] = {**failure(message)}
     if isinstance(error, ModelError | NoWeights):
         body["results" if many else "result"] = [] if many else 0.0
-    extra = RETRY_AFTER if error.status == 503 else b""
-    return error.status, encode(body), extra
+    return body

@@ -280,7 +280,7 @@ class Connection(Transport):
         if self.over or current is None:
             return
         self.touched = self.lane.now
-        self.closing = not keep
+        self.closing = not keep or self.lane.draining  # which may have begun since the head was written
         current.on_news = None
         if current.complete:
             self.current = None
