@@ -138,9 +138,7 @@ class Roster:
     def silent(self, now: float) -> list[Worker]:
         """The workers that have not been heard for too long."""
         return [
-            worker
-            for worker in self._workers.values()
-            if now - worker.heard > self.silence + worker.patience
+            worker for worker in self._workers.values() if now - worker.heard > self.silence + worker.patience
         ]
 
     def in_state(self, *states: State) -> list[Worker]:
