@@ -158,8 +158,16 @@ class Call:
             self.status, self.text = status, text
             self._carrier.pump(self)
 
+    def stop(self, status: Status, text: str) -> None:
+        """End, and the handler of a stream with it, which would wait for more."""
+        self.finish(status, text)
+        if self.scope is not None:
+            self.scope.cancel()
+
     async def receive(self) -> bytes | None:
         """The next message of a stream; None after the last. `Draining` when the server wants to stop."""
+        if self.status is not None:
+            return None
         while not self._messages:
             if self.ended:
                 return None
@@ -217,12 +225,6 @@ class Call:
         self.started = True
         self._queued = 0
         self._carrier.start(self, self._messages.popleft())
-
-    def refuse(self, error: Refused) -> None:
-        """What the client sent cannot be taken: end, and the handler with it, which would wait for more."""
-        self.finish(error.status, str(error))
-        if self.scope is not None:
-            self.scope.cancel()
 
     def wake(self) -> None:
         """Something changed that a handler may wait for."""

@@ -246,7 +246,7 @@ class Connection:
                 if sum(each.held for each in self.calls.values()) > self._limits.max_message:
                     raise Refused(Status.RESOURCE_EXHAUSTED, "the connection has sent too much at once")
         except Refused as error:
-            call.refuse(error)
+            call.stop(error.status, str(error))
 
     def _on_request(self, stream_id: int, headers: dict[bytes, bytes]) -> None:
         content_type = headers.get(b"content-type", b"")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_pair
 
-from gateway.grpc.call import Call, direct, stream, unary
+from gateway.grpc.call import Call, Method, direct, stream, unary
 from gateway.grpc.connection import Connection
 from gateway.grpc.cutter import Cutter
 from gateway.grpc.events import Data, Ended, Headers, ProtocolError, Reset
@@ -103,9 +103,8 @@ def test_no_call_and_no_task_outlives_its_connection_whatever_came(said, size):
     trio.run(converse, said, size, clock=MockClock(autojump_threshold=0))
 
 
-async def converse(said: bytes, size: int) -> None:
-    began: list[Call] = []
-    over: list[Call] = []
+def noting(began: list[Call], over: list[Call]) -> dict[bytes, Method]:
+    """A method of each kind, which notes its calls as they begin and end."""
 
     def echo(call: Call, message: bytes) -> None:
         began.append(call)
@@ -130,10 +129,15 @@ async def converse(said: bytes, size: int) -> None:
             over.append(call)
 
     methods = {"echo": direct(echo), "later": unary(later), "repeat": stream(repeat)}
+    return {f"/test.Service/{name}".encode(): each for name, each in methods.items()}
+
+
+async def converse(said: bytes, size: int) -> None:
+    began: list[Call] = []
+    over: list[Call] = []
     limits = GrpcLimits(max_calls=MOST, max_message=1000, window=100)
     ours, theirs = memory_stream_pair()
-    paths = {f"/test.Service/{name}".encode(): each for name, each in methods.items()}
-    connection = Connection(theirs, paths, limits)
+    connection = Connection(theirs, noting(began, over), limits)
     with trio.fail_after(1000):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sweep, connection)
