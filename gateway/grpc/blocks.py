@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from hpack import Decoder, HPACKError
 
@@ -16,12 +15,8 @@ _MAX_CACHED = 64
 _MAX_CACHED_BLOCK = 256
 
 
-class Head(NamedTuple):
-    """A request's headers; None where a name is not allowed. `ends`: nothing follows them."""
-
-    stream: int
-    ends: bool
-    headers: dict[bytes, bytes] | None
+Head = tuple[int, bool, dict[bytes, bytes] | None]
+"""A request's stream, whether nothing follows, and its headers; None where a name is not allowed."""
 
 
 class HeaderBlocks:
@@ -48,7 +43,7 @@ class HeaderBlocks:
             block = block[5:]
         ends = bool(flags & END_STREAM)
         if flags & END_HEADERS and len(block) <= self._max:
-            return Head(stream, ends, self._decode(block))
+            return stream, ends, self._decode(block)
         self.stream, self.since, self._ends, self._parts = stream, now, ends, [block]
         self._check()
         return None
@@ -62,7 +57,7 @@ class HeaderBlocks:
         if not flags & END_HEADERS:
             return None
         stream, self.stream, self.since = self.stream, 0, math.inf
-        return Head(stream, self._ends, self._decode(b"".join(self._parts)))
+        return stream, self._ends, self._decode(b"".join(self._parts))
 
     def _check(self) -> None:
         if len(self._parts) > _MAX_FRAMES or sum(map(len, self._parts)) > self._max:

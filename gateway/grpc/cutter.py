@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from gateway.grpc.events import ProtocolError
 from gateway.grpc.frames import HEAD, Code
@@ -12,13 +11,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _STREAM_BITS = 2**31 - 1
 
 
-class Cut(NamedTuple):
-    """One frame."""
-
-    kind: int
-    flags: int
-    stream: int
-    payload: bytes
+Cut = tuple[int, int, int, bytes]
+"""One frame: its kind, flags, stream, and what it holds."""
 
 
 class Cutter:
@@ -56,11 +50,11 @@ class Cutter:
                 needs = HEAD + length
                 break
             stream = int.from_bytes(data[at + 5 : at + HEAD], "big") & _STREAM_BITS
-            cut = Cut(data[at + 3], data[at + 4], stream, data[at + HEAD : end])
-            at = end
-            yield cut
-        self._buffer += data[at:]
-        self._needs = needs
+            start, at = at, end
+            yield data[start + 3], data[start + 4], stream, data[start + HEAD : end]
+        if at < size:
+            self._buffer += data[at:]
+            self._needs = needs
 
 
 def without_padding(payload: bytes) -> bytes:

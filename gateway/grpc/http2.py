@@ -52,8 +52,7 @@ class Http2:
         self._window = window
         self._max_frame = max_frame
         self._streams: dict[int, _Stream] = {}
-        self._now = now
-        self._began = now  # and awaits settings; infinity once they have come
+        self._now = self._began = now  # `_began`: infinity once the client's settings have come
         self._cutter = Cutter(max_frame)
         self._blocks = HeaderBlocks(max_headers)
         self._calm = Calm(_CALLS_GIVEN_UP * max_streams, _CALM_TIME)

@@ -79,7 +79,7 @@ def test_only_its_own_error_comes_of_any_bytes_and_events_make_sense(said, size)
             assert http._streams.keys() == open_streams
             assert len(open_streams) <= MOST
     sent = http.out.take()
-    assert [each.kind for each in frames_of(sent)][:2] == [Frame.SETTINGS, Frame.WINDOW_UPDATE]
+    assert [kind for kind, *_ in frames_of(sent)][:2] == [Frame.SETTINGS, Frame.WINDOW_UPDATE]
 
 
 def frames_of(sent: bytes) -> list[tuple[int, int, int, bytes]]:

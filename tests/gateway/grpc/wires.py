@@ -65,7 +65,7 @@ class Wire:
 
     def said(self, kind: Frame, stream: int = 0) -> list[bytes]:
         """What the frames of a kind hold."""
-        return [each.payload for each in self.frames if (each.kind, each.stream) == (kind, stream)]
+        return [held for each, _, of, held in self.frames if (each, of) == (kind, stream)]
 
     async def goodbye(self) -> Code:
         """Why the connection was ended, once it was."""
