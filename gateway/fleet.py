@@ -26,7 +26,10 @@ log = logging.getLogger("pipeline.fleet")
 
 HEARTBEAT = 0.5
 HELLO_GAP = 0.02  # between two hellos at least, however often somebody comes and goes
-SILENCE = 2.0  # seconds without an answer that make a worker suspect
+SILENCE = 2.0  # seconds without an answer that make a worker suspect, …
+# … and a second more for so many bytes in its hands: libraries keep the interpreter to themselves while they
+# convert text, and memory that is touched for the first time may take longer than a copy of it.
+PACE = 8 << 20
 HELLO_TIME = 0.45  # a hello is over before the next heartbeat
 LINK_TIME = 2.0
 MAX_SLOTS = 64  # batches at one worker at once, whatever it says
@@ -201,9 +204,11 @@ class Fleet:
         now = trio.current_time()
         for worker in self.roster:
             worker.heard = min(now, worker.heard + stalled)
+            in_hand = self._dispatcher.scheduler.bytes_in_flight(worker.id)
+            worker.patience = max(worker.patience, in_hand / PACE)
         for worker in self.roster.silent(now):
             event(log, logging.WARNING, "worker silent", worker=worker.name, state=worker.state.value)
-            worker.heard = now  # one more silence, and it is gone
+            worker.heard, worker.patience = now, 0.0  # one more silence, and it is gone
             self._happen(worker, Event.SILENT)
         unlinked = [m for m in self._members.values() if m.worker.state in (State.JOINING, State.SUSPECT)]
         late = [member for member in unlinked if now - member.told > LINK_TIME]

@@ -194,6 +194,12 @@ class Scheduler:
         flying = lane.flying.values() if lane else ()
         return sum(batch.rows for batch in flying if key is None or batch.key == key)
 
+    def bytes_in_flight(self, worker: str) -> int:
+        """Bytes of the rows that a worker has in batches now."""
+        lane = self._lanes.get(worker)
+        flying = lane.flying.values() if lane else ()
+        return sum(request.size for batch in flying for request in batch.requests)
+
     def has_waiting(self, worker: str) -> bool:
         """Whether something waits for this worker."""
         lane = self._lanes.get(worker)

@@ -73,6 +73,7 @@ class Call:
         "_limit",
         "_messages",
         "_news",
+        "_queued",
         "_unframer",
         "began",
         "deadline",
@@ -86,9 +87,11 @@ class Call:
         "scope",
         "started",
         "status",
+        "stuck_since",
         "text",
         "unacknowledged",
         "unsent",
+        "weighed",
     )  # fmt: skip
 
     def __init__(
@@ -117,10 +120,13 @@ class Call:
         self.status: Status | None = None  # set once nothing more is added to what is unsent
         self.text = ""
         self.unsent: deque[memoryview] = deque()
+        self.stuck_since = math.inf  # it has something unsent, and the client no room
         self.unacknowledged = 0
+        self.weighed = 0  # what it held when the connection last asked
         self._carrier = carrier
         self._limit = max_queued
         self._messages: deque[bytes] = deque()
+        self._queued = 0  # bytes of them
         self._news = trio.Event()
         self._unframer = Unframer(max_message, headers.get(b"grpc-encoding"))
 
@@ -152,8 +158,16 @@ class Call:
             self.status, self.text = status, text
             self._carrier.pump(self)
 
+    def stop(self, status: Status, text: str) -> None:
+        """End, and the handler of a stream with it, which would wait for more."""
+        self.finish(status, text)
+        if self.scope is not None:
+            self.scope.cancel()
+
     async def receive(self) -> bytes | None:
         """The next message of a stream; None after the last. `Draining` when the server wants to stop."""
+        if self.status is not None:
+            return None
         while not self._messages:
             if self.ended:
                 return None
@@ -162,6 +176,7 @@ class Call:
             self._news = trio.Event()
             await self._news.wait()
         message = self._messages.popleft()
+        self._queued -= len(message)
         if len(self._messages) < self._limit and self.unacknowledged:
             self._carrier.acknowledge(self, self.unacknowledged)
         return message
@@ -183,11 +198,13 @@ class Call:
     @property
     def held(self) -> int:
         """Bytes that came and that no handler has."""
-        return self._unframer.held + sum(map(len, self._messages))
+        return self._unframer.held + self._queued
 
     def received(self, data: bytes, size: int) -> None:
         """Bytes came, `size` of them for flow control. `Refused` if they cannot be taken."""
-        self._messages += self._unframer.feed(data)
+        messages = self._unframer.feed(data)
+        self._messages += messages
+        self._queued += sum(map(len, messages))
         self.unacknowledged += size
         if len(self._messages) < self._limit:
             self._carrier.acknowledge(self, self.unacknowledged)
@@ -206,6 +223,7 @@ class Call:
                 Status.UNIMPLEMENTED, f"the method takes one message, and {len(self._messages)} came"
             )
         self.started = True
+        self._queued = 0
         self._carrier.start(self, self._messages.popleft())
 
     def wake(self) -> None:
@@ -236,7 +254,7 @@ class Call:
     async def run(self, message: bytes | None) -> None:
         """Call another handler, until its deadline or until the client goes."""
         with trio.CancelScope(deadline=self.deadline) as self.scope:
-            if self.over:
+            if self.over or self.status is not None:
                 return
             try:
                 if message is None:

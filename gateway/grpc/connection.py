@@ -7,6 +7,7 @@ direct handler has none: it answers from wherever its answer comes.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 
 import trio
@@ -14,7 +15,7 @@ import trio
 from common.errors import Draining
 from gateway.grpc.call import Call, Kind, Method
 from gateway.grpc.events import Data, Ended, Event, Headers, ProtocolError, Reset, Room
-from gateway.grpc.frames import STATUS_200, literal
+from gateway.grpc.frames import STATUS_200, Code, literal
 from gateway.grpc.framing import ENCODINGS, encode_text
 from gateway.grpc.http2 import MAX_WINDOW, Http2
 from gateway.grpc.limits import GrpcLimits
@@ -46,10 +47,13 @@ class Connection:
         self._stream = stream
         self._methods = methods
         self._limits = limits
-        self._http = Http2(max_streams=limits.max_calls, window=limits.window, max_frame=limits.max_frame)
-        self._blocked: dict[int, Call] = {}  # have something unsent that no window has room for
+        self._heard = now = trio.current_time()
+        self._http = Http2(
+            max_streams=limits.max_calls, window=limits.window, max_frame=limits.max_frame, now=now
+        )
+        self._blocked: dict[int, Call] = {}  # have something unsent when the connection's window is full
         self._work = trio.Event()
-        self._heard = trio.current_time()
+        self._taken = trio.Event()
         self._pinged = False
         self._nursery: trio.Nursery
 
@@ -76,14 +80,19 @@ class Connection:
                 call.wake()
 
     def sweep(self, now: float) -> None:
-        """End what has taken too long to arrive, and find out whether a silent client is still there."""
+        """End what takes too long to arrive or to leave, and find out whether a silent client is there."""
+        limits = self._limits
         for call in list(self.calls.values()):
-            if not call.started and now > min(call.deadline, call.began + self._limits.receive_time):
+            if now > call.stuck_since + limits.stall_time:
+                self._http.reset(call.id, Code.CANCEL)
+                self._forget(call)
+                self._work.set()
+            elif not call.started and now > min(call.deadline, call.began + limits.receive_time):
                 call.finish(Status.DEADLINE_EXCEEDED, "Deadline exceeded")
         silent = now - self._heard
-        if silent > self._limits.silence + self._limits.ping_time:
+        if silent > limits.silence + limits.ping_time or now > self._http.waits_since + limits.handshake_time:
             self._nursery.cancel_scope.cancel()
-        elif silent > self._limits.silence and not self._pinged:
+        elif silent > limits.silence and not self._pinged:
             self._pinged = True
             self._http.ping()
             self._work.set()
@@ -115,7 +124,12 @@ class Connection:
         while call.unsent:
             room = min(http.room(call.id), http.max_send_frame)
             if room <= 0:
-                self._blocked[call.id] = call
+                if call.stuck_since == math.inf:
+                    call.stuck_since = trio.current_time()
+                if http.is_full:
+                    self._blocked[call.id] = call
+                else:  # its own window is, and has an event of its own
+                    self._blocked.pop(call.id, None)
                 return
             piece = call.unsent.popleft()
             if len(piece) > room:
@@ -123,6 +137,7 @@ class Connection:
                 piece = piece[:room]
             http.send_data(call.id, piece)
         self._blocked.pop(call.id, None)
+        call.stuck_since = math.inf
         call.wake()
         if call.status is not None:
             # Without an answer before it the status travels alone, as the answer's only headers.
@@ -136,7 +151,8 @@ class Connection:
     async def _write(self) -> None:
         while True:
             self._work = trio.Event()
-            if data := self._http.take():
+            if data := self._http.out.take():
+                self._taken.set()
                 try:
                     with trio.fail_after(self._limits.send_time):
                         await self._stream.send_all(data)
@@ -153,7 +169,7 @@ class Connection:
         """The last words, and the client's end: closed at once, TCP might lose them."""
         with trio.move_on_after(self._limits.linger_time):
             try:
-                await self._stream.send_all(self._http.take())
+                await self._stream.send_all(self._http.out.take())
                 await self._stream.send_eof()
             except _GONE:
                 return
@@ -163,9 +179,12 @@ class Connection:
         try:
             while data := await self._stream.receive_some(_RECEIVE):
                 self._heard, self._pinged = trio.current_time(), False
-                for event in self._http.receive(bytes(data)):
+                for event in self._http.receive(bytes(data), self._heard):
                     self._on(event)
                 self._work.set()
+                while self._http.out.unsent > self._limits.max_unsent:
+                    self._taken = trio.Event()
+                    await self._taken.wait()
         except _GONE:
             pass
         except ProtocolError as error:
@@ -176,7 +195,7 @@ class Connection:
 
     async def _say_why(self) -> None:
         try:
-            await self._stream.send_all(self._http.take())
+            await self._stream.send_all(self._http.out.take())
         except (*_GONE, trio.BusyResourceError):
             return
 
@@ -194,28 +213,40 @@ class Connection:
         elif call is not None and isinstance(event, Ended):
             self._feed(call, call.received_all)
         elif call is not None and isinstance(event, Reset):
-            del self.calls[call.id]
-            self._blocked.pop(call.id, None)
-            call.gone()
+            self._forget(call)
+
+    def _forget(self, call: Call) -> None:
+        """Nobody will take its answer."""
+        del self.calls[call.id]
+        self._blocked.pop(call.id, None)
+        call.gone()
 
     def _unblock(self, stream_id: int) -> None:
-        """A window grew: that of one call, or of all (0)."""
-        calls = [self._blocked.get(stream_id)] if stream_id else list(self._blocked.values())
-        for call in calls:
-            if call is not None:
+        """There is room again: for one call, or for all (0) that have room of their own."""
+        if stream_id:
+            call = self.calls.get(stream_id)
+            if call is not None and call.unsent:
+                call.stuck_since = math.inf
                 self.pump(call)
+            return
+        for call in list(self._blocked.values()):
+            if self._http.is_full:
+                return
+            call.stuck_since = math.inf
+            self.pump(call)
 
     def _feed(self, call: Call, feed: Callable[[], None]) -> None:
         if call.status is not None:
             return
         try:
             feed()
-            if call.held > self._limits.window:
-                held = sum(each.held for each in self.calls.values())
-                if held > self._limits.max_message:
+            call.weighed = min(call.weighed, call.held)
+            if call.held > call.weighed + self._limits.window:  # then only, as all have to be looked at
+                call.weighed = call.held
+                if sum(each.held for each in self.calls.values()) > self._limits.max_message:
                     raise Refused(Status.RESOURCE_EXHAUSTED, "the connection has sent too much at once")
         except Refused as error:
-            call.finish(error.status, str(error))
+            call.stop(error.status, str(error))
 
     def _on_request(self, stream_id: int, headers: dict[bytes, bytes]) -> None:
         content_type = headers.get(b"content-type", b"")

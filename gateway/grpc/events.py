@@ -43,7 +43,7 @@ class Reset(NamedTuple):
 
 
 class Room(NamedTuple):
-    """The client takes more bytes, of one stream or (0) of all."""
+    """The client takes bytes again, of one stream or (0) of all."""
 
     stream: int
 

@@ -10,6 +10,8 @@ END_HEADERS = 0x4
 PADDED = 0x8
 PRIORITY_FLAG = 0x20
 
+HEAD = 9  # bytes before what a frame holds
+
 STATUS_200 = b"\x88"  # the eighth of the fields that HPACK knows
 
 
@@ -47,6 +49,7 @@ class Code(enum.IntEnum):
     STREAM_CLOSED = 5
     FRAME_SIZE_ERROR = 6
     REFUSED_STREAM = 7
+    CANCEL = 8
     COMPRESSION_ERROR = 9
     ENHANCE_YOUR_CALM = 11
 

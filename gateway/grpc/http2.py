@@ -8,22 +8,21 @@ GOAWAY that says so.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 
-from hpack import Decoder, HPACKError
-
+from gateway.grpc.blocks import HeaderBlocks
+from gateway.grpc.calm import Calm
+from gateway.grpc.cutter import Cutter, without_padding
 from gateway.grpc.events import Data, Ended, Event, Headers, ProtocolError, Reset, Room
-from gateway.grpc.frames import ACK, END_HEADERS, END_STREAM, PADDED, PRIORITY_FLAG, Code, Frame, Setting
-from gateway.grpc.frames import frame as make_frame
+from gateway.grpc.frames import ACK, END_HEADERS, END_STREAM, PADDED, Code, Frame, Setting
+from gateway.grpc.outbox import Outbox
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_WINDOW = 2**31 - 1
 _DEFAULT_WINDOW = 65_535
-_HEAD = 9
-_MAX_BLOCK = 64 << 10  # bytes of one request's headers as they travel
-_MAX_REPLIES = 64 << 10  # bytes of answers to pings and settings that the client does not take
-_MAX_CACHED = 64
+_CALM_TIME = 10.0
+_CALLS_GIVEN_UP = 4  # in that time, for each call that there may be at once
 _SMALLEST_FRAME, _LARGEST_FRAME = 1 << 14, (1 << 24) - 1
 
 
@@ -40,24 +39,23 @@ class _Stream:
 class Http2:
     """Invariant: a stream is in `_streams` until both sides have ended it, or one has reset it.
 
-    `take` gives the bytes to send, in order.
+    What is to be sent is in `out`, in order.
     """
 
-    def __init__(self, *, max_streams: int, window: int, max_frame: int, max_headers: int = 32 << 10) -> None:
+    def __init__(
+        self, *, max_streams: int, window: int, max_frame: int, now: float, max_headers: int = 32 << 10
+    ) -> None:
         self.last = 0  # the client's latest stream
         self.max_send_frame = _SMALLEST_FRAME
+        self.out = Outbox()
         self._max_streams = max_streams
         self._window = window
         self._max_frame = max_frame
         self._streams: dict[int, _Stream] = {}
-        self._out: list[bytes | memoryview] = []
-        self._replies = 0
-        self._buffer = b""
-        self._awaits_preface = True
-        self._awaits_settings = True
-        self._block: tuple[int, bool, bytearray] | None = None  # headers of a stream that go on
-        self._decoder = Decoder(max_header_list_size=max_headers)
-        self._known: dict[bytes, dict[bytes, bytes]] = {}
+        self._now = self._began = now  # `_began`: infinity once the client's settings have come
+        self._cutter = Cutter(max_frame)
+        self._blocks = HeaderBlocks(max_headers)
+        self._calm = Calm(_CALLS_GIVEN_UP * max_streams, _CALM_TIME)
         self._send = self._initial_send = _DEFAULT_WINDOW
         self._receive = MAX_WINDOW
         self._consumed = 0
@@ -68,17 +66,15 @@ class Http2:
             (Setting.MAX_FRAME_SIZE, max_frame),
             (Setting.MAX_HEADER_LIST_SIZE, max_headers),
         )
-        self._say(Frame.SETTINGS, 0, 0, b"".join([struct.pack(">HI", *each) for each in settings]))
-        self._say(Frame.WINDOW_UPDATE, 0, 0, struct.pack(">I", MAX_WINDOW - _DEFAULT_WINDOW))
+        self.out.say(Frame.SETTINGS, 0, 0, b"".join([struct.pack(">HI", *each) for each in settings]))
+        self.out.widen(0, MAX_WINDOW - _DEFAULT_WINDOW)
 
     # --- sending
 
-    def take(self) -> bytes:
-        """What is to be sent, once."""
-        data = b"".join(self._out)
-        self._out.clear()
-        self._replies = 0
-        return data
+    @property
+    def is_full(self) -> bool:
+        """Whether no stream may send data now."""
+        return self._send <= 0
 
     def room(self, stream: int) -> int:
         """Bytes of data that may be sent now on a stream that is open."""
@@ -89,22 +85,23 @@ class Http2:
         if not self._said_headers:
             self._said_headers = True
             block = b"\x20" + block  # our table has no room for anything, whatever the client allows
-        self._say(Frame.HEADERS, END_HEADERS | (END_STREAM if end else 0), stream, block)
+        self.out.say(Frame.HEADERS, END_HEADERS | (END_STREAM if end else 0), stream, block)
         if end:
             self._end(stream)
 
     def send_data(self, stream: int, data: bytes | memoryview) -> None:
         """No more than there is `room` for, and than `max_send_frame`."""
-        self._send -= len(data)
-        self._streams[stream].send -= len(data)
-        self._out += (struct.pack(">I", len(data))[1:] + struct.pack(">BBI", Frame.DATA, 0, stream), data)
+        size = len(data)
+        self._send -= size
+        self._streams[stream].send -= size
+        self.out.send(stream, data)
 
     def acknowledge(self, stream: int, size: int) -> None:
         """So many bytes were dealt with: the client may send as many more."""
         self._consumed += size
         if self._consumed >= MAX_WINDOW // 2:
             self._receive += self._consumed
-            self._say(Frame.WINDOW_UPDATE, 0, 0, struct.pack(">I", self._consumed))
+            self.out.widen(0, self._consumed)
             self._consumed = 0
         state = self._streams.get(stream)
         if state is None or state.ended:
@@ -112,80 +109,65 @@ class Http2:
         state.consumed += size
         if state.consumed >= self._window // 2:
             state.receive += state.consumed
-            self._say(Frame.WINDOW_UPDATE, 0, stream, struct.pack(">I", state.consumed))
+            self.out.widen(stream, state.consumed)
             state.consumed = 0
 
     def ping(self) -> None:
         """Ask for a sign of life."""
-        self._say(Frame.PING, 0, 0, b"pipeline")
+        self.out.say(Frame.PING, 0, 0, b"pipeline")
 
     def go_away(self, last: int, code: Code = Code.NO_ERROR) -> None:
         """Streams after `last` will not be looked at."""
-        self._say(Frame.GOAWAY, 0, 0, struct.pack(">II", last, code))
+        self.out.say(Frame.GOAWAY, 0, 0, struct.pack(">II", last, code))
 
-    def _say(self, kind: Frame, flags: int, stream: int, payload: bytes) -> None:
-        self._out.append(make_frame(kind, flags, stream, payload))
-
-    def _reply(self, kind: Frame, payload: bytes) -> None:
-        self._say(kind, ACK, 0, payload)
-        self._replies += _HEAD + len(payload)
-        if self._replies > _MAX_REPLIES:
-            raise ProtocolError(Code.ENHANCE_YOUR_CALM, "pings and settings are answered no faster")
+    def reset(self, stream: int, code: Code) -> None:
+        """Give a stream up."""
+        self._streams.pop(stream, None)
+        self.out.reset(stream, code)
 
     def _end(self, stream: int) -> None:
         """We have ended a stream."""
         state = self._streams.get(stream)
         if state is None:
             return
-        if not state.ended:  # RFC 9113, 8.1: what the client still sends of its request is not wanted
-            self._say(Frame.RST_STREAM, 0, stream, struct.pack(">I", Code.NO_ERROR))
-        del self._streams[stream]
+        if state.ended:
+            del self._streams[stream]
+        else:  # RFC 9113, 8.1: what the client still sends of its request is not wanted
+            self.reset(stream, Code.NO_ERROR)
 
     # --- receiving
 
-    def receive(self, data: bytes) -> Iterator[Event]:
+    @property
+    def waits_since(self) -> float:
+        """Since when something awaits its end that a client sends at once: its first settings, or a request's
+        headers. Infinity for nothing."""
+        return min(self._began, self._blocks.since)
+
+    def receive(self, data: bytes, now: float) -> Iterator[Event]:
         """What these bytes mean. Each event has to be dealt with before the next is asked for."""
+        self._now = now
         try:
-            yield from self._receive_all(data)
+            for frame in self._cutter.feed(data):
+                yield from self._on_frame(*frame)
         except ProtocolError as error:
             self.go_away(self.last, error.code)
             raise
 
-    def _receive_all(self, data: bytes) -> Iterator[Event]:
-        buffer = self._buffer + data if self._buffer else data
-        at = 0
-        if self._awaits_preface:
-            if not PREFACE.startswith(buffer[: len(PREFACE)]):
-                raise ProtocolError(Code.PROTOCOL_ERROR, "that is not HTTP/2")
-            if len(buffer) < len(PREFACE):
-                self._buffer = buffer
-                return
-            self._awaits_preface, at = False, len(PREFACE)
-        while len(buffer) - at >= _HEAD:
-            length = int.from_bytes(buffer[at : at + 3], "big")
-            if length > self._max_frame:
-                raise ProtocolError(Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-            end = at + _HEAD + length
-            if end > len(buffer):
-                break
-            kind, flags = buffer[at + 3], buffer[at + 4]
-            stream = int.from_bytes(buffer[at + 5 : at + _HEAD], "big") & MAX_WINDOW
-            payload = buffer[at + _HEAD : end]
-            at = end
-            yield from self._on_frame(kind, flags, stream, payload)
-        self._buffer = buffer[at:]
-
     def _on_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> Iterator[Event]:
-        if self._awaits_settings and kind != Frame.SETTINGS:
+        if self._began != math.inf and kind != Frame.SETTINGS:
             raise ProtocolError(Code.PROTOCOL_ERROR, "settings come first")
-        if self._block is not None and (kind != Frame.CONTINUATION or stream != self._block[0]):
+        if self._blocks.stream and (kind != Frame.CONTINUATION or stream != self._blocks.stream):
             raise ProtocolError(Code.PROTOCOL_ERROR, "headers that go on were interrupted")
         if kind == Frame.DATA:
             yield from self._on_data(flags, stream, payload)
         elif kind == Frame.HEADERS:
-            yield from self._on_headers(flags, stream, payload)
+            if stream % 2 == 0:
+                raise ProtocolError(Code.PROTOCOL_ERROR, "headers on a stream that is not a client's")
+            if head := self._blocks.begin(flags, stream, payload, self._now):
+                yield from self._on_head(*head)
         elif kind == Frame.CONTINUATION:
-            yield from self._on_continuation(flags, payload)
+            if head := self._blocks.go_on(flags, payload):
+                yield from self._on_head(*head)
         elif kind == Frame.WINDOW_UPDATE:
             yield from self._on_window_update(stream, payload)
         elif kind == Frame.SETTINGS:
@@ -193,16 +175,19 @@ class Http2:
         elif kind == Frame.RST_STREAM:
             self._expect(kind, payload, 4, on_stream=stream)
             if self._streams.pop(stream, None) is not None:
+                self._calm.count(self._now)
                 yield Reset(stream)
         elif kind == Frame.PING:
             self._expect(kind, payload, 8, connection=stream)
             if not flags & ACK:
-                self._reply(Frame.PING, payload)
+                self.out.reply(Frame.PING, payload)
         elif kind == Frame.GOAWAY:
             if stream or len(payload) < 8:
                 raise ProtocolError(Code.PROTOCOL_ERROR, "a GOAWAY that is none")
         elif kind == Frame.PUSH_PROMISE:
             raise ProtocolError(Code.PROTOCOL_ERROR, "a client promises nothing")
+        elif kind == Frame.PRIORITY and (not stream or len(payload) != 5):
+            raise ProtocolError(Code.FRAME_SIZE_ERROR, "a priority that is none")
 
     def _expect(
         self, kind: int, payload: bytes, size: int, *, connection: int = 0, on_stream: int | None = None
@@ -220,6 +205,10 @@ class Http2:
             raise ProtocolError(Code.PROTOCOL_ERROR, "data on a stream that has not begun")
         size = len(payload)
         self._receive -= size
+        if self._receive < 0:
+            raise ProtocolError(Code.FLOW_CONTROL_ERROR, "more data than there was room for")
+        if not size and not flags & END_STREAM:
+            self._calm.count(self._now)
         state = self._streams.get(stream)
         if state is None:  # we have ended it, and the client did not know yet
             self.acknowledge(stream, size)
@@ -227,9 +216,9 @@ class Http2:
         if state.ended:
             raise ProtocolError(Code.STREAM_CLOSED, "data after the end of a stream")
         state.receive -= size
-        if state.receive < 0 or self._receive < 0:
+        if state.receive < 0:
             raise ProtocolError(Code.FLOW_CONTROL_ERROR, "more data than there was room for")
-        data = _without_padding(payload) if flags & PADDED else payload
+        data = without_padding(payload) if flags & PADDED else payload
         if flags & END_STREAM:
             state.ended = True
         if size:
@@ -237,33 +226,7 @@ class Http2:
         if flags & END_STREAM:
             yield Ended(stream)
 
-    def _on_headers(self, flags: int, stream: int, payload: bytes) -> Iterator[Event]:
-        if stream % 2 == 0:
-            raise ProtocolError(Code.PROTOCOL_ERROR, "headers on a stream that is not a client's")
-        block = _without_padding(payload) if flags & PADDED else payload
-        if flags & PRIORITY_FLAG:
-            if len(block) < 5:
-                raise ProtocolError(Code.FRAME_SIZE_ERROR, "headers without room for their priority")
-            block = block[5:]
-        ends = bool(flags & END_STREAM)
-        if flags & END_HEADERS:
-            yield from self._on_block(stream, ends, block)
-        else:
-            self._block = (stream, ends, bytearray(block))
-
-    def _on_continuation(self, flags: int, payload: bytes) -> Iterator[Event]:
-        if self._block is None:
-            raise ProtocolError(Code.PROTOCOL_ERROR, "a continuation of nothing")
-        stream, ends, block = self._block
-        block += payload
-        if len(block) > _MAX_BLOCK or not payload:
-            raise ProtocolError(Code.ENHANCE_YOUR_CALM, "headers that go on and on")
-        if flags & END_HEADERS:
-            self._block = None
-            yield from self._on_block(stream, ends, bytes(block))
-
-    def _on_block(self, stream: int, ends: bool, block: bytes) -> Iterator[Event]:
-        headers = self._decode(block)  # also of a stream that is refused: the client's table is shared
+    def _on_head(self, stream: int, ends: bool, headers: dict[bytes, bytes] | None) -> Iterator[Event]:
         state = self._streams.get(stream)
         if state is not None:  # trailers, which in gRPC a client does not send
             if state.ended or not ends:
@@ -274,11 +237,9 @@ class Http2:
         if stream <= self.last:
             return  # we have ended it, and the client did not know yet
         self.last = stream
-        if len(self._streams) >= self._max_streams:
-            self._say(Frame.RST_STREAM, 0, stream, struct.pack(">I", Code.REFUSED_STREAM))
-            return
-        if headers is None:
-            self._say(Frame.RST_STREAM, 0, stream, struct.pack(">I", Code.PROTOCOL_ERROR))
+        if len(self._streams) >= self._max_streams or headers is None:
+            self._calm.count(self._now)
+            self.reset(stream, Code.PROTOCOL_ERROR if headers is None else Code.REFUSED_STREAM)
             return
         state = self._streams[stream] = _Stream(self._window, self._initial_send)
         state.ended = ends
@@ -286,40 +247,20 @@ class Http2:
         if ends:
             yield Ended(stream)
 
-    def _decode(self, block: bytes) -> dict[bytes, bytes] | None:
-        """The headers, the last of each name; None where a name is not allowed."""
-        known = self._known.get(block)
-        if known is not None:
-            return known
-        try:
-            fields = self._decoder.decode(block, raw=True)
-        except HPACKError as error:
-            raise ProtocolError(Code.COMPRESSION_ERROR, f"headers cannot be decoded: {error}") from None
-        headers = {bytes(name): bytes(value) for name, value in fields}
-        if any(name != name.lower() or not name for name in headers):
-            return None
-        if block and min(block) >= 0x80:  # only references into the table, which they leave as it is
-            if len(self._known) < _MAX_CACHED:
-                self._known[block] = headers
-        else:
-            self._known.clear()
-        return headers
-
     def _on_window_update(self, stream: int, payload: bytes) -> Iterator[Event]:
         self._expect(Frame.WINDOW_UPDATE, payload, 4, on_stream=stream or None)
         more = int.from_bytes(payload, "big") & MAX_WINDOW
         if not more:
             raise ProtocolError(Code.PROTOCOL_ERROR, "a window grows by nothing")
         if not stream:
+            was_full = self.is_full
             self._send += more
             if self._send > MAX_WINDOW:
                 raise ProtocolError(Code.FLOW_CONTROL_ERROR, "the connection's window is too large")
-            yield Room(0)
+            if was_full and not self.is_full:
+                yield Room(0)
         elif (state := self._streams.get(stream)) is not None:
-            state.send += more
-            if state.send > MAX_WINDOW:
-                raise ProtocolError(Code.FLOW_CONTROL_ERROR, "a stream's window is too large")
-            yield Room(stream)
+            yield from self._widen(stream, state, more)
 
     def _on_settings(self, flags: int, stream: int, payload: bytes) -> Iterator[Event]:
         if stream:
@@ -328,31 +269,32 @@ class Http2:
             raise ProtocolError(Code.FRAME_SIZE_ERROR, f"settings of {len(payload)} bytes")
         if flags & ACK:
             return
-        self._awaits_settings = False
+        self._began = math.inf
+        self._calm.count(self._now, 1 + len(payload) // 6)  # each may be one for every stream
         for setting, value in struct.iter_unpack(">HI", payload):
             if setting == Setting.INITIAL_WINDOW_SIZE:
-                self._set_initial_window(value)
+                yield from self._set_initial_window(value)
             elif setting == Setting.MAX_FRAME_SIZE:
                 if not _SMALLEST_FRAME <= value <= _LARGEST_FRAME:
                     raise ProtocolError(Code.PROTOCOL_ERROR, f"frames of {value} bytes")
                 self.max_send_frame = min(value, self._max_frame)
             elif setting == Setting.ENABLE_PUSH and value > 1:
                 raise ProtocolError(Code.PROTOCOL_ERROR, f"a push of {value}")
-        self._reply(Frame.SETTINGS, b"")
-        yield Room(0)
+        self.out.reply(Frame.SETTINGS, b"")
 
-    def _set_initial_window(self, value: int) -> None:
+    def _set_initial_window(self, value: int) -> Iterator[Event]:
         if value > MAX_WINDOW:
             raise ProtocolError(Code.FLOW_CONTROL_ERROR, "streams' windows are too large")
         change = value - self._initial_send
         self._initial_send = value
-        for state in self._streams.values():
-            state.send += change
-            if state.send > MAX_WINDOW:
-                raise ProtocolError(Code.FLOW_CONTROL_ERROR, "a stream's window is too large")
+        for stream, state in list(self._streams.items()):
+            yield from self._widen(stream, state, change)
 
-
-def _without_padding(payload: bytes) -> bytes:
-    if not payload or payload[0] >= len(payload):
-        raise ProtocolError(Code.PROTOCOL_ERROR, "more padding than frame")
-    return payload[1 : len(payload) - payload[0]]
+    def _widen(self, stream: int, state: _Stream, more: int) -> Iterator[Event]:
+        """A stream's window grows, or shrinks, which may leave it below 0."""
+        was_full = state.send <= 0
+        state.send += more
+        if state.send > MAX_WINDOW:
+            raise ProtocolError(Code.FLOW_CONTROL_ERROR, "a stream's window is too large")
+        if was_full and state.send > 0:
+            yield Room(stream)

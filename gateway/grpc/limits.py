@@ -16,15 +16,20 @@ class GrpcLimits:
     max_queued: int = 16
     """Messages of one stream that its handler has not taken; then the client is left to wait."""
     max_unsent: int = 1 << 20
-    """Of one stream's answers that the client has not taken; then the handler is left to wait."""
+    """What waits to be written; then nothing more is read of the client."""
     max_connections: int = 4096
     window: int = 256 << 10
     """What a client may send of one call before it hears that more is wanted."""
     max_frame: int = 1 << 20
     receive_time: float = 120.0
     """From a call's first byte to the last of its message, where it names no deadline."""
+    handshake_time: float = 10.0
+    """From a connection's start to the client's settings, and from the first to the last of a request's
+    headers: cut."""
     send_time: float = 30.0
     """Without the client taking one byte of what it is sent: cut."""
+    stall_time: float = 120.0
+    """Without the client making room for one byte of a call's answer: the call is given up."""
     silence: float = 60.0
     """Without one byte from the client: it is pinged."""
     ping_time: float = 20.0

@@ -87,7 +87,6 @@ class _Flow:
         self._inference = inference
         self._asked: deque[_Asked] = deque()
         self._moved = trio.Event()
-        self._error: PipelineError | None = None
         self._errors_end = call.header(ERRORS_END) == b"true"
 
     def start(self, message: bytes) -> None:
@@ -116,11 +115,9 @@ class _Flow:
 
     async def until(self, most: int) -> None:
         """Until no more than so many are not answered."""
-        while len(self._asked) > most and self._error is None:
+        while len(self._asked) > most:
             self._moved = trio.Event()
             await self._moved.wait()
-        if self._error is not None:
-            raise self._error
 
     def cancel(self) -> None:
         """Nobody waits for what is not answered."""
@@ -135,7 +132,7 @@ class _Flow:
             if isinstance(answer, bytes):
                 self._call.send(answer)
             elif self._errors_end:
-                self._error = answer
+                self._call.stop(status_of(answer), str(answer))
                 break
             else:
                 self._call.send(write_stream_error(f"[{status_of(answer).name}] {answer}", asked.id))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from common.errors import InvalidRequest, PipelineError, TooLarge
 from common.tensor import BYTES, DATATYPE_NAMES, DATATYPES, Buffer, TensorSpec, row_ends
+from common.wire import MAX_BATCH_BYTES
 from gateway.catalog import Catalog, Version
 from gateway.doors.inputs import check_shape
 from gateway.doors.v2.classify import classify, read_classes
@@ -183,6 +184,9 @@ def read_inputs(inputs: Sequence[InferTensor], takes: Signature, *, max_rows: in
             )
     if rows > max_rows:
         raise TooLarge(f"{rows} rows in one request: at most {max_rows} are allowed")
+    size = sum([memoryview(tensor.data).nbytes for tensor in inputs])
+    if size > MAX_BATCH_BYTES:  # before its elements are looked at, one by one
+        raise TooLarge(f"the rows have {size} bytes: at most {MAX_BATCH_BYTES} go to a worker")
     signature = _fit(inputs, takes) if takes else _as_given(inputs)
     for tensor in inputs:
         check_data(tensor)

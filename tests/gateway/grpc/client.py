@@ -67,9 +67,12 @@ class Client:
                 await self.stream.send_all(self.h2.data_to_send())
 
     async def begin(self, method: str, **headers: str) -> int:
-        """Start a call; its stream."""
+        """Start a call; its stream. Headers of gRPC's own are named with an underscore."""
         number = self.h2.get_next_available_stream_id()
-        named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        named = [
+            (name.replace("_", "-") if name.startswith("grpc_") else name, value)
+            for name, value in headers.items()
+        ]
         head = [
             (":method", "POST"), (":scheme", "http"), (":path", METHOD + method), (":authority", "a"),
             ("te", "trailers"), ("content-type", "application/grpc"), *named,

@@ -113,6 +113,12 @@ def test_more_rows_than_are_allowed_are_too_large() -> None:
         read_inputs([tensor(shape=(10, 2), data=bytes(80))], PAIR, max_rows=9)
 
 
+def test_too_many_bytes_are_refused_before_anybody_looks_at_their_elements() -> None:
+    damaged = tensor(datatype="BYTES", shape=(1, 1), data=b"\xff" * ((64 << 20) + 1))
+    with pytest.raises(TooLarge, match=r"^the rows have 67108865 bytes: at most 67108864 go to a worker$"):
+        read_inputs([damaged], (), max_rows=9)
+
+
 # --- parameters
 
 
