@@ -1,4 +1,4 @@
-"""What the doors that stay open are, for the OpenAPI document; it has no words for a WebSocket's messages."""
+"""What the doors that stay open are, for the OpenAPI document; it cannot say what a WebSocket carries."""
 
 from __future__ import annotations
 
