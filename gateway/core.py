@@ -4,9 +4,13 @@ doors ─ predictions ─ scheduler ─ dispatcher ─ links
         catalog     ─ holders
         rollouts    ─ delivery
         syncing     ─ fleet      ─ surveys
+        jobs
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import trio
 
@@ -14,6 +18,7 @@ from gateway.catalog import Catalog
 from gateway.delivery import Delivery
 from gateway.dispatch import Dispatcher
 from gateway.doors.experiments import experiment_routes
+from gateway.doors.jobs import JobsDoor, callback_body
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import make_app
@@ -22,6 +27,11 @@ from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
 from gateway.fleet import Bell, Fleet, OpenLink
 from gateway.holders import Holders
+from gateway.jobs.computing import Computing
+from gateway.jobs.going import Going
+from gateway.jobs.running import Jobs
+from gateway.jobs.storage import Storage
+from gateway.jobs.webhooks import Webhooks
 from gateway.predictions import Predictions
 from gateway.rollout import Rollouts
 from gateway.scheduler import Scheduler
@@ -44,6 +54,9 @@ class Core:
         *,
         timeout: float,
         max_rows: int,
+        batch_root: Path | None = None,
+        webhook_hosts: Sequence[str] = (),
+        jobs_max: int = 1000,
     ) -> None:
         self.state = state
         self.scheduler = scheduler
@@ -63,17 +76,32 @@ class Core:
         self.dispatcher.is_served = self.rollouts.is_served
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
         self.predictions.join, self.rollouts.is_held = self.experimenting.join, self.experimenting.holds
+        computing = Computing(self.predictions, self.fleet, self.holders)
+        self.going = Going(computing, state.jobs, Storage(batch_root))
+        self.webhooks = Webhooks(webhook_hosts, callback_body)
+        self.jobs = Jobs(
+            state, self.catalog, self.rollouts, self.going, self.webhooks.call, jobs_max=jobs_max
+        )
+        self.rollouts.is_kept = lambda key: self.jobs.needs(key) is not None
+        self.rollouts.of_jobs = lambda key: computing.live[key]
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve what the state remembers with whoever comes, until cancelled. Raises `StateError`."""
         await self.rollouts.restore()
         await self.experimenting.restore()
+        await self.jobs.restore()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.fleet.run)
             nursery.start_soon(self.dispatcher.expire)
             nursery.start_soon(self.syncing.keep_placed)
             nursery.start_soon(self.experimenting.run)
+            nursery.start_soon(self.jobs.run)
             task_status.started()
+
+    def drain(self) -> None:
+        """Take nothing new in; what was admitted is answered, and jobs go on after the next start."""
+        self.predictions.draining = True
+        self.jobs.drain()
 
 
 class Doors:
@@ -85,6 +113,9 @@ class Doors:
             self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.state,
             max_upload=max_upload,
         )  # fmt: skip
+        jobs = JobsDoor(
+            core.jobs, core.going, core.catalog, core.webhooks, max_rows=core.predictions.max_rows
+        )
         self.app = make_app(
             self.predict,
             StatusDoor(core.fleet, core.predictions, core.catalog),
@@ -92,7 +123,7 @@ class Doors:
             core.rollouts,
             core.state.blobs,
             max_upload=max_upload,
-            also=experiment_routes(core.experimenting),
+            also=[*experiment_routes(core.experimenting), *jobs.routes()],
         )
 
     def find_direct(self, method: str, path: str) -> PredictDoor | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import trio
 
 from common import wire
-from common.errors import LinkError, NotFound, PipelineError
+from common.errors import Conflict, LinkError, NotFound, PipelineError
 from common.log import event
 from common.models import ModelSettings
 from gateway.blobs import Blob
@@ -65,6 +65,8 @@ class Rollouts:
         self.turn = trio.Lock()
         self.retiring: dict[ModelKey, Version] = {}
         self.is_held: Callable[[ModelKey], bool] = lambda key: False  # whether an experiment needs a version
+        self.is_kept: Callable[[ModelKey], bool] = lambda key: False  # whether a job does, until it is over
+        self.of_jobs: Callable[[ModelKey], int] = lambda key: 0  # how many live requests are jobs' own
         self._fleet = fleet
         self._catalog = catalog
         self._holders = holders
@@ -136,7 +138,9 @@ class Rollouts:
         """Forget a version for good; `NotFound`, or `Conflict` while it is the active one."""
 
         def forget() -> None:
-            self._known(model, version)
+            record = self._known(model, version)
+            if self.is_kept(record.key):
+                raise Conflict(f"version {version} of {model} is needed by a job: wait or cancel it first")
             self._state.forget_version(model, version)
 
         async with self.turn:
@@ -248,15 +252,25 @@ class Rollouts:
         if not versions:
             return
         with trio.move_on_after(OLD_VERSION_GRACE):
-            while any(self._is_needed(version.key) for version in versions):  # noqa: ASYNC110 - no events there
+            while any(self._is_answering(version.key) for version in versions):  # noqa: ASYNC110 - no events there
                 await trio.sleep(DRAIN_TICK)
+        await self.drop_retired()
+
+    async def drop_retired(self) -> None:
+        """Have every worker forget the versions that serve no more and that nobody needs any longer."""
+        if not self.retiring:
+            return
         async with self.turn:
-            # With those of former rollouts, should their requests have taken longer than the grace.
+            # With those of former rollouts, should their requests or jobs have taken longer.
             for key in [key for key in self.retiring if not self._is_needed(key)]:
                 await self.drop(self.retiring.pop(key))
 
+    def _is_answering(self, key: ModelKey) -> bool:
+        """Whether somebody who is no job still waits for its answer."""
+        return key in self.retiring and self._scheduler.live(key) > self.of_jobs(key)
+
     def _is_needed(self, key: ModelKey) -> bool:
-        return key in self.retiring and self._scheduler.live(key) > 0
+        return self._scheduler.live(key) > 0 or self.is_kept(key)
 
     # --- what whoever has the turn may ask
 

@@ -34,7 +34,6 @@ from gateway.fleet import Bell, OpenLink
 from gateway.http1 import HttpLimits, Lane
 from gateway.launchers.local import keep_worker
 from gateway.model_folder import ModelFolder
-from gateway.predictions import Predictions
 from gateway.scheduler import Scheduler
 from gateway.state import open_state
 
@@ -64,6 +63,9 @@ class Gateway:
     max_rows: int
     models: Path | None = None
     watch: bool = False
+    batch_root: Path | None = None
+    webhook_hosts: tuple[str, ...] = ()
+    jobs_max: int = 1000
 
 
 async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -79,12 +81,13 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
             core = Core(
                 state, surveyor, came, _link_opener(gateway, directory),
                 Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT),
-                timeout=gateway.timeout, max_rows=gateway.max_rows,
+                timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
+                webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
             )  # fmt: skip
             lane = _make_lane(gateway, Doors(core, max_upload=gateway.max_upload))
             async with trio.open_nursery() as outer:
                 # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
-                await outer.start(_drain_on_signal, lane, core.predictions)
+                await outer.start(_drain_on_signal, lane, core)
                 async with trio.open_nursery() as nursery:
                     await nursery.start(core.run)
                     if gateway.models is not None:
@@ -181,7 +184,7 @@ async def _keep_worker(n: int, gateway: Gateway, directory: str) -> None:
 
 
 async def _drain_on_signal(
-    lane: Lane, predictions: Predictions, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    lane: Lane, core: Core, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """The first signal drains; one more cuts what is still in progress."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -190,9 +193,9 @@ async def _drain_on_signal(
         async for number in signals:
             event(
                 log, logging.INFO, "draining",
-                because=signal.Signals(number).name, in_progress=predictions.in_progress, grace=grace,
+                because=signal.Signals(number).name, in_progress=core.predictions.in_progress, grace=grace,
             )  # fmt: skip
-            predictions.draining = True
+            core.drain()
             lane.drain(grace)
             grace = 0.0
 

@@ -1,0 +1,142 @@
+"""A chunk's rows sent through the fleet in slices, in the room that other requests leave."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import trio
+
+from common.errors import (
+    LinkError,
+    Overloaded,
+    PipelineError,
+    Poisoned,
+    WorkerLost,
+)
+from gateway.catalog import Version
+from gateway.fleet import Fleet
+from gateway.holders import Holders
+from gateway.jobs.pace import Pace
+from gateway.jobs.rows import Answered, Read, Slice, halves, take_slice
+from gateway.predictions import Predictions
+from gateway.requests import Answer, ModelKey
+from gateway.roster import State as Life
+
+TICK = 0.002
+STARVED = 0.25  # a slice that found no room for so long goes all the same: a job ends under any load
+TIMEOUT = 60.0  # of a slice; one that takes longer is tried again in halves
+RETRY, RETRY_MOST = 0.1, 5.0
+
+
+class Piece(NamedTuple):
+    """A slice, and what it was answered, or why it was not."""
+
+    slice: Slice
+    answered: Answered | str
+
+
+class Computing:
+    """Invariant: at most as many slices are on their way as workers are ready, and `live` counts them."""
+
+    def __init__(self, predictions: Predictions, fleet: Fleet, holders: Holders) -> None:
+        self.live: Counter[ModelKey] = Counter()
+        self._predictions = predictions
+        self._fleet = fleet
+        self._holders = holders
+        self._pace = Pace()
+        self._places = 0  # taken; one is given back only after the pause behind its slice
+        self._started = 0
+
+    async def compute(self, version: Version, rows: Sequence[Read]) -> list[Piece]:
+        """Answers to all rows that are some; what failed alone has a sentence."""
+        pieces: list[Piece] = []
+        start = 0
+        async with trio.open_nursery() as nursery:
+            while start < len(rows):
+                await self._room(version.key)
+                most = self._pace.rows(trio.current_time())
+                piece, start = take_slice(rows, start, most)
+                if piece is not None:
+                    self._places += 1
+                    nursery.start_soon(self._run, version, rows, piece, pieces)
+        return pieces
+
+    # --- the room
+
+    async def _room(self, key: ModelKey) -> None:
+        """Until a slice may go."""
+        came = trio.current_time()
+        while not self._has_room(key, came):  # noqa: ASYNC110 - no events there
+            await trio.sleep(TICK)
+
+    def _has_room(self, key: ModelKey, came: float) -> bool:
+        now, predictions = trio.current_time(), self._predictions
+        others = predictions.handling.count + predictions.in_progress - self._started
+        self._pace.look(others, now)
+        if self._places >= len(self._fleet.ids(Life.READY)) or not self._holders.of(key):
+            return False
+        is_room = not predictions.waiting or now - came >= STARVED
+        return is_room and not predictions.draining
+
+    # --- a slice
+
+    async def _run(self, version: Version, rows: Sequence[Read], piece: Slice, pieces: list[Piece]) -> None:
+        try:
+            sent = trio.current_time()
+            await self._answer(version, rows, piece, pieces)
+            now = trio.current_time()
+            await trio.sleep(self._pace.pause(now - sent, now))
+        finally:
+            self._places -= 1
+
+    async def _answer(
+        self, version: Version, rows: Sequence[Read], piece: Slice, pieces: list[Piece]
+    ) -> None:
+        """Answer a slice, whatever it takes; one that fails is cut in halves, down to the row at fault."""
+        answer = await self._ask_again(version, piece)
+        if isinstance(answer, Answered):
+            pieces.append(Piece(piece, answer))
+        elif len(piece.at) == 1 or isinstance(answer, Poisoned):  # each half would cost two more workers
+            pieces.append(Piece(piece, str(answer)))
+        else:
+            for half in halves(rows, piece):
+                await self._answer(version, rows, half, pieces)
+
+    async def _ask_again(self, version: Version, piece: Slice) -> Answered | PipelineError:
+        """Ask until it is answered, or fails by its own fault."""
+        pause = RETRY
+        while True:
+            answer = await self._ask(version, piece)
+            is_transient = isinstance(answer, Overloaded | LinkError | WorkerLost)
+            if isinstance(answer, Answered | Poisoned) or not is_transient:
+                return answer
+            await trio.sleep(pause)
+            pause = min(RETRY_MOST, pause * 2)
+
+    async def _ask(self, version: Version, piece: Slice) -> Answered | PipelineError:
+        answers: list[Answered | PipelineError] = []
+        answered = trio.Event()
+        count = len(piece.at)
+
+        def reply(answer: Answer | PipelineError) -> None:
+            if isinstance(answer, Answer):
+                self._pace.learn(count, answer.by.infer)
+                answers.append(Answered(answer.outputs, tuple(map(bytes, answer.buffers))))
+            else:
+                answers.append(answer)
+            answered.set()
+
+        try:
+            request = self._predictions.start(version, piece.signature, piece.buffers, count, TIMEOUT, reply)
+        except PipelineError as error:
+            return error
+        self._started += 1
+        self.live[version.key] += 1
+        try:
+            await answered.wait()
+        finally:
+            self.live[version.key] -= 1
+            self._predictions.cancel(request)  # nothing, if it was answered
+        return answers[0]
