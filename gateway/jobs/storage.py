@@ -6,6 +6,7 @@ a local one is renamed once it is on the disk, an upload to S3 in parts is compl
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from common.errors import CallerError, InvalidRequest
 from gateway.blobs import sync_directory
 
 EXTRA = "pip install 'pipeline-inference[jobs]'"
+_READ = 1 << 20
 _PART = 8 << 20  # bytes of a part of an upload; S3 takes at least 5 MiB
 _TIMES = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 5, "mode": "standard"}}
 
@@ -74,8 +76,9 @@ class Storage:
                     _check_plain(os.fstat(opened).st_mode, url)
                     yield file
             else:
-                with _s3().open(_object(url), "rb", cache_type="readahead") as file:
-                    yield file
+                raw = _s3().open(_object(url), "rb", block_size=_READ, cache_type="readahead")
+                with io.BufferedReader(raw, _READ) as buffered:  # whose lines can be bounded
+                    yield buffered
 
     @contextmanager
     def replacing(self, url: str, mark: str) -> Iterator[BinaryIO]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import trio
 
 from common.tensor import pack_vectors, vector_spec
 from gateway.jobs.job import Job, State
 from gateway.jobs.sources import pack_sent
-from tests.gateway.site import NN, NN2, Site, open_site
+from tests.gateway.site import Site, open_site
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
