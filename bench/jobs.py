@@ -25,9 +25,7 @@ ROWS = 3_000_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print a table; an exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.jobs", description="Online p99 beside a batch job."
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.jobs", description="p99 beside a batch job.")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of runs at each load")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a run")
     arguments = parser.parse_args(argv)
