@@ -76,7 +76,7 @@ class Core:
         self.dispatcher.is_served = self.rollouts.is_served
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
         self.predictions.join, self.rollouts.is_held = self.experimenting.join, self.experimenting.holds
-        computing = Computing(self.predictions, self.fleet, self.holders)
+        computing = Computing(self.predictions, self.fleet, self.holders, self.rollouts.is_served)
         self.going = Going(computing, state.jobs, Storage(batch_root))
         self.webhooks = Webhooks(webhook_hosts, callback_body)
         self.jobs = Jobs(

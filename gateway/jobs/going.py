@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain, islice
 from typing import BinaryIO, TypeVar
 
 import trio
@@ -16,10 +17,10 @@ from gateway.catalog import Version
 from gateway.doors.inputs import Signature
 from gateway.jobs.computing import Computing, Piece
 from gateway.jobs.job import BatchFiles, Job, next_chunk
-from gateway.jobs.outputs import write_output
+from gateway.jobs.outputs import WRITERS, Writer
 from gateway.jobs.pace import chunk_rows
-from gateway.jobs.rows import Read, Result, pack_results, results_of, unpack_results
-from gateway.jobs.sources import CsvLines, JsonLines, Parquet, Sent, Source
+from gateway.jobs.rows import Read, Result, pack_results, size_of, unpack_results
+from gateway.jobs.sources import MAX_BYTES, CsvLines, JsonLines, Parquet, Sent, Source
 from gateway.jobs.storage import Facts, Storage, StorageError
 from gateway.jobs.store import JobStore
 
@@ -45,10 +46,10 @@ class Going:
             source = await _in_thread(self._open, job, version.inputs, stack)
             count = FIRST_ROWS
             while True:
-                rows, position = await _in_thread(source.read, job.position, count)
+                began = trio.current_time()
+                rows, position = await self._read(source, job.position, count)
                 if not rows and position == job.position:
                     break
-                began = trio.current_time()
                 pieces = await self._computing.compute(version, rows)
                 with trio.CancelScope(shield=True):  # what is computed is kept
                     job = await trio.to_thread.run_sync(self._keep, job, rows, pieces, position)
@@ -72,27 +73,49 @@ class Going:
         chunk = next_chunk(job, len(rows), failed, position)
         return self._store.put_chunk(job, chunk, pack_results(results), outputs)
 
+    async def _read(self, source: Source, position: int, count: int) -> tuple[list[Read], int]:
+        """A chunk's rows, a few at a time, and where to go on."""
+        rows: list[Read] = []
+        taken = 0
+        while len(rows) < count and taken < MAX_BYTES:
+            wanted = min(count - len(rows), self._computing.step)
+            more, after = await _bounded(self._computing.gently(source.read, position, wanted))
+            rows += more
+            taken += sum(map(size_of, more))
+            if after == position:
+                break
+            position = after
+        return rows, position
+
     async def _write(self, job: Job) -> None:
-        stop = threading.Event()
-        try:
-            await trio.to_thread.run_sync(self._write_file, job, stop, abandon_on_cancel=True)
-        finally:
-            stop.set()
-
-    def _write_file(self, job: Job, stop: threading.Event) -> None:
+        """The file of all answers, from those that are kept."""
         assert job.files is not None
-        with self.storage.replacing(job.files.output, job.id) as file:
-            write_output(job, self._chunks(job, stop), file)
-
-    def _chunks(self, job: Job, stop: threading.Event) -> Iterator[list[Result]]:
-        for number in range(job.chunks):
-            if stop.is_set():
-                raise StorageError("the job was stopped")
-            yield list(unpack_results(self._store.answers(job.id, number)))
+        stack = ExitStack()
+        try:
+            place = self.storage.replacing(job.files.output, job.id)
+            file = await _in_thread(stack.enter_context, place)
+            writer = await _in_thread(WRITERS[job.files.format], file, job.outputs)
+            for number in range(job.chunks):
+                results = unpack_results(await _in_thread(self._store.answers, job.id, number))
+                while await self._computing.gently(_copy, results, writer, self._computing.step):
+                    pass
+            await _in_thread(writer.close)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(stack.__exit__, *sys.exc_info())
+            raise
+        await _in_thread(stack.close)
 
     def answers(self, job: Job) -> list[Result]:
         """Every row's answer. Blocks."""
-        return [result for chunk in self._chunks(job, threading.Event()) for result in chunk]
+        chunks = (unpack_results(self._store.answers(job.id, number)) for number in range(job.chunks))
+        return list(chain.from_iterable(chunks))
+
+
+def _copy(results: Iterator[Result], writer: Writer, count: int) -> int:
+    some = list(islice(results, count))
+    writer.write(some)
+    return len(some)
 
 
 def open_file(file: BinaryIO, files: BatchFiles, wanted: Signature) -> Source:
@@ -109,21 +132,19 @@ def gathered(
 ) -> tuple[tuple[TensorSpec, ...], list[Result]]:
     """(what one row's answer is, as far as is known; every row's own)."""
     results: list[Result] = [row if isinstance(row, str) else "it was not answered" for row in rows]
-    for piece, answered in pieces:
-        if isinstance(answered, str):
-            own: list[Result] = [answered] * len(piece.at)
-        else:
-            known = known or answered.outputs
-            own = results_of(answered, len(piece.at))
-            if answered.outputs != known:
-                own = ["the model's answer has another form than those before"] * len(piece.at)
-        for at, result in zip(piece.at, own, strict=True):
-            results[at] = result
+    for at, own, outputs in pieces:
+        known = known or outputs
+        is_alike = not outputs or outputs == known
+        for n, result in zip(at, own, strict=True):
+            results[n] = result if is_alike else "the model's answer has another form than those before"
     return known, results
 
 
-async def _in_thread(read: Callable[..., T], *told: object) -> T:
-    with trio.move_on_after(FILE_TIME) as scope:
-        return await trio.to_thread.run_sync(partial(read, *told), abandon_on_cancel=True)
-    assert scope.cancelled_caught
+async def _in_thread(work: Callable[..., T], *told: object) -> T:
+    return await _bounded(trio.to_thread.run_sync(partial(work, *told), abandon_on_cancel=True))
+
+
+async def _bounded(reading: Awaitable[T]) -> T:
+    with trio.move_on_after(FILE_TIME):
+        return await reading
     raise StorageError(f"a file did not answer within {FILE_TIME:.0f} s")

@@ -21,11 +21,15 @@ class Line:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def put(self, job: Job) -> None:
-        """A job came or changed; one that is over leaves."""
+    def add(self, job: Job) -> None:
+        """A job came."""
+        self._jobs[job.id] = job
+
+    def change(self, job: Job) -> None:
+        """A job changed; one that is over leaves. Late news of one that left changes nothing."""
         if job.is_over:
             self._jobs.pop(job.id, None)
-        else:
+        elif job.id in self._jobs:
             self._jobs[job.id] = job
 
     def get(self, job_id: str) -> Job | None:

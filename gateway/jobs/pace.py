@@ -13,6 +13,7 @@ LONG = 0.02
 SHARE = 0.05
 QUIET = 1.0  # seconds without a request after which nobody is asking
 MAX_ROWS = 1024
+STEP, LONG_STEP = 16, 2048  # rows read or written in one go: it keeps the interpreter from who answers others
 CHUNK_TIME = 1.0  # a crash costs about as much work as is computed in this time
 
 
@@ -39,6 +40,10 @@ class Pace:
         wanted = LONG if self.is_quiet(now) else SHORT
         return max(1, min(MAX_ROWS, int(wanted / self._row_time)))
 
+    def step(self, now: float) -> int:
+        """How many rows may be read or written in one go."""
+        return LONG_STEP if self.is_quiet(now) else STEP
+
     def learn(self, rows: int, infer: float) -> None:
         """A slice of so many rows took the model so long."""
         took = max(infer, 1e-5) / rows
@@ -46,7 +51,7 @@ class Pace:
         self._row_time = took if took > self._row_time else max(took, self._row_time / 2)
 
     def pause(self, took: float, now: float) -> float:
-        """How long a worker is left alone after a slice that was on its way for so long."""
+        """How long others are left alone after what took so long."""
         return 0.0 if self.is_quiet(now) else took * (1 / SHARE - 1)
 
 

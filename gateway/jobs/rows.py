@@ -70,6 +70,11 @@ def split_rows(signature: Signature, buffers: Sequence[Buffer], first: int, rows
     ]
 
 
+def size_of(row: Read) -> int:
+    """Bytes that a row takes."""
+    return 0 if isinstance(row, str) else sum(map(len, row.buffers))
+
+
 def take_slice(rows: Sequence[Read], start: int, most: int) -> tuple[Slice | None, int]:
     """(up to `most` rows of one signature from the first row at or behind `start`, where to look on)."""
     at: list[int] = []

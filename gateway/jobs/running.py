@@ -71,7 +71,7 @@ class Jobs:
             with trio.CancelScope(shield=True):  # a client that goes leaves no job that nobody runs
                 kept, is_new = await trio.to_thread.run_sync(self._store.add, job, key, rows)
                 if is_new:
-                    self.line.put(kept)
+                    self.line.add(kept)
         finally:
             del self._coming[job.id]
             self._news.set()
@@ -138,7 +138,7 @@ class Jobs:
                 record = await trio.to_thread.run_sync(self._kept.version, *job.key)
                 if record is not None:
                     self._rollouts.retiring[job.key] = as_version(record)
-            self.line.put(job)
+            self.line.add(job)
 
     async def run(self) -> None:
         """Run jobs until cancelled."""
@@ -163,7 +163,8 @@ class Jobs:
         while not self._draining and (job := self.line.next()) is not None:
             try:
                 job = await self._happen(job.id, Event.START)
-            except (Conflict, NotFound):  # it was cancelled meanwhile
+            except (Conflict, NotFound):  # it was cancelled, and leaves the line in a moment
+                await trio.lowlevel.checkpoint()
                 continue
             nursery.start_soon(self._run, job.id)
 
@@ -186,7 +187,7 @@ class Jobs:
             if job is None or version is None:
                 return "the version that the job was admitted under is no longer there"
             try:
-                await self._going.run(job, version, self.line.put)
+                await self._going.run(job, version, self.line.change)
                 return ""
             except (StorageError, StateError) as error:
                 if not pause:
@@ -224,7 +225,7 @@ class Jobs:
         return job
 
     def _put(self, job: Job) -> None:
-        self.line.put(job)
+        self.line.change(job)
         if job.is_over:
             self._over.pop(job.id, trio.Event()).set()
             self._ended.append(job)

@@ -22,7 +22,7 @@ def make(name: str, *, priority: int = 0, version: str = "1", is_batch: bool = F
 def line_of(*jobs: Job) -> Line:
     line = Line()
     for job in jobs:
-        line.put(job)
+        line.add(job)
     return line
 
 
@@ -30,7 +30,7 @@ def start(line: Line) -> str | None:
     job = line.next()
     if job is None:
         return None
-    line.put(after(job, Event.START, 1.0))
+    line.change(after(job, Event.START, 1.0))
     return job.id
 
 
@@ -50,15 +50,17 @@ def test_a_few_rows_need_not_wait_for_the_end_of_long_files():
 def test_a_job_that_is_over_leaves_and_its_version_is_needed_no_more():
     line = line_of(make("a"), make("b", version="2"))
     assert [job.id for job in line.needs(ModelKey("m", "1"))] == ["a"]
-    line.put(after(make("a"), Event.CANCEL, 1.0))
+    line.change(after(make("a"), Event.CANCEL, 1.0))
     assert (len(line), line.needs(ModelKey("m", "1")), line.get("a")) == (1, [], None)
+    line.change(after(make("a"), Event.START, 1.0))  # late news
+    assert line.get("a") is None
 
 
 @given(st.lists(st.tuples(st.integers(-1, 1), st.booleans(), st.booleans()), max_size=30))
 def test_never_do_too_many_run_and_nobody_waits_beside_room(steps):
     line = Line()
     for n, (priority, is_batch, ends_one) in enumerate(steps):
-        line.put(make(f"j{n}", priority=priority, is_batch=is_batch))
+        line.add(make(f"j{n}", priority=priority, is_batch=is_batch))
         while start(line):
             pass
         running = [job for job in line.all() if job.state is State.RUNNING]
@@ -70,4 +72,4 @@ def test_never_do_too_many_run_and_nobody_waits_beside_room(steps):
             assert all(job.files is not None for job in waiting)
             assert len(batches) == BATCHES or not waiting
         if ends_one and running:
-            line.put(after(running[0], Event.FINISH, 2.0))
+            line.change(after(running[0], Event.FINISH, 2.0))

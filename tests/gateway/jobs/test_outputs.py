@@ -22,7 +22,10 @@ CHUNKS = {
 
 def written(kind: str, outputs: tuple[TensorSpec, ...]) -> bytes:
     file = io.BytesIO()
-    WRITERS[kind](outputs, CHUNKS[outputs], file)
+    writer = WRITERS[kind](file, outputs)
+    for results in CHUNKS[outputs]:
+        writer.write(results)
+    writer.close()
     return file.getvalue()
 
 
