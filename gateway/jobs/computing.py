@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
@@ -78,10 +79,8 @@ class Computing:
 
     async def gently(self, work: Callable[..., T], *told: object) -> T:
         """Have a thread do something short, and leave others alone for a while: it takes the interpreter."""
-        began = trio.current_time()
-        result = await trio.to_thread.run_sync(work, *told, abandon_on_cancel=True)
-        now = trio.current_time()
-        await trio.sleep(self._pace.pause(now - began, now))
+        result, took = await trio.to_thread.run_sync(_timed, work, told, abandon_on_cancel=True)
+        await trio.sleep(self._pace.pause(took, trio.current_time()))
         return result
 
     # --- the room
@@ -111,27 +110,26 @@ class Computing:
 
     async def _run(self, version: Version, rows: Sequence[Read], piece: Slice, pieces: list[Piece]) -> None:
         try:
-            sent = trio.current_time()
-            await self._answer(version, rows, piece, pieces)
-            now = trio.current_time()
-            await trio.sleep(self._pace.pause(now - sent, now))
+            took = await self._answer(version, rows, piece, pieces)
+            await trio.sleep(self._pace.pause(took, trio.current_time()))
         finally:
             self._places -= 1
 
     async def _answer(
         self, version: Version, rows: Sequence[Read], piece: Slice, pieces: list[Piece]
-    ) -> None:
-        """Answer a slice, whatever it takes; one that fails is cut in halves, down to the row at fault."""
+    ) -> float:
+        """Answer a slice, whatever it takes; one that fails is cut in halves, down to the row at fault. How
+        much of the model's time that took."""
         answer = await self._ask_again(version, piece)
         count = len(piece.at)
         if isinstance(answer, Answered):
             results = await self.gently(results_of, answer, count)
             pieces.append(Piece(piece.at, results, answer.outputs))
-        elif count == 1 or isinstance(answer, Poisoned):  # each half would cost two more workers
+            return answer.infer
+        if count == 1 or isinstance(answer, Poisoned):  # each half would cost two more workers
             pieces.append(Piece(piece.at, [str(answer)] * count))
-        else:
-            for half in halves(rows, piece):
-                await self._answer(version, rows, half, pieces)
+            return 0.0
+        return sum([await self._answer(version, rows, half, pieces) for half in halves(rows, piece)])
 
     async def _ask_again(self, version: Version, piece: Slice) -> Answered | PipelineError:
         """Ask until it is answered, or fails by its own fault."""
@@ -152,7 +150,8 @@ class Computing:
         def reply(answer: Answer | PipelineError) -> None:
             if isinstance(answer, Answer):
                 self._pace.learn(count, answer.by.infer)
-                answers.append(Answered(answer.outputs, tuple(map(bytes, answer.buffers))))
+                buffers = tuple(map(bytes, answer.buffers))
+                answers.append(Answered(answer.outputs, buffers, answer.by.infer))
             else:
                 answers.append(answer)
             answered.set()
@@ -169,3 +168,9 @@ class Computing:
             self.live[version.key] -= 1
             self._predictions.cancel(request)  # nothing, if it was answered
         return answers[0]
+
+
+def _timed(work: Callable[..., T], told: tuple[object, ...]) -> tuple[T, float]:
+    """(what it gives, the processor's time that it took)."""
+    began = time.thread_time()
+    return work(*told), time.thread_time() - began

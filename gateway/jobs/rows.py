@@ -38,10 +38,11 @@ class Slice(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """What a slice was answered; the buffers are its own."""
+    """What a slice was answered, in how much of the model's time; the buffers are its own."""
 
     outputs: tuple[TensorSpec, ...]
     buffers: tuple[bytes, ...]
+    infer: float = 0.0
 
 
 def vector_row(vector: Sequence[float], wanted: Signature) -> Row:
