@@ -56,14 +56,21 @@ class Syncing:
         one that others can load."""
         async with self._rollouts.turn:
             held = {ModelKey(key.model, key.version): key.sha256 for key in worker.versions}
+            refused: set[ModelKey] = set()
             for version in self._catalog.all():
                 if self._should_hold(worker, version):
                     await self._give(worker, version, held)
             for version in list(self._rollouts.retiring.values()):
                 if self._should_hold(worker, version) and held.get(version.key) != version.sha256:
-                    await self._load(worker, version)
+                    answer = await self._load(worker, version)
+                    if not answer.ok:  # a job may wait for it, which is no reason to be kept out
+                        refused.add(version.key)
+                        event(
+                            log, logging.WARNING, "version not held", worker=worker.name, version=version.key
+                        )
             for version in self._rollouts.served():
-                self._hold(worker, version)
+                if version.key not in refused:
+                    self._hold(worker, version)
             for key in held:
                 if worker.id not in self._holders.of(key):
                     await self._drop(key, worker.id)
