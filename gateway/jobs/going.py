@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import chain, islice
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import trio
 
-from common.errors import ModelError
+from common.errors import InvalidRequest, ModelError
 from common.tensor import TensorSpec
 from gateway.catalog import Version
 from gateway.doors.inputs import Signature
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 FIRST_ROWS = 64
 MOST_ROWS = 8192
+CLOSE_TIME = 5.0
 FILE_TIME = 120.0  # for one read of a chunk's rows: S3 answers in seconds or not at all
 
 
@@ -42,27 +43,33 @@ class Going:
     async def run(self, job: Job, version: Version, moved: Callable[[Job], None]) -> None:
         """Compute what is left of a job, whose `moved` is called with each chunk further. `StorageError`, and
         `InvalidRequest` for an input that is not what it was."""
-        with ExitStack() as stack:
+        stack = ExitStack()
+        try:
             source = await _in_thread(self._open, job, version.inputs, stack)
-            count = FIRST_ROWS
-            while True:
-                began = trio.current_time()
-                rows, position = await self._read(source, job.position, count)
-                if not rows and position == job.position:
-                    break
-                pieces = await self._computing.compute(version, rows)
-                with trio.CancelScope(shield=True):  # what is computed is kept
-                    job = await trio.to_thread.run_sync(self._keep, job, rows, pieces, position)
-                moved(job)
-                count = chunk_rows(max(1, len(rows)), trio.current_time() - began, most=MOST_ROWS)
+            job = await self._compute(job, version, source, moved)
+        finally:
+            await _close(stack)
         if job.files is not None:
             await self._write(job)
+
+    async def _compute(self, job: Job, version: Version, source: Source, moved: Callable[[Job], None]) -> Job:
+        count = FIRST_ROWS
+        while True:
+            began = trio.current_time()
+            rows, position = await self._read(source, job.position, count)
+            if not rows and position == job.position:
+                return job
+            pieces = await self._computing.compute(version, rows)
+            with trio.CancelScope(shield=True):  # what is computed is kept
+                job = await trio.to_thread.run_sync(self._keep, job, rows, pieces, position)
+            moved(job)
+            count = chunk_rows(max(1, len(rows)), trio.current_time() - began, most=MOST_ROWS)
 
     def _open(self, job: Job, wanted: Signature, stack: ExitStack) -> Source:
         if job.files is None:
             return Sent(self._store.rows(job.id))
         if self.storage.facts(job.files.input) != Facts(job.files.size, job.files.stamp):
-            raise ModelError(f"{job.files.input} is not what it was when the job was accepted")
+            raise InvalidRequest(f"{job.files.input} is not what it was when the job was accepted")
         return open_file(stack.enter_context(self.storage.reading(job.files.input)), job.files, wanted)
 
     def _keep(self, job: Job, rows: Sequence[Read], pieces: Sequence[Piece], position: int) -> Job:
@@ -101,8 +108,7 @@ class Going:
                     pass
             await _in_thread(writer.close)
         except BaseException:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(stack.__exit__, *sys.exc_info())
+            await _close(stack, *sys.exc_info())
             raise
         await _in_thread(stack.close)
 
@@ -148,3 +154,9 @@ async def _bounded(reading: Awaitable[T]) -> T:
     with trio.move_on_after(FILE_TIME):
         return await reading
     raise StorageError(f"a file did not answer within {FILE_TIME:.0f} s")
+
+
+async def _close(stack: ExitStack, *because: Any) -> None:
+    """Close files, whatever else is cancelled; those that do not let themselves be closed are left."""
+    with trio.move_on_after(CLOSE_TIME, shield=True), suppress(Exception):
+        await trio.to_thread.run_sync(stack.__exit__, *(because or (None,) * 3), abandon_on_cancel=True)
