@@ -15,7 +15,7 @@ import torch
 from tests.e2e.processes import Gateway, Process, Site, wait_for
 from tests.e2e.rest import Answer
 
-ROWS = 60_000
+ROWS = 30_000
 SERVICE = Path(__file__).parents[1] / "services" / "object_store.py"
 
 
@@ -232,7 +232,8 @@ def test_what_is_not_there_is_404_and_other_methods_are_405(served: Gateway) -> 
         answer = served.ask("GET", path)
         assert (answer.status, answer.json) == (404, {"status": False, "message": "there is no job nobody"})
     assert served.ask("DELETE", "/jobs/nobody").status == 404
-    assert served.ask("PUT", "/jobs").headers["allow"] == "GET, HEAD, POST"
+    refused = served.ask("PUT", "/jobs")
+    assert (refused.status, set(refused.headers["allow"].split(", "))) == (405, {"GET", "HEAD", "POST"})
     assert served.ask("POST", "/jobs/nobody").status == 405
 
 
