@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from common.addresses import parse_host_port
-from common.errors import PipelineError
+from common.errors import LinkError, PipelineError
 from common.link.nng import limit_threads
 from common.log import configure
 from common.settings import GatewaySettings, read_settings
@@ -45,27 +45,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Answers wait for whichever thread holds the interpreter: NNG's callbacks need it for microseconds.
     sys.setswitchinterval(0.0005)
     limit_threads()
-    host, port = parse_host_port(settings.addr_rest)
     try:
-        sockets = bind(host, port)
-    except OSError as error:
-        print(f"gw.py: cannot listen on {settings.addr_rest}: {error.strerror}", file=sys.stderr)
-        return EXIT_FAILED
-    try:
-        host, port = sockets[0].getsockname()[:2]
-        line = greeting(f"http://{host}:{port}", settings)
-        trio.run(serve, make_gateway(settings, sockets), lambda: print(line, flush=True))
+        rest = listen(settings.addr_rest)
+        grpc = listen(settings.addr_grpc) if settings.addr_grpc is not None else []
+        line = greeting(rest, grpc, settings)
+        trio.run(serve, make_gateway(settings, rest, grpc), lambda: print(line, flush=True))
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
 
 
-def make_gateway(settings: GatewaySettings, sockets: list[socket.socket]) -> Gateway:
+def listen(address: str) -> list[socket.socket]:
+    """Sockets that listen on host:port; `LinkError` if there can be none."""
+    try:
+        return bind(*parse_host_port(address))
+    except OSError as error:
+        raise LinkError(f"cannot listen on {address}: {error.strerror}") from None
+
+
+def make_gateway(settings: GatewaySettings, rest: list[socket.socket], grpc: list[socket.socket]) -> Gateway:
     """What the settings ask for."""
     threads = settings.threads or max(1, (os.cpu_count() or 1) // max(1, settings.workers))
     return Gateway(
-        rest=sockets,
+        rest=rest,
+        grpc=grpc,
         addr_service=settings.addr_service,
         addr_worker=settings.addr_worker,
         state=settings.state_directory,
@@ -74,6 +78,7 @@ def make_gateway(settings: GatewaySettings, sockets: list[socket.socket]) -> Gat
             "--threads", str(threads),
             "--cache_size", str(settings.cache_size),
             "--device", settings.device,
+            *([] if settings.memory_mb is None else ["--memory_mb", str(settings.memory_mb)]),
             *(["--allow_pickle"] if settings.allow_pickle else []),
             *(["--allow_code", ",".join(settings.allow_code)] if settings.allow_code else []),
             *(["--trusted", ",".join(settings.trusted)] if settings.trusted else []),
@@ -92,12 +97,15 @@ def make_gateway(settings: GatewaySettings, sockets: list[socket.socket]) -> Gat
     )  # fmt: skip
 
 
-def greeting(url: str, settings: GatewaySettings) -> str:
+def greeting(rest: list[socket.socket], grpc: list[socket.socket], settings: GatewaySettings) -> str:
     """The one line on start: where it listens and what to run next."""
+    url, *others = ("{}:{}".format(*each[0].getsockname()[:2]) for each in (rest, grpc) if each)
+    url = f"http://{url}"
+    where = "".join([url, *(f" and, for gRPC, on {other}" for other in others)])
     if settings.workers:
-        return f"Pipeline serves on {url} with {settings.workers} workers. Next: curl {url}/status"
+        return f"Pipeline serves on {where} with {settings.workers} workers. Next: curl {url}/status"
     return (
-        f"Pipeline serves on {url}. Next, on any host: python worker.py"
+        f"Pipeline serves on {where}. Next, on any host: python worker.py"
         f" --addr_service {settings.addr_service} --addr_worker {settings.addr_worker}"
     )
 

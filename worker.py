@@ -90,6 +90,7 @@ def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[No
             allow_pickle=settings.allow_pickle, allow_code=settings.allow_code, trusted=settings.trusted
         ),
         models=settings.models,
+        memory_limit=None if settings.memory_mb is None else settings.memory_mb << 20,
         stops=stops,
     )
     try:

@@ -38,6 +38,11 @@ class Server:
         """MiB resident in the server's own process."""
         return float(self._process.memory_info().rss) / 2**20
 
+    def peak_rss(self) -> float:
+        """The most MiB that ever were."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
+
     def cpu(self) -> tuple[float, float]:
         """CPU seconds so far of (the server's own process, every other one of it)."""
         others = [*self._process.children(recursive=True), *self.others]
@@ -73,6 +78,7 @@ def gateway(
     command = [str(ROOT / "gw.py"), "--addr_rest", "127.0.0.1:0", "--workers", str(near), *shared, *flags]
     if models is not None:
         command += ["--models", str(models)]
+    command += flags
     threads = max(1, (os.cpu_count() or 1) // max(1, near + far))
     log = directory / "gateway.log"
     with contextlib.ExitStack() as stack:

@@ -47,6 +47,20 @@ class ModelNotFound(NotFound):
     """Raised when a request names a model, or a version of it, that is not loaded."""
 
 
+class RequestCancelled(CallerError):
+    """Raised when whoever asked took the request back before it was answered."""
+
+    code = "cancelled"
+    status = 499
+
+
+class WindowFull(CallerError):
+    """Raised when a client has more in flight on one connection than it was told it may."""
+
+    code = "window_full"
+    status = 429
+
+
 class NoWeights(CallerError):
     """Raised when a prediction is asked for before any weights were set."""
 

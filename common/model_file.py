@@ -1,4 +1,4 @@
-"""`model.toml` to settings. Every mistake is a sentence with the file, the line and what is allowed. Pure.
+"""`model.toml`, or JSON of its keys, to settings. Every mistake is a sentence with what is allowed. Pure.
 
 What the settings are, and their limits, stands in `models`; here is how they are read from text.
 """
@@ -30,7 +30,7 @@ Path = tuple[str | int, ...]
 
 
 class ModelSettingsError(ValueError):
-    """Raised when a `model.toml` cannot be used; `mistakes` holds every sentence, the message all of them."""
+    """Raised when settings cannot be used; `mistakes` holds every sentence, the message all of them."""
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))
@@ -62,6 +62,17 @@ def read_model_settings(text: str, *, file: str) -> ModelSettings:
     if mistakes:
         placed = sorted((find_line(text, path), sentence) for path, sentence in mistakes)
         raise ModelSettingsError([f"{file}:{line}: {sentence}" for line, sentence in placed])
+    return msgspec.convert(table, ModelSettings)
+
+
+def settings_of(table: Mapping[str, Any]) -> ModelSettings:
+    """The settings that a table of them says, as read from JSON; those it leaves out are the defaults.
+
+    Raises `ModelSettingsError` with a sentence for every mistake.
+    """
+    mistakes = list(_find_mistakes(ModelSettings, table, ()))
+    if mistakes:
+        raise ModelSettingsError([each.sentence for each in mistakes])
     return msgspec.convert(table, ModelSettings)
 
 

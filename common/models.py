@@ -5,13 +5,14 @@ Pure. Reading the folder is the gateway's, running the model the engine's; `mode
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from common.tensor import DATATYPES, TensorSpec
+from common.tensor import DATATYPE_NAMES, TensorSpec
 
 # Every runtime by the word that names it, and the endings of model files that mean it where no word is given.
 RUNTIMES: dict[str, tuple[str, ...]] = {
@@ -30,9 +31,18 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
 MAX_BATCH = 65_536  # what the wire's longest part may hold
 MAX_DIMENSIONS = 8
 MAX_WARMUP_ROWS = 1024
+MAX_DEPTH = 32
+MAX_LABELS = 32_768
+MAX_LABEL = 1000
+
+# What a worker loads a version by: where one of these changes, it has to load the version again.
+LOADED_BY = (
+    "runtime", "architecture", "arguments", "inputs", "input_type",
+    "max_batch", "cache_size", "round_decimals", "warmup_rows", "device",
+)  # fmt: skip
 
 _ANY_OF_RUNTIMES = rf"\A({'|'.join(RUNTIMES)})?\Z"
-_ANY_OF_DATATYPES = rf"\A({'|'.join(DATATYPES)})\Z"
+_ANY_OF_DATATYPES = rf"\A({'|'.join(DATATYPE_NAMES)})\Z"
 _Name = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_.:/-]{0,127}\Z")]
 _Row = Annotated[tuple[float, ...], Meta(min_length=1)]
 
@@ -42,7 +52,7 @@ class ModelInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     name: Annotated[_Name, Meta(description="text of up to 128 letters, digits and _ . : / -")]
     datatype: Annotated[
-        str, Meta(pattern=_ANY_OF_DATATYPES, description=f"one of {', '.join(DATATYPES)}")
+        str, Meta(pattern=_ANY_OF_DATATYPES, description=f"one of {', '.join(DATATYPE_NAMES)}")
     ] = "FP32"
     shape: Annotated[
         tuple[Annotated[int, Meta(ge=-1, le=2**31 - 1)], ...],
@@ -81,7 +91,10 @@ class ModelSettings(
     ] = ""
     arguments: Annotated[
         dict[str, Any],
-        Meta(description="a table of text, numbers of up to 64 bits, true, false, lists and tables"),
+        Meta(
+            description="a table of text, finite numbers of up to 64 bits, true, false, lists and tables,"
+            f" up to {MAX_DEPTH} deep"
+        ),
     ] = {}
     # What the model takes; empty: what the model itself says.
     inputs: Annotated[tuple[ModelInput, ...], Meta(description="a list of tables")] = ()
@@ -89,8 +102,11 @@ class ModelSettings(
     input_type: Annotated[Literal["tensor"], Meta(description="tensor")] = "tensor"
     # What the elements of the output are called, first to last.
     labels: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=1000)], ...],
-        Meta(description="a list of text, none of it empty"),
+        tuple[Annotated[str, Meta(min_length=1, max_length=MAX_LABEL)], ...],
+        Meta(
+            max_length=MAX_LABELS,
+            description=f"a list of up to {MAX_LABELS} texts of 1 to {MAX_LABEL} characters",
+        ),
     ] = ()
     # Most rows that the model is given at once.
     max_batch: Annotated[
@@ -154,21 +170,35 @@ class ModelSettings(
         """The inputs as the wire and the runtimes say them; empty where the settings do not say."""
         return tuple(each.spec for each in self.inputs)
 
+    @property
+    def loaded_as(self) -> str:
+        """A digest of what a worker loads a version by; empty where that is all by default."""
+        values = {name: getattr(self, name) for name in LOADED_BY}
+        said = {name: value for name, value in values.items() if value != getattr(DEFAULTS, name)}
+        if not said:
+            return ""
+        return hashlib.blake2b(msgspec.json.encode(said, order="sorted"), digest_size=8).hexdigest()
+
+    def loaded_like(self, other: ModelSettings) -> ModelSettings:
+        """These settings, but for what a worker loads a version by: that is as `other` says."""
+        return msgspec.structs.replace(self, **{name: getattr(other, name) for name in LOADED_BY})
+
 
 def runtime_of(ending: str) -> str | None:
     """The runtime that a model file's ending (without the dot) means; None where it means none."""
     return next((name for name, endings in RUNTIMES.items() if ending.lower() in endings), None)
 
 
-def _is_plain(value: object) -> bool:
-    """Whether msgpack gives back what it is given: dates and whole numbers past 64 bits it does not."""
+def _is_plain(value: object, depth: int = MAX_DEPTH) -> bool:
+    """Whether msgpack and JSON give back what they are given: dates, infinity, whole numbers past 64 bits and
+    what is nested without end they do not."""
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(each) for key, each in value.items())
+        return all(isinstance(key, str) for key in value) and _is_plain([*value.values()], depth)
     if isinstance(value, list):
-        return all(map(_is_plain, value))
+        return depth > 0 and all(_is_plain(each, depth - 1) for each in value)
     if isinstance(value, int) and not isinstance(value, bool):
         return -(2**63) <= value < 2**64
-    return isinstance(value, bool | float | str)
+    return isinstance(value, bool | str) or (isinstance(value, float) and math.isfinite(value))
 
 
 DEFAULTS = ModelSettings()

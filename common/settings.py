@@ -44,11 +44,24 @@ class Option(NamedTuple):
     group: str
     help: str
     excludes: str
+    variable: str
+    bare: str | None  # the value of the flag alone
 
 
-def option(default: Any, kind: Kind, group: str, help: str, *, excludes: str = "") -> Any:
-    """A dataclass field that is a setting; `excludes` names another that cannot be given together with it."""
-    return field(default=default, metadata={"option": Option(kind, group, help, excludes)})
+def option(
+    default: Any,
+    kind: Kind,
+    group: str,
+    help: str,
+    *,
+    excludes: str = "",
+    variable: str = "",
+    bare: str | None = None,
+) -> Any:
+    """A dataclass field that is a setting; `excludes` names another that cannot be given together with it,
+    `variable` what its variable is called where the flag's name would mean something else to another process,
+    `bare` is what the flag means without a value, where it may have none."""
+    return field(default=default, metadata={"option": Option(kind, group, help, excludes, variable, bare)})
 
 
 def parse_size(text: str) -> int:
@@ -163,6 +176,9 @@ class FleetSettings:
     )
     threads: int | None = option(None, _COUNT, "workers", "torch threads (default: cores / local workers)")
     cache_size: int = option(10_000, _COUNT_OR_ZERO, "workers", "rows in the prediction cache, 0 for none")
+    memory_mb: int | None = option(
+        None, _COUNT, "workers", "MiB for loaded models, the unused make room (default: no limit)"
+    )
     device: str = option("auto", _DEVICE, "workers", "cpu, cuda, or auto: cuda where there is one")
     allow_pickle: bool = option(False, _FLAG, "models", "load pickle and joblib files, which run code")
     allow_code: tuple[str, ...] = option(
@@ -186,11 +202,16 @@ class GatewaySettings(FleetSettings):
     """What `gw.py` is told. An address that others can reach takes `insecure`."""
 
     addr_rest: str = option("127.0.0.1:54321", _HOST_PORT, "addresses", "where clients come; port 0: any")
+    addr_grpc: str | None = option(
+        None, _HOST_PORT, "addresses", "where gRPC clients come; alone: 127.0.0.1:8001", bare="127.0.0.1:8001"
+    )
     insecure: bool = option(
         False, _FLAG, "addresses", "listen where others can reach it, use it and replace the weights"
     )
     workers: int = option(0, _COUNT_OR_ZERO, "workers", "local workers to start")
-    models: str | None = option(None, _PATH, "models", "folder of models to serve: NAME/VERSION/model.*")
+    models: str | None = option(
+        None, _PATH, "models", "folder of models to serve: NAME/VERSION/model.*", variable="models_dir"
+    )
     watch: bool = option(False, _FLAG, "models", "follow changes in the folder of models")
     state: str = option("./state", _PATH, "state", "folder that remembers weights and versions")
     ephemeral: bool = option(False, _FLAG, "state", "remember nothing after the end", excludes="state")
@@ -211,6 +232,8 @@ class GatewaySettings(FleetSettings):
             raise ValueError("--watch follows a folder of models: give --models too")
         reachable = {
             "addr_rest": not is_loopback_host(parse_host_port(self.addr_rest)[0]),
+            "addr_grpc": self.addr_grpc is not None
+            and not is_loopback_host(parse_host_port(self.addr_grpc)[0]),
             "addr_service": not parse_address(self.addr_service).is_loopback,
             "addr_worker": not parse_address(self.addr_worker).is_loopback,
         }
@@ -232,7 +255,11 @@ class WorkerSettings(FleetSettings):
     """What `worker.py` is told. It only dials, so no address is too open for it."""
 
     models: tuple[str, ...] = option(
-        (), _PATTERNS, "models", "patterns of the models to hold: iris,text-* (default: all)"
+        (),
+        _PATTERNS,
+        "models",
+        "patterns of the models to hold: iris,text-* (default: all)",
+        variable="worker_models",
     )
     name: str | None = option(None, _WORKER, "process", "what people call it (default: host name and pid)")
     check: str | None = option(None, _PATH, "process", "say whether this weights file would serve, and end")
@@ -254,10 +281,7 @@ def read_settings(
     given, unknown = parser.parse_known_args([_with_underscores(each) for each in argv])
     try:
         _refuse_unknown("argument", unknown, list(_options(cls)), _flag)
-        names = [name for each in (GatewaySettings, WorkerSettings) for name in _options(each)]
-        known = {_variable(name) for name in [*names, "url"]}  # the curl scripts take PIPELINE_URL
-        strange = [each for each in environ if each.startswith(_variable("")) and each not in known]
-        _refuse_unknown("environment variable", strange, names, _variable)
+        _refuse_unknown_variables(environ)
         return cls(**_values(cls, vars(given), environ))
     except ValueError as error:
         parser.error(str(error))
@@ -301,13 +325,28 @@ def _parser(cls: type[FleetSettings], *, prog: str, description: str) -> argpars
             if each.kind is _FLAG:
                 group.add_argument(_flag(name), action="store_const", const="1", help=help)
             else:
-                group.add_argument(_flag(name), metavar=each.kind.metavar, help=help)
+                may_be_bare: dict[str, Any] = {} if each.bare is None else {"nargs": "?", "const": each.bare}
+                group.add_argument(_flag(name), metavar=each.kind.metavar, help=help, **may_be_bare)
     return parser
 
 
 def _help(name: str, each: Option, default: object) -> str:
     shown = f" (default: {each.kind.show(default)})" if default not in (None, False, ()) else ""
-    return f"{each.help}{shown} [{_variable(name)}]".replace("%", "%%")
+    return f"{each.help}{shown} [{_variable(each.variable or name)}]".replace("%", "%%")
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    """Both processes may see one environment: each knows the other's variables too."""
+    options = [pair for cls in (GatewaySettings, WorkerSettings) for pair in _options(cls).items()]
+    names = [each.variable or name for name, each in options]
+    if environ.get(_variable("models")):
+        raise ValueError(
+            f"{_variable('models')} could mean two things: give {_variable('models_dir')} for the gateway's"
+            f" folder of models, {_variable('worker_models')} for the names of the models that a worker holds"
+        )
+    known = {_variable(name) for name in [*names, "url", "models"]}  # the curl scripts take PIPELINE_URL
+    strange = [each for each in environ if each.startswith(_variable("")) and each not in known]
+    _refuse_unknown("environment variable", strange, names, _variable)
 
 
 def _refuse_unknown(
@@ -323,10 +362,11 @@ def _values(cls: type[FleetSettings], given: Mapping[str, str], environ: Mapping
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name, each in _options(cls).items():
-        text = given.get(name) if name in given else environ.get(_variable(name)) or None
+        variable = _variable(each.variable or name)
+        text = given.get(name) if name in given else environ.get(variable) or None
         if text is None:
             continue
-        sources[name] = _flag(name) if name in given else _variable(name)
+        sources[name] = _flag(name) if name in given else variable
         try:
             values[name] = each.kind.parse(text)
             each.kind.check(values[name])

@@ -1,6 +1,8 @@
 """Datatypes and raw row-major tensors as both sides of a link understand them, without NumPy.
 
-Names of datatypes are the Open Inference Protocol's (FP32, INT64, …). All buffers are little-endian.
+Names of datatypes are the Open Inference Protocol's (FP32, INT64, …). All buffers are little-endian. An
+element of BYTES is a length (u32) and so many bytes, so its rows differ in size: `row_ends` finds where they
+end.
 What must not live here: anything that knows a model, a worker or a door.
 """
 
@@ -10,7 +12,7 @@ import math
 import struct
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -28,7 +30,8 @@ if sys.byteorder != "little":  # pragma: no cover - no such machine is supported
 
 
 class Datatype(NamedTuple):
-    """One element type: its protocol name, bytes per element and `array`/`memoryview` format code."""
+    """One element type of fixed size: its protocol name, bytes per element and `array`/`memoryview` format
+    code; the code is empty for the 16-bit floats, which neither of these knows."""
 
     name: str
     itemsize: int
@@ -47,10 +50,16 @@ DATATYPES: dict[str, Datatype] = {
         Datatype("UINT16", 2, "H"),
         Datatype("UINT32", 4, "I"),
         Datatype("UINT64", 8, "Q"),
+        Datatype("FP16", 2, ""),
+        Datatype("BF16", 2, ""),
         Datatype("FP32", 4, "f"),
         Datatype("FP64", 8, "d"),
     )
 }
+
+BYTES = "BYTES"
+DATATYPE_NAMES = (*DATATYPES, BYTES)
+_LENGTH = struct.Struct("<I")
 
 
 class TensorSpec(msgspec.Struct, frozen=True, array_like=True):
@@ -62,15 +71,27 @@ class TensorSpec(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes that one row takes; `InvalidRequest` for an unknown datatype or a negative dimension."""
+        """Bytes that one row takes; `InvalidRequest` for a datatype that is unknown or has rows of any size,
+        or a negative dimension."""
         datatype = DATATYPES.get(self.datatype)
         if datatype is None:
             raise InvalidRequest(
-                f"datatype {self.datatype!r} is not known: use one of {', '.join(DATATYPES)}"
+                f"datatype {self.datatype!r} is not known, or its rows differ in size: use one of"
+                f" {', '.join(DATATYPES)}"
             )
+        return datatype.itemsize * self.row_elements
+
+    @property
+    def row_elements(self) -> int:
+        """Elements that one row has; `InvalidRequest` for a negative dimension."""
         if min(self.row_shape, default=0) < 0:
             raise InvalidRequest(f"a row of shape {list(self.row_shape)} has a negative dimension")
-        return datatype.itemsize * math.prod(self.row_shape)
+        return math.prod(self.row_shape)
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether all its rows have the same number of bytes."""
+        return self.datatype != BYTES
 
 
 @lru_cache(maxsize=1024)
@@ -119,9 +140,72 @@ def floats(buffer: Buffer) -> memoryview[float]:
 
 
 def values(buffer: Buffer, datatype: str) -> list[Any]:
-    """A buffer's elements as Python numbers, flat."""
+    """A buffer's elements as Python numbers, flat; those of BYTES as `bytes`."""
+    if datatype == BYTES:
+        return elements(buffer)
     code: Any = DATATYPES[datatype].code
-    return memoryview(buffer).cast("B").cast(code).tolist()
+    view = memoryview(buffer).cast("B")
+    if datatype == "FP16":
+        return list(struct.unpack(f"<{len(view) // 2}e", view))
+    if datatype == "BF16":  # the upper half of a float32
+        halves = array("I", [half << 16 for half in view.cast("H")])
+        return memoryview(halves).cast("B").cast("f").tolist()
+    return view.cast(code).tolist()
+
+
+def pack_elements(items: Iterable[bytes]) -> bytes:
+    """Elements as BYTES carries them."""
+    return b"".join([part for item in items for part in (_LENGTH.pack(len(item)), item)])
+
+
+def elements(buffer: Buffer) -> list[bytes]:
+    """The elements of a BYTES buffer; `InvalidRequest` where a length points beyond its end."""
+    view = memoryview(buffer).cast("B")
+    found: list[bytes] = []
+    at = 0
+    for end in element_ends(view):
+        found.append(bytes(view[at + 4 : end]))
+        at = end
+    return found
+
+
+def element_ends(buffer: Buffer) -> list[int]:
+    """Where each element of a BYTES buffer ends; `InvalidRequest` where a length points beyond its end."""
+    size, at = memoryview(buffer).nbytes, 0
+    ends: list[int] = []
+    while at < size:
+        if size - at < 4:
+            raise InvalidRequest(f"{size - at} bytes are left at {at}, and an element's length takes 4")
+        (length,) = _LENGTH.unpack_from(buffer, at)
+        at += 4 + length
+        if at > size:
+            raise InvalidRequest(
+                f"an element of {length} bytes ends at {at}, beyond the {size} that there are"
+            )
+        ends.append(at)
+    return ends
+
+
+def row_end(spec: TensorSpec, buffer: Buffer, at: int) -> int:
+    """Where the row that begins at `at` ends, in a buffer that is known to be whole."""
+    if spec.is_sized:
+        return at + spec.row_bytes
+    for _ in range(spec.row_elements):
+        at += 4 + _LENGTH.unpack_from(buffer, at)[0]
+    return at
+
+
+def row_ends(buffer: Buffer, per_row: int, rows: int) -> list[int]:
+    """Where each row of a BYTES buffer ends, of `per_row` elements each; `InvalidRequest` unless there are
+    exactly so many, and at least one."""
+    if per_row < 1:
+        raise InvalidRequest("a row of BYTES has at least one element")
+    ends = element_ends(buffer)
+    if len(ends) != per_row * rows:
+        raise InvalidRequest(
+            f"{rows} rows of {per_row} elements are {per_row * rows}, and there are {len(ends)}"
+        )
+    return ends[per_row - 1 :: per_row]
 
 
 def _overflow(name: str, row: Sequence[float]) -> str:

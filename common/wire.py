@@ -24,6 +24,7 @@ from common.models import DEFAULTS, ModelSettings
 from common.tensor import Buffer, TensorSpec
 
 VERSION = 1
+MAX_BATCH_BYTES = 64 << 20  # of the rows of one request, and of those that share its batch
 _FIXED = struct.Struct("<BBHI")
 _KEPT_BYTES = 256
 
@@ -76,15 +77,28 @@ class RequestError(msgspec.Struct, frozen=True, array_like=True):
     trace: str = ""
 
 
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    """One call of the model that gave answers: its rows, and seconds to make arrays of their bytes (`input`),
+    in the model (`infer`), and to make bytes of what it answered (`output`)."""
+
+    rows: int
+    input: float
+    infer: float
+    output: float
+
+
 class PartAnswer(msgspec.Struct, frozen=True, array_like=True):
     """Outputs of a part's requests in their order, those named in `errors` left out.
 
-    `hits[i]` is 1 when every row of request i came from the cache. One buffer per output.
+    `hits[i]` is 1 when every row of request i came from the cache. One buffer per output. `lookup` is seconds
+    that finding rows in the cache took.
     """
 
     outputs: tuple[TensorSpec, ...]
     errors: list[RequestError]
     hits: bytes
+    calls: list[Call] = []
+    lookup: float = 0.0
 
 
 class BatchAnswer(Message, frozen=True, array_like=True):
@@ -120,11 +134,12 @@ class Hello(Message, frozen=True, array_like=True):
 
 
 class VersionKey(msgspec.Struct, frozen=True, array_like=True):
-    """One version of one model, with the digest of its weights."""
+    """One version of one model, with the digest of its weights, and of the settings it is loaded by."""
 
     model: str
     version: str
     sha256: str
+    settings: str = ""
 
 
 class HelloAnswer(Message, frozen=True, array_like=True):
@@ -155,7 +170,8 @@ class Load(Message, frozen=True, array_like=True):
 
     Its weights ride along as the one buffer, or came before in chunks, or lie in the file `path` for
     workers on the gateway's own machine. `file` is what the file was called where it came from, which may
-    tell its format.
+    tell its format. `awaited`: requests wait for it. One that is `staged` serves only once a `Commit` says
+    so; until then the version serves on as it is held.
     """
 
     workers: list[str]
@@ -164,25 +180,30 @@ class Load(Message, frozen=True, array_like=True):
     path: str = ""
     file: str = ""
     settings: ModelSettings = DEFAULTS
+    awaited: bool = False
+    staged: bool = False
 
 
 class LoadAnswer(Message, frozen=True, array_like=True):
     """Whether the version would serve here, and what one row of each input and output is, where its format
-    says so; `trace` is the text of the stack trace where not."""
+    says so; `trace` is the text of the stack trace where not. `evicted` is what made room for it."""
 
     worker: str
     ok: bool
     trace: str = ""
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    evicted: list[VersionKey] = []
 
 
 class Commit(Message, frozen=True, array_like=True):
-    """The version is the one that serves from now on."""
+    """The version serves from now on, loaded by settings of this digest: what is staged takes the place of
+    what is held if it was loaded so, and is forgotten if not."""
 
     workers: list[str]
     model: str
     version: str
+    settings: str = ""
 
 
 class Drop(Message, frozen=True, array_like=True):
@@ -198,7 +219,8 @@ class Status(Message, frozen=True, array_like=True):
 
 
 class StatusAnswer(Message, frozen=True, array_like=True):
-    """A worker's counters since it started; latencies in seconds."""
+    """A worker's counters since it started; latencies in seconds. `memory` is what its models take, in bytes,
+    where there is a limit to it: 0 is none."""
 
     worker: str
     addresses: list[str]
@@ -215,6 +237,8 @@ class StatusAnswer(Message, frozen=True, array_like=True):
     cache_misses: int
     rss: int
     versions: list[VersionKey]
+    memory: int = 0
+    memory_limit: int = 0
 
 
 class Drain(Message, frozen=True, array_like=True):

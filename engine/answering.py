@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from common.errors import DeadlineExceeded
-from common.wire import Part, PartAnswer, RequestError
+from common.tensor import row_end
+from common.wire import Call, Part, PartAnswer, RequestError
 from engine.batching import Layout, Outcome
 from engine.cache import Claim, Key, Value
 
@@ -39,6 +40,7 @@ class Answering:
         self._late: set[int] = set()
         self._layout: Layout | None = None
         self._infer = 0.0
+        self._calls: list[Call] = []
         self.note_time()
 
     def note_time(self) -> None:
@@ -82,9 +84,11 @@ class Answering:
         self._errors.update(outcome.errors)
         self._layout = outcome.layout
         self._infer += outcome.infer
+        self._calls += outcome.calls
 
-    def answer(self, layout: Layout | None) -> Ran:
-        """The part's answer; `layout` says what one row of each output is, where that was known before."""
+    def answer(self, layout: Layout | None, lookup: float = 0.0) -> Ran:
+        """The part's answer; `layout` says what one row of each output is, where that was known before, and
+        `lookup` the seconds that the cache took."""
         layout = self._layout or layout or ()
         counts = self._part.counts
         failed: list[RequestError] = []
@@ -97,7 +101,8 @@ class Answering:
             hits, rows = bytes(len(counts)), map(self._computed.get, self._keys)
         else:
             hits, rows = self._request_by_request(failed)
-        return Ran(PartAnswer(layout, failed, hits), _columns(rows, layout), self._infer)
+        part = PartAnswer(layout, failed, hits, self._calls, lookup)
+        return Ran(part, _columns(rows, layout), self._infer)
 
     def _request_by_request(self, failed: list[RequestError]) -> tuple[bytes, list[Value | None]]:
         """(hits, rows of the requests that did not fail); adds to `failed`."""
@@ -134,6 +139,8 @@ def _columns(rows: Iterable[Value | None], layout: Layout) -> list[bytes]:
     whole = b"".join(rows)  # type: ignore[arg-type]
     if len(layout) <= 1:
         return [whole] * len(layout)
+    if not all(spec.is_sized for spec in layout):
+        return _columns_of_any_size(whole, layout)
     columns: list[bytes] = []
     width, at = sum(spec.row_bytes for spec in layout), 0
     for spec in layout:
@@ -141,3 +148,14 @@ def _columns(rows: Iterable[Value | None], layout: Layout) -> list[bytes]:
         columns.append(b"".join([whole[row + at : row + end] for row in range(0, len(whole), width)]))
         at = end
     return columns
+
+
+def _columns_of_any_size(whole: bytes, layout: Layout) -> list[bytes]:
+    columns = [bytearray() for _ in layout]
+    at = 0
+    while at < len(whole):
+        for spec, column in zip(layout, columns, strict=True):
+            end = row_end(spec, whole, at)
+            column += whole[at:end]
+            at = end
+    return [bytes(column) for column in columns]

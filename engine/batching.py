@@ -7,9 +7,9 @@ import traceback
 
 from common.errors import ModelError
 from common.tensor import TensorSpec
-from common.wire import RequestError
+from common.wire import Call, RequestError
 from engine.cache import Key, Value
-from engine.rows import Array, Rows, split_rows
+from engine.rows import Array, Rows, rows_of
 from engine.runtimes.runtime import Runtime
 
 Layout = tuple[TensorSpec, ...]  # what one row of each output is
@@ -17,18 +17,20 @@ Wanted = dict[Key, int]  # rows to run: their keys, and where among the part's r
 
 
 class Outcome:
-    """What became of rows: a value or an error for each key, and seconds spent in the model.
+    """What became of rows: a value or an error for each key, seconds spent in the model (also in vain), and
+    the calls that gave answers.
 
     A value holds the row of every output, one after the other, as `layout` says.
     """
 
-    __slots__ = ("errors", "infer", "layout", "values")
+    __slots__ = ("calls", "errors", "infer", "layout", "values")
 
     def __init__(self, layout: Layout | None) -> None:
         self.layout = layout
         self.values: dict[Key, Value] = {}
         self.errors: dict[Key, RequestError] = {}
         self.infer = 0.0
+        self.calls: list[Call] = []
 
 
 def run_rows(runtime: Runtime, rows: Rows, wanted: Wanted, outcome: Outcome, *, max_batch: int) -> None:
@@ -56,19 +58,19 @@ def _cut(wanted: Wanted, size: int) -> list[Wanted]:
 
 def _forward(runtime: Runtime, rows: Rows, batch: Wanted, outcome: Outcome) -> None:
     """One call of the model."""
+    taken = time.perf_counter()
     arrays = rows.arrays(batch.values())
     began = time.perf_counter()
     try:
         layout, outputs = runtime.run(arrays)
     finally:
-        outcome.infer += time.perf_counter() - began
+        ended = time.perf_counter()
+        outcome.infer += ended - began
     _check_outputs(layout, outputs, len(batch), outcome)
-    columns = [
-        split_rows(output.tobytes(), spec.row_bytes, len(batch))
-        for spec, output in zip(layout, outputs, strict=True)
-    ]
+    columns = [rows_of(spec, output) for spec, output in zip(layout, outputs, strict=True)]
     values = columns[0] if len(columns) == 1 else map(b"".join, zip(*columns, strict=True))
     outcome.values.update(zip(batch, values, strict=True))
+    outcome.calls.append(Call(len(batch), began - taken, ended - began, time.perf_counter() - ended))
 
 
 def _check_outputs(layout: Layout, outputs: list[Array], rows: int, outcome: Outcome) -> None:
@@ -78,7 +80,8 @@ def _check_outputs(layout: Layout, outputs: list[Array], rows: int, outcome: Out
             f"the model's outputs are {layout}, and were {outcome.layout} for rows of this shape"
         )
     for spec, output in zip(layout, outputs, strict=True):
-        if output.shape != (rows, *spec.row_shape) or output.nbytes != rows * spec.row_bytes:
+        is_whole = output.shape == (rows, *spec.row_shape)
+        if not is_whole or (spec.is_sized and output.nbytes != rows * spec.row_bytes):
             raise ModelError(
                 f"the model answered {rows} rows with {output.dtype} {list(output.shape)}, "
                 f"not {spec.datatype} {[rows, *spec.row_shape]}"

@@ -14,6 +14,7 @@ alone. The order of things:
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 from common.errors import ModelError
@@ -84,7 +85,9 @@ class Execution:
         rows = Rows(part.inputs, buffers, sum(part.counts))
         keys = rows.keys(signature)
         cache = self._cache_of(signature)
+        asked = time.perf_counter()
         claim = cache.claim(keys)
+        lookup = time.perf_counter() - asked
         answering = Answering(part, keys, claim.values, received)
         self._compute(cache, claim, rows, answering, signature)
         undone = answering.collect(claim.waiting) if claim.waiting else {}
@@ -94,7 +97,7 @@ class Execution:
             claim.owned = {key: undone[key] for key in claim.owned}
             self._compute(cache, claim, rows, answering, signature)
             undone = answering.collect(claim.waiting)
-        return answering.answer(self._layouts.get(signature))
+        return answering.answer(self._layouts.get(signature), lookup)
 
     def _compute(
         self, cache: PredictionCache, claim: Claim, rows: Rows, answering: Answering, signature: bytes

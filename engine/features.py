@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from common.errors import InvalidRequest
-from common.tensor import Buffer, TensorSpec
-from engine.rows import NUMPY_TYPES, Array
+from common.tensor import BYTES, Buffer, TensorSpec, row_end
+from engine.rows import NUMPY_TYPES, Array, array_of
 
 Specs = tuple[TensorSpec, ...]
 Columns = list[bytes]
@@ -29,6 +29,7 @@ Prediction = Any
 
 _SCALARS = ((), (1,))
 _DATATYPES = {np.dtype(kind): name for name, kind in NUMPY_TYPES.items()}
+_NO_NUMBERS = (BYTES, "BF16")
 _UNNAMED = "input"  # where neither the model nor the request names it
 
 
@@ -94,6 +95,8 @@ class FeatureReader:
 
 def _convert(values: Any, spec: TensorSpec | None, name: str) -> Array:
     """An array of the input's dtype, whatever its shape."""
+    if spec is not None and spec.datatype in _NO_NUMBERS:
+        raise InvalidRequest(f"{name} is of {spec.datatype}, and features are numbers of NumPy's types")
     try:
         given = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -147,17 +150,18 @@ def prediction(layout: Specs, value: bytes) -> Prediction:
         return _column(layout[0], value, 1)[0]
     buffers, at = [], 0
     for spec in layout:
-        buffers.append(value[at : at + spec.row_bytes])
-        at += spec.row_bytes
+        end = row_end(spec, value, at)
+        buffers.append(value[at:end])
+        at = end
     return predictions(layout, buffers, 1)[0]
 
 
 def _column(spec: TensorSpec, buffer: Buffer, rows: int) -> list[Prediction]:
-    numbers = np.frombuffer(buffer, NUMPY_TYPES[spec.datatype])
+    numbers = array_of(spec, buffer, rows)
     if spec.row_shape in _SCALARS:
-        values: list[Prediction] = numbers.tolist()
+        values: list[Prediction] = numbers.reshape(-1).tolist()
         return values
-    return list(map(_COPY, numbers.reshape(rows, *spec.row_shape)))
+    return list(map(_COPY, numbers))
 
 
 _COPY: Callable[[Array], Array] = np.ndarray.copy

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from common.tensor import Buffer, TensorSpec
+from common.errors import ModelError
+from common.tensor import BYTES, Buffer, TensorSpec, elements, pack_elements, row_ends
 
 Array = npt.NDArray[np.generic]
 
@@ -19,7 +21,10 @@ EXACT_KEY_BYTES = 64
 NUMPY_TYPES: dict[str, Any] = {
     "BOOL": np.bool_, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
     "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
-    "FP32": np.float32, "FP64": np.float64,
+    "FP16": np.float16, "FP32": np.float32, "FP64": np.float64,
+    # NumPy has no bfloat16: its bits, in a dtype of their own that nothing takes for numbers.
+    "BF16": np.dtype([("bfloat16", np.uint16)]),
+    BYTES: np.object_,
 }  # fmt: skip
 
 
@@ -32,19 +37,18 @@ class Rows:
         self.count = count
         self._specs = specs
         self._buffers = buffers
-        self.columns = [
-            split_rows(buffer, spec.row_bytes, count) for buffer, spec in zip(buffers, specs, strict=True)
-        ]
+        self.columns = [_split(spec, buffer, count) for buffer, spec in zip(buffers, specs, strict=True)]
 
     def keys(self, signature: bytes) -> list[bytes]:
         """The cache's key of each row: its exact bytes where they are short, else a 128-bit digest of them.
 
-        `signature` tells apart rows of equal bytes and unlike shape; it is empty where there are none.
+        `signature` tells apart rows of equal bytes and unlike shape; it is empty where there are none. Rows
+        of any size are all digested: an exact one could be what another's digest is.
         """
         keys = self.columns[0]
         if signature or len(self.columns) > 1:
             keys = [signature + b"".join(row) for row in zip(*self.columns, strict=True)]
-        if keys and len(keys[0]) > EXACT_KEY_BYTES:
+        if keys and (len(keys[0]) > EXACT_KEY_BYTES or not all(spec.is_sized for spec in self._specs)):
             return [hashlib.blake2b(key, digest_size=16).digest() for key in keys]
         return keys
 
@@ -56,9 +60,41 @@ class Rows:
             # A bytearray, not bytes: torch warns of memory that it must not write to.
             everything = len(indexes) == self.count
             data = bytearray(buffer) if everything else bytearray().join([column[i] for i in indexes])
-            flat = np.frombuffer(data, NUMPY_TYPES[spec.datatype])
-            arrays.append(flat.reshape(len(indexes), *spec.row_shape))
+            arrays.append(array_of(spec, data, len(indexes)))
         return arrays
+
+
+def array_of(spec: TensorSpec, data: Buffer, rows: int) -> Array:
+    """An array of shape (rows, *row_shape) over the data, or, of BYTES, of `bytes` objects."""
+    if spec.is_sized:
+        flat: Array = np.frombuffer(data, NUMPY_TYPES[spec.datatype])
+    else:
+        found = elements(data)
+        flat = np.empty(len(found), np.object_)
+        flat[:] = found
+    return flat.reshape(rows, *spec.row_shape)
+
+
+def rows_of(spec: TensorSpec, array: Array) -> list[bytes]:
+    """The bytes of each row of an array of shape (n, *row_shape)."""
+    if spec.is_sized:
+        return split_rows(array.tobytes(), spec.row_bytes, len(array))
+    return [pack_elements([_element(each) for each in row.reshape(-1).tolist()]) for row in array]
+
+
+def _element(value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes):
+        return value
+    raise ModelError(f"the model answered with a {type(value).__name__} among its text")
+
+
+def _split(spec: TensorSpec, buffer: Buffer, count: int) -> list[bytes]:
+    if spec.is_sized:
+        return split_rows(buffer, spec.row_bytes, count)
+    data, bounds = bytes(buffer), [0, *row_ends(buffer, spec.row_elements, count)]
+    return [data[start:end] for start, end in pairwise(bounds)]
 
 
 def row_key(signature: bytes, columns: Sequence[bytes]) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from common import wire
 from common.errors import DeadlineExceeded, InvalidRequest, ModelError, PipelineError, WireError
-from common.tensor import Buffer, TensorSpec
+from common.tensor import Buffer, TensorSpec, row_ends
 from gateway.requests import Answer, Batch, Provenance, Request
 
 Reply = tuple[Request, Answer | PipelineError]
@@ -27,7 +29,9 @@ def encode_batch(batch: Batch, groups: list[list[Request]], now: float) -> bytes
         parts.append(
             wire.Part(signature, [r.rows for r in group], [max(0.0, r.deadline - now) for r in group])
         )
-        if len(signature) == 1:
+        if len(group) == 1:
+            buffers += group[0].buffers  # which may be large: they are not copied for nothing
+        elif len(signature) == 1:
             buffers.append(b"".join([r.buffers[0] for r in group]))
         else:
             buffers += [b"".join([r.buffers[i] for r in group]) for i in range(len(signature))]
@@ -56,16 +60,14 @@ def _split_part(
 ) -> list[Reply]:
     if len(part.hits) != len(group) or len(buffers) != len(part.outputs):
         raise WireError(f"an answer for {len(part.hits)} requests of {len(group)}")
-    try:
-        widths = [spec.row_bytes for spec in part.outputs]
-    except InvalidRequest as error:
-        raise WireError(f"an output that is none: {error}") from None
     errors = {error.index: error for error in part.errors}
     if part.errors and len(errors.keys() & range(len(group))) < len(part.errors):
         raise WireError(f"errors of requests {[e.index for e in part.errors]} of {len(group)}")
     rows = sum(request.rows for i, request in enumerate(group) if i not in errors)
-    if [buffer.nbytes for buffer in buffers] != [width * rows for width in widths]:
-        raise WireError(f"buffers of {[b.nbytes for b in buffers]} bytes for {rows} rows of {widths}")
+    try:
+        cutters = [_cutter(spec, buffer, rows) for spec, buffer in zip(part.outputs, buffers, strict=True)]
+    except InvalidRequest as error:
+        raise WireError(f"an output that does not fit: {error}") from None
     replies: list[Reply] = []
     at = 0
     for i, request in enumerate(group):
@@ -73,14 +75,22 @@ def _split_part(
             replies.append((request, _error(errors[i])))
             continue
         end = at + request.rows
-        if len(buffers) == 1:
-            own: tuple[memoryview, ...] = (buffers[0][at * widths[0] : end * widths[0]],)
-        else:
-            own = tuple(b[at * w : end * w] for b, w in zip(buffers, widths, strict=True))
+        own = tuple([cut(at, end) for cut in cutters])
         at = end
         queue = request.sent - request.admitted
         replies.append((request, Answer(part.outputs, own, part.hits[i] == 1, queue, by)))
     return replies
+
+
+def _cutter(spec: TensorSpec, buffer: memoryview, rows: int) -> Callable[[int, int], memoryview]:
+    """What cuts rows out of an output; `InvalidRequest` where it does not hold so many."""
+    if spec.is_sized:
+        width = spec.row_bytes
+        if buffer.nbytes != width * rows:
+            raise InvalidRequest(f"{buffer.nbytes} bytes where {rows} rows take {width} each")
+        return lambda start, end: buffer[start * width : end * width]
+    bounds = [0, *row_ends(buffer, spec.row_elements, rows)]
+    return lambda start, end: buffer[bounds[start] : bounds[end]]
 
 
 def _error(error: wire.RequestError) -> PipelineError:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from common.errors import NotFound, NoWeights
 from common.models import DEFAULTS, ModelSettings
 from common.tensor import TensorSpec
+from common.wire import VersionKey
 from gateway.experiments import Arm, Experiment
 from gateway.requests import ModelKey
 
@@ -38,6 +39,11 @@ class Version(NamedTuple):
     inputs: tuple[TensorSpec, ...] = ()  # what one row of each is, where a worker has said so
     outputs: tuple[TensorSpec, ...] = ()
     part: Part | None = None
+
+    @property
+    def loaded_as(self) -> VersionKey:
+        """What a worker says that holds it as it should be."""
+        return VersionKey(*self.key, self.sha256, self.settings.loaded_as)
 
 
 class Catalog:

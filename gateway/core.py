@@ -2,27 +2,41 @@
 
 doors ─ predictions ─ scheduler ─ dispatcher ─ links
         catalog     ─ holders
-        rollouts    ─ delivery
-        syncing     ─ fleet      ─ surveys
+        rollouts    ─ switching ─ delivery
+        configuring
+        syncing     ─ fleet     ─ surveys
+        demand
         jobs
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import trio
 
 from gateway.catalog import Catalog
+from gateway.configuring import Configuring
 from gateway.delivery import Delivery
+from gateway.demand import Demand
 from gateway.dispatch import Dispatcher
+from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
 from gateway.doors.jobs import JobsDoor, callback_body
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import make_app
+from gateway.doors.shape import is_v2
 from gateway.doors.status import StatusDoor
+from gateway.doors.v2.describe import Description
+from gateway.doors.v2.infer import Inference
+from gateway.doors.v2.repository import Repository
+from gateway.doors.v2.rest import InferDoor, V2Door
+from gateway.doors.ws import SocketDoor
+from gateway.doors.ws_session import SocketLimits
+from gateway.events import Events
 from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
 from gateway.fleet import Bell, Fleet, OpenLink
@@ -32,11 +46,13 @@ from gateway.jobs.going import Going
 from gateway.jobs.running import Jobs
 from gateway.jobs.storage import Storage
 from gateway.jobs.webhooks import Webhooks
+from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.rollout import Rollouts
 from gateway.scheduler import Scheduler
 from gateway.state import State
 from gateway.surveys import Asker, Surveys
+from gateway.switching import Switching
 from gateway.syncing import Syncing
 
 
@@ -63,27 +79,44 @@ class Core:
         experiments = Experiments()
         self.catalog = Catalog(experiments.active)
         self.dispatcher = Dispatcher(scheduler)
+        self.statistics = self.dispatcher.statistics
         self.predictions = Predictions(self.dispatcher, timeout=timeout, max_rows=max_rows)
         self.surveys = Surveys(asker)
         self.fleet = Fleet(self.surveys, self.dispatcher, open_link=open_link, came=came)
         self.holders = Holders(self.dispatcher, self.fleet)
         delivery = Delivery(self.fleet, state.blobs)
-        self.rollouts = Rollouts(self.fleet, self.catalog, self.holders, scheduler, state, delivery)
+        self.switching = Switching(self.fleet, self.catalog, self.holders, scheduler, state, delivery)
+        self.rollouts = Rollouts(self.switching, self.catalog, state)
+        self.configuring = Configuring(
+            self.switching, self.catalog, self.holders, self.fleet, delivery, state
+        )
         self.syncing = Syncing(
-            self.fleet, self.catalog, self.holders, self.rollouts, scheduler, state, delivery
+            self.fleet, self.catalog, self.holders, self.switching, scheduler, state, delivery
         )
         self.fleet.sync, self.fleet.left = self.syncing.sync, self.syncing.left
-        self.dispatcher.is_served = self.rollouts.is_served
+        self.configuring.moved = self.syncing.move
+        self.demand = Demand(self.fleet, self.holders, self.switching, self.dispatcher, delivery)
+        self.dispatcher.is_served = self.switching.is_served
+        self.dispatcher.on_missing = delivery.on_evicted = self.demand.missing
+        self.dispatcher.on_unserved = self.demand.notice
+        self.folder: ModelFolder | None = None  # whoever serves one says so
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
-        self.predictions.join, self.rollouts.is_held = self.experimenting.join, self.experimenting.holds
-        computing = Computing(self.predictions, self.fleet, self.holders, self.rollouts.is_served)
+        self.predictions.join, self.switching.is_held = self.experimenting.join, self.experimenting.holds
+        computing = Computing(self.predictions, self.fleet, self.holders, self.switching.is_served)
         self.going = Going(computing, state.jobs, Storage(batch_root))
         self.webhooks = Webhooks(webhook_hosts, callback_body)
         self.jobs = Jobs(
-            state, self.catalog, self.rollouts, self.going, self.webhooks.call, jobs_max=jobs_max
+            state, self.catalog, self.switching, self.going, self.webhooks.call, jobs_max=jobs_max
         )
-        self.rollouts.is_kept = lambda key: self.jobs.needs(key) is not None
-        self.rollouts.of_jobs = lambda key: computing.live[key]
+        self.switching.is_kept = lambda key: self.jobs.needs(key) is not None
+        self.switching.of_jobs = lambda key: computing.live[key]
+        self.events = Events(uuid.uuid4().hex[:8])
+        for publisher in (self.fleet, self.switching, self.experimenting):
+            publisher.publish = self.events.publish
+
+    async def load_folder(self, model: str) -> bool:
+        """Serve what the folder of models holds of one now; whether it holds any, where there is a folder."""
+        return self.folder is not None and await self.folder.load_again(model)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve what the state remembers with whoever comes, until cancelled. Raises `StateError`."""
@@ -94,6 +127,7 @@ class Core:
             await nursery.start(self.fleet.run)
             nursery.start_soon(self.dispatcher.expire)
             nursery.start_soon(self.syncing.keep_placed)
+            nursery.start_soon(self.demand.run)
             nursery.start_soon(self.experimenting.run)
             nursery.start_soon(self.jobs.run)
             task_status.started()
@@ -105,14 +139,25 @@ class Core:
 
 
 class Doors:
-    """What clients come through: `app` for everything, and a shorter way for predictions over HTTP/1.1."""
+    """What clients come through: `app` for everything, and a shorter way for predictions over HTTP/1.1.
+    gRPC's doors (gateway.doors.grpc) lead to the same `inference`, `description` and `repository`."""
 
-    def __init__(self, core: Core, *, max_upload: int) -> None:
+    def __init__(self, core: Core, *, max_upload: int, max_body: int = 8 << 20) -> None:
         self.predict = PredictDoor(core.predictions, core.catalog)
+        self.description = Description(
+            core.catalog, core.holders, core.fleet, core.predictions, core.state, core.statistics
+        )
+        self.repository = Repository(core.rollouts, core.state, core.load_folder, max_upload=max_upload)
+        self.inference = Inference(core.predictions, core.catalog)
+        infer = InferDoor(self.inference, core.catalog, max_body=max_body)
+        self.v2 = V2Door(infer, self.description, self.repository)
         self.models = ModelsDoor(
-            self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.state,
+            self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.configuring, core.state,
             max_upload=max_upload,
         )  # fmt: skip
+        limits = SocketLimits(max_bytes=max_body, max_bytes_in_flight=4 * max_body)
+        self.socket = SocketDoor(core.predictions, core.catalog, limits)
+        self.events = EventsDoor(core.events)
         jobs = JobsDoor(
             core.jobs, core.going, core.catalog, core.webhooks, max_rows=core.predictions.max_rows
         )
@@ -123,11 +168,24 @@ class Doors:
             core.rollouts,
             core.state.blobs,
             max_upload=max_upload,
-            also=[*experiment_routes(core.experimenting), *jobs.routes()],
+            also=[
+                *experiment_routes(core.experimenting),
+                *jobs.routes(),
+                *self.v2.routes(),
+                *self.socket.routes(),
+                *self.events.routes(),
+            ],
         )
 
-    def find_direct(self, method: str, path: str) -> PredictDoor | None:
+    def drain(self) -> None:
+        """Have what stays open for long come to its end."""
+        self.socket.drain()
+        self.events.drain()
+
+    def find_direct(self, method: str, path: str) -> PredictDoor | InferDoor | None:
         """What answers a request without the app; None for most."""
         if path == "/predict":
             return self.predict if method == "POST" else None
+        if is_v2(path):
+            return self.v2.find_direct(method, path)
         return self.models.find_direct(method, path)

@@ -60,6 +60,12 @@ MIGRATIONS = (
     );
     """,
     """
+    CREATE TABLE models (
+        model TEXT PRIMARY KEY,
+        settings TEXT NOT NULL
+    );
+    """,
+    """
     CREATE TABLE jobs (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE,

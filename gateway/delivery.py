@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import msgspec
 import trio
 
 from common import wire
@@ -13,6 +15,7 @@ from common.log import event
 from gateway.blobs import BlobStore
 from gateway.catalog import Version
 from gateway.fleet import Fleet
+from gateway.requests import ModelKey
 from gateway.roster import State
 
 log = logging.getLogger("pipeline.rollout")
@@ -27,25 +30,61 @@ Answers = dict[str, "wire.LoadAnswer | None"]
 
 
 class Delivery:
-    """Has workers load a version, all at once; who leaves meanwhile is no longer asked."""
+    """Has workers load a version, all at once; who leaves meanwhile is no longer asked. Each worker loads one
+    version at a time.
+
+    `on_evicted(worker, key)` is told of each version that made room for one.
+    """
 
     def __init__(self, fleet: Fleet, blobs: BlobStore) -> None:
+        self.on_evicted: Callable[[str, ModelKey], None] = lambda worker, key: None
         self._fleet = fleet
         self._blobs = blobs
+        self._turns: dict[str, trio.Lock] = {}
 
-    async def load(self, version: Version, workers: Collection[str]) -> Answers:
+    async def load(
+        self, version: Version, workers: Collection[str], *, awaited: bool = False, staged: bool = False
+    ) -> Answers:
         """Answers by worker: None of one that is there and did not answer in time; one that left the fleet
-        before it answered is not among them, even if it is back."""
-        wanted = set(workers)
+        before it answered is not among them, even if it is back. For `awaited` and `staged` see `wire.Load`.
+        """
+        load = wire.Load(
+            sorted(workers),
+            version.loaded_as,
+            version.size,
+            "",
+            version.file,
+            version.settings,
+            awaited,
+            staged,
+        )
+        async with AsyncExitStack() as turns:
+            for worker in load.workers:  # in one order: else two loads could wait for each other
+                await turns.enter_async_context(self._turn(worker))
+            return await self._load(load)
+
+    @asynccontextmanager
+    async def _turn(self, worker: str) -> AsyncIterator[None]:
+        turn = self._turns.setdefault(worker, trio.Lock())
+        try:
+            async with turn:
+                yield
+        finally:
+            if not turn.locked() and self._turns.get(worker) is turn:
+                del self._turns[worker]
+
+    async def _load(self, load: wire.Load) -> Answers:
+        wanted = set(load.workers)
         near = {w for w in wanted if self._is_near(w)}
-        if version.size <= INLINE_MAX and len(wanted) > len(near):
-            return await self._ask(version, wanted, inline=True)
-        answers, far = await self._send_all(version, wanted - near)
+        if load.size <= INLINE_MAX and len(wanted) > len(near):
+            weights = await trio.to_thread.run_sync(self._blobs.read, load.key.sha256)
+            return await self._ask(load, wanted, buffers=[weights])
+        answers, far = await self._send_all(load, wanted - near)
         if near:
-            path = str(self._blobs.path(version.sha256).resolve())
-            answers |= await self._ask(version, near, path=path)
+            path = str(self._blobs.path(load.key.sha256).resolve())
+            answers |= await self._ask(load, near, path=path)
         if far:
-            answers |= await self._ask(version, far)
+            answers |= await self._ask(load, far)
         return answers
 
     def _is_near(self, worker_id: str) -> bool:
@@ -54,10 +93,8 @@ class Delivery:
         return worker is not None and worker.hello.scheme == "ipc"
 
     async def _ask(
-        self, version: Version, workers: Collection[str], *, inline: bool = False, path: str = ""
+        self, load: wire.Load, workers: set[str], *, path: str = "", buffers: Sequence[bytes] = ()
     ) -> Answers:
-        key = wire.VersionKey(*version.key, version.sha256)
-        buffers = [await trio.to_thread.run_sync(self._blobs.read, version.sha256)] if inline else []
         staying = set(workers)
 
         def expected() -> set[str]:
@@ -66,20 +103,25 @@ class Delivery:
             return staying
 
         answers = await self._fleet.surveys.ask(
-            wire.Load(sorted(workers), key, version.size, path, version.file, version.settings),
+            msgspec.structs.replace(load, workers=sorted(workers), path=path),
             wire.LoadAnswer,
-            LOAD_TIME + version.size / LOAD_RATE,
+            LOAD_TIME + load.size / LOAD_RATE,
             expected=expected,
             buffers=buffers,
+            on_answer=self._note_evicted,
         )
         return dict.fromkeys(expected()) | answers
 
-    async def _send_all(self, version: Version, workers: Collection[str]) -> tuple[Answers, set[str]]:
+    def _note_evicted(self, answer: wire.LoadAnswer) -> None:
+        for key in answer.evicted:
+            self.on_evicted(answer.worker, ModelKey(key.model, key.version))
+
+    async def _send_all(self, load: wire.Load, workers: Collection[str]) -> tuple[Answers, set[str]]:
         """Send the weights to each worker over its own link: (what those say that could not be sent them,
         who has them now)."""
         failures: Answers = {}
         sent: set[str] = set()
-        chunks = _Chunks(version, self._blobs)
+        chunks = _Chunks(load, self._blobs)
 
         async def one(worker: str) -> None:
             try:
@@ -119,9 +161,9 @@ class _Chunks:
     """A blob as frames. Workers that are sent it at once are at nearly the same place, so the last few
     frames are kept: each is read and put together once, not once a worker."""
 
-    def __init__(self, version: Version, blobs: BlobStore) -> None:
-        self.size = version.size
-        self._sha256 = version.sha256
+    def __init__(self, load: wire.Load, blobs: BlobStore) -> None:
+        self.size = load.size
+        self._sha256 = load.key.sha256
         self._blobs = blobs
         self._frames: dict[int, bytes] = {}
         self._turn = trio.Lock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Protocol
@@ -17,6 +18,7 @@ from common.errors import (
     NotFound,
     Overloaded,
     PipelineError,
+    TooLarge,
     WireError,
     WorkerLost,
 )
@@ -25,6 +27,7 @@ from common.stats import Latency
 from gateway.batches import encode_batch, grouped, split_answer
 from gateway.requests import Answer, Batch, ModelKey, Provenance, Request
 from gateway.scheduler import Scheduler
+from gateway.statistics import Statistics
 from gateway.surveys import Frame
 
 log = logging.getLogger("pipeline.dispatch")
@@ -55,7 +58,8 @@ class Dispatcher:
     `on_leaving(worker)` is called when a worker says it takes no more; `on_lost(worker, strike)` when its
     link broke, or has to be dropped for what came over it, and must have moved its requests when it returns:
     with a strike each, unless what it had certainly did not kill it. `is_served(key)` says whether workers
-    should hold a version.
+    should hold a version, `on_missing(worker, key)` is told that one does not, and `on_unserved` that
+    requests wait which no worker can take.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -63,7 +67,10 @@ class Dispatcher:
         self.on_leaving: Callable[[str], None] = lambda worker: None
         self.on_lost: Callable[[str, bool], None] = lambda worker, strike: self.lose(worker, strike=strike)
         self.is_served: Callable[[ModelKey], bool] = lambda key: True
+        self.on_missing: Callable[[str, ModelKey], None] = lambda worker, key: None
+        self.on_unserved: Callable[[], None] = lambda: None
         self.bad_frames = 0
+        self.statistics = Statistics()
         self.handling = Latency()  # of every request that was answered, since it was admitted
         self._slots: dict[str, _Slots] = {}
         self._bad_frames = OncePer(10.0)
@@ -73,9 +80,15 @@ class Dispatcher:
 
     def submit(self, request: Request) -> None:
         """Queue a request and wake whom it was queued for. Raises `QueueFull`."""
-        worker = self.scheduler.submit(request)
+        try:
+            worker = self.scheduler.submit(request)
+        except PipelineError:
+            self.statistics.failed(request.key, 0.0)
+            raise
         if worker is not None:
             self.wake(worker)
+        else:
+            self.on_unserved()
         self._deadlines.set()
 
     def wake(self, worker: str) -> None:
@@ -89,6 +102,13 @@ class Dispatcher:
         """There may be something to take for each of these workers."""
         for worker in workers:
             self.wake(worker)
+        if self.scheduler.unrouted.versions():
+            self.on_unserved()
+
+    def give_up(self, key: ModelKey, error: PipelineError) -> None:
+        """No worker will have a version: answer who waits for one."""
+        for request in self.scheduler.give_up(key):
+            self._reply(request, error)
 
     def lose(self, worker: str, *, strike: bool) -> None:
         """A worker is gone: move on what it had, and answer what must not be tried again."""
@@ -159,6 +179,7 @@ class Dispatcher:
         if len(wanted) < len(replies):  # the others were cancelled, expired or moved on while it was out
             still = set(wanted)
             replies = [reply for reply in replies if reply[0] in still]
+        self.statistics.answered(batch.key, replies, message.parts, now, time.time())
         for request, answer in replies:
             self._reply(request, answer, now)
 
@@ -179,11 +200,15 @@ class Dispatcher:
             self.on_leaving(batch.worker)
             self.wake_all(self.scheduler.give_back(batch))
         elif refusal.code == NotFound.code and self.is_served(batch.key):
-            event(log, logging.WARNING, "version not held", worker=batch.worker, version=batch.key.version)
-            self.on_lost(batch.worker, False)  # it comes back by itself, and is synced before it is ready
+            event(log, logging.INFO, "version not held", worker=batch.worker, version=batch.key.version)
+            self.on_missing(batch.worker, batch.key)
+            self.wake_all(self.scheduler.give_back(batch))
         elif refusal.code == NotFound.code:
             for request in self.scheduler.finish(batch):
                 self._reply(request, Overloaded(f"version {batch.key.version} no longer serves"))
+        elif refusal.code == TooLarge.code:
+            for request in self.scheduler.finish(batch):
+                self._reply(request, TooLarge(refusal.message))
         else:
             event(log, logging.ERROR, "batch refused", code=refusal.code, message=refusal.message)
             for request in self.scheduler.finish(batch):
@@ -191,7 +216,10 @@ class Dispatcher:
 
     def _reply(self, request: Request, answer: Answer | PipelineError, now: float | None = None) -> None:
         """Answer one request; a fault in one client's answer is not the next client's."""
-        self.handling.record((trio.current_time() if now is None else now) - request.admitted)
+        seconds = (trio.current_time() if now is None else now) - request.admitted
+        self.handling.record(seconds)
+        if isinstance(answer, PipelineError):
+            self.statistics.failed(request.key, seconds)
         try:
             request.reply(answer)
         except Exception:

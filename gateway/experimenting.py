@@ -13,12 +13,14 @@ from common.errors import Overloaded, PipelineError
 from common.log import event
 from gateway.catalog import Catalog, Part
 from gateway.dispatch import Dispatcher
+from gateway.events import EXPERIMENT, Publish, nobody
 from gateway.experiments import Arm, Experiment, Experiments
 from gateway.plans import ACTIVE, Plan, Record
 from gateway.requests import Answer, ModelKey, Request
-from gateway.rollout import Rolled, Rollouts
+from gateway.rollout import Rollouts
 from gateway.shadows import Pair
 from gateway.state import State
+from gateway.switching import Rolled
 
 log = logging.getLogger("pipeline.experiments")
 
@@ -27,6 +29,8 @@ Reply = Callable[[Answer | PipelineError], None]
 
 class Experimenting:
     """Changes come one at a time, in the rollouts' turn: what one needs is not taken away meanwhile."""
+
+    publish: Publish = staticmethod(nobody)
 
     def __init__(
         self,
@@ -63,6 +67,8 @@ class Experimenting:
             model=plan.model,
             arms=dict(record.plan.arms),
         )
+        told = {"experiment": name, "model": plan.model, "arms": dict(record.plan.arms)}
+        self.publish(EXPERIMENT, "experiment runs", **told)
         return self.experiments.get(name)
 
     async def promote(self, name: str, arm: str | None) -> tuple[Experiment, Rolled]:
@@ -75,6 +81,7 @@ class Experimenting:
                 await trio.to_thread.run_sync(self._keep, record)
                 self.experiments.adopt(record)
             event(log, logging.INFO, "experiment promoted", experiment=name, version=record.winner)
+            self.publish(EXPERIMENT, "experiment promoted", experiment=name, version=record.winner)
         return experiment, rolled
 
     async def end(self, name: str) -> Experiment:
@@ -84,6 +91,7 @@ class Experimenting:
             await trio.to_thread.run_sync(self._state.forget_experiment, name)
             experiment = self.experiments.remove(name)
         event(log, logging.INFO, "experiment ended", experiment=name)
+        self.publish(EXPERIMENT, "experiment ended", experiment=name)
         return experiment
 
     # --- what the gateway does
@@ -152,6 +160,8 @@ class Experimenting:
         tripped = experiment.finished(arm, seconds, failed=isinstance(answer, PipelineError))
         if tripped is not None:
             event(log, logging.WARNING, "canary taken back", experiment=tripped.name, because=tripped.reason)
+            told = {"experiment": tripped.name, "because": tripped.reason}
+            self.publish(EXPERIMENT, "canary taken back", **told)
             self._tripped.add(tripped.name)
             self._news.set()
 

@@ -18,6 +18,7 @@ from common import wire
 from common.errors import PipelineError
 from common.log import event
 from gateway.dispatch import Dispatcher, Exchanger
+from gateway.events import FLEET, Publish, nobody
 from gateway.roster import Event, Roster, State, Worker
 from gateway.surveys import Surveys
 
@@ -25,7 +26,10 @@ log = logging.getLogger("pipeline.fleet")
 
 HEARTBEAT = 0.5
 HELLO_GAP = 0.02  # between two hellos at least, however often somebody comes and goes
-SILENCE = 2.0  # seconds without an answer that make a worker suspect
+SILENCE = 2.0  # seconds without an answer that make a worker suspect, …
+# … and a second more for so many bytes in its hands: libraries keep the interpreter to themselves while they
+# convert text, and memory that is touched for the first time may take longer than a copy of it.
+PACE = 8 << 20
 HELLO_TIME = 0.45  # a hello is over before the next heartbeat
 LINK_TIME = 2.0
 MAX_SLOTS = 64  # batches at one worker at once, whatever it says
@@ -88,6 +92,7 @@ class Fleet:
 
     sync: Sync
     left: Callable[[str], None] = staticmethod(lambda worker: None)
+    publish: Publish = staticmethod(nobody)
 
     def __init__(self, surveys: Surveys, dispatcher: Dispatcher, *, open_link: OpenLink, came: Bell) -> None:
         self.roster = Roster(silence=SILENCE)
@@ -181,6 +186,8 @@ class Fleet:
         worker, is_new = self.roster.hear(answer, trio.current_time())
         if is_new:
             event(log, logging.INFO, "worker joining", worker=worker.name, host=answer.host, pid=answer.pid)
+            fields = {"host": answer.host, "pid": answer.pid}
+            self.publish(FLEET, "worker joining", worker=worker.name, id=worker.id, **fields)
         member = self._members.get(worker.id)
         if member is not None:
             member.heard.set()
@@ -197,9 +204,11 @@ class Fleet:
         now = trio.current_time()
         for worker in self.roster:
             worker.heard = min(now, worker.heard + stalled)
+            in_hand = self._dispatcher.scheduler.bytes_in_flight(worker.id)
+            worker.patience = max(worker.patience, in_hand / PACE)
         for worker in self.roster.silent(now):
             event(log, logging.WARNING, "worker silent", worker=worker.name, state=worker.state.value)
-            worker.heard = now  # one more silence, and it is gone
+            worker.heard, worker.patience = now, 0.0  # one more silence, and it is gone
             self._happen(worker, Event.SILENT)
         unlinked = [m for m in self._members.values() if m.worker.state in (State.JOINING, State.SUSPECT)]
         late = [member for member in unlinked if now - member.told > LINK_TIME]
@@ -258,6 +267,8 @@ class Fleet:
             if before is not now:
                 level = logging.WARNING if now is State.SUSPECT else logging.INFO
                 event(log, level, f"worker {now.value}", worker=worker.name, because=what.value)
+                told = {"worker": worker.name, "id": worker.id, "because": what.value}
+                self.publish(FLEET, f"worker {now.value}", **told)
             self._act(worker, before, now, what, strike=strike)
         except Exception:
             log.exception("%s could not be dealt with: worker %s", what.value, worker.name)

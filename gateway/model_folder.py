@@ -9,13 +9,16 @@ from pathlib import Path
 
 import trio
 
-from common.errors import PipelineError
+from common.errors import LoadError, PipelineError
 from common.log import event
+from common.models import DEFAULTS, ModelSettings
 from gateway.blobs import Blob
 from gateway.catalog import Catalog
-from gateway.repository import Key, Model, Reading, Version
-from gateway.rollout import Rolled, Rollouts
+from gateway.configuring import Configuring, settings_of_next
+from gateway.repository import SETTINGS, Key, Model, Reading, Version
+from gateway.rollout import Rollouts
 from gateway.state import State, VersionRecord
+from gateway.switching import Rolled
 from gateway.watching import read_settled, watch
 
 log = logging.getLogger("pipeline.models")
@@ -26,13 +29,22 @@ _PIECE = 4 << 20
 class ModelFolder:
     """The newest versions of each model serve, as many as its settings keep; the last of them is active."""
 
-    def __init__(self, directory: Path, rollouts: Rollouts, catalog: Catalog, state: State) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        rollouts: Rollouts,
+        configuring: Configuring,
+        catalog: Catalog,
+        state: State,
+    ) -> None:
         self.problems: list[str] = []
         self._directory = directory
         self._rollouts = rollouts
+        self._configuring = configuring
         self._catalog = catalog
         self._state = state
         self._reading = Reading()
+        self._configured: dict[str, ModelSettings] = {}  # what each model.toml said last
         self._refused: dict[Key, str] = {}
         self._said: set[str] = set()
 
@@ -45,6 +57,26 @@ class ModelFolder:
         async for reading in watch(self._directory, self._reading):
             await self._follow(reading)
 
+    async def load_again(self, model: str) -> bool:
+        """Serve what the folder holds of a model now; whether it holds any. `LoadError` says why not."""
+        try:
+            reading = await read_settled(self._directory)
+        except OSError as error:
+            raise LoadError(f"{self._directory} cannot be read: {error.strerror}") from error
+        problems = [each for each in reading.problems if each.startswith(f"{self._directory}/{model}/")]
+        if problems:
+            raise LoadError("; ".join(problems))
+        found = reading.models.get(model)
+        if found is None:
+            return False
+        await self._configure(found)
+        for version in found.kept:
+            await self._add((model, version.name), found, version)
+        wrong = [self._refused[key] for key in self._refused if key[0] == model]
+        if wrong:
+            raise LoadError("; ".join(wrong))
+        return True
+
     # --- inside
 
     async def _follow(self, reading: Reading) -> None:
@@ -54,28 +86,55 @@ class ModelFolder:
         was = _kept(before)
         for key in was.keys() - kept.keys():
             await self._remove(key)
+        for name in before.models.keys() - reading.models.keys():
+            self._configured.pop(name, None)
+            self._refused.pop((name, ""), None)
+        for model in reading.models.values():
+            await self._configure(model)
         for key, (model, version) in kept.items():
-            if was.get(key) != (model, version):
+            then, same = was.get(key, (None, None))
+            if same != version or (key in self._refused and then != model):
                 await self._add(key, model, version)
         self._say([*reading.problems, *self._refused.values()])
+
+    async def _configure(self, model: Model) -> None:
+        """Its `model.toml`, if there is one, has the last word. A version that serves and does not load as it
+        says serves on as it is; the next one is loaded so."""
+        where = model.name, ""
+        settings = model.settings
+        if settings == self._configured.get(model.name, DEFAULTS):
+            return
+        self._refused.pop(where, None)
+        try:
+            _, rolled = await self._configuring.change(model.name, lambda before: settings)
+            if not rolled.ok:
+                self._refused[where] = (
+                    f"{self._directory / model.name / SETTINGS}: what serves does not load so,"
+                    f" and serves on as it is: {rolled.reason}"
+                )
+                await self._configuring.change(model.name, lambda before: settings, reload=False)
+        except PipelineError as error:
+            self._refused[where] = f"{self._directory / model.name / SETTINGS}: {error}"
+            return
+        self._configured[model.name] = settings
 
     async def _add(self, key: Key, model: Model, version: Version) -> None:
         """Roll out what is new; the model's last version becomes the active one."""
         path = self._directory / version.file
         self._refused.pop(key, None)
         try:
-            rolled = await self._roll(key, model, path, activate=version == model.versions[-1])
+            rolled = await self._roll(key, path, activate=version == model.versions[-1])
         except (PipelineError, OSError) as error:
             self._refused[key] = f"{path}: {error}"
             return
         if not rolled.ok:
-            trace = next(trace for loaded, trace in rolled.results if not loaded)
-            self._refused[key] = f"{path} does not load: {trace.strip().splitlines()[-1]}"
+            self._refused[key] = f"{path} does not load: {rolled.reason}"
 
-    async def _roll(self, key: Key, model: Model, path: Path, *, activate: bool) -> Rolled:
+    async def _roll(self, key: Key, path: Path, *, activate: bool) -> Rolled:
         blob = await trio.to_thread.run_sync(self._store, path)
+        settings = await trio.to_thread.run_sync(settings_of_next, self._state, key[0])
         record = VersionRecord(
-            *key, key[1], blob.sha256, blob.size, time.time(), file=path.name, settings=model.settings
+            *key, key[1], blob.sha256, blob.size, time.time(), file=path.name, settings=settings
         )
         return await self._rollouts.add(record, activate=activate)
 

@@ -9,6 +9,7 @@ import trio
 from common.errors import Draining, PipelineError, TooLarge
 from common.stats import Latency
 from common.tensor import Buffer, TensorSpec
+from common.wire import MAX_BATCH_BYTES
 from gateway.catalog import Part, Version
 from gateway.dispatch import Dispatcher
 from gateway.requests import Answer, Request
@@ -90,6 +91,8 @@ class Predictions:
             route=key_of(buffers) if settings.affinity is not False and settings.cache_size != 0 else None,
             reply=reply,
         )
+        if request.size > MAX_BATCH_BYTES:
+            raise TooLarge(f"the rows have {request.size} bytes: at most {MAX_BATCH_BYTES} go to a worker")
         self._dispatcher.submit(request)
         if version.part is not None:
             self.join(version.part, request)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
-from gateway.requests import Batch, ModelKey, Request
+from common.wire import MAX_BATCH_BYTES
+from gateway.requests import Batch, ModelKey, Request, Stage
 
 Queue = OrderedDict[Request, None]
 
@@ -34,6 +35,32 @@ class Lane:
         queues = self.queues.values() if key is None else [self.queues.get(key, OrderedDict())]
         struck = [request for request in self.struck if key is None or request.key == key]
         return struck + [request for queue in queues for request in queue]
+
+    def in_flight(self) -> list[Request]:
+        """What is in batches and still wants an answer."""
+        return [request for batch in self.flying.values() for request in batch.wanted()]
+
+    def launch(self, key: ModelKey, queue: Queue, limit: int, now: float, *, alone: bool) -> Batch:
+        """Move the first requests of one of its queues, up to `limit` rows and what a frame holds, and at
+        least one, into a batch in flight; the first one only if it is to be `alone`."""
+        requests: list[Request] = []
+        rows = size = 0
+        while queue:
+            request = next(iter(queue))
+            is_full = rows + request.rows > limit or size + request.size > MAX_BATCH_BYTES
+            if requests and (alone or is_full):
+                break
+            del queue[request]
+            request.stage = Stage.FLYING
+            request.sent = now
+            requests.append(request)
+            rows += request.rows
+            size += request.size
+        if not queue and not alone:
+            del self.queues[key]
+        batch = Batch(self.worker, key, requests, alone=alone)
+        self.flying[batch.id] = batch
+        return batch
 
 
 def due(queue: Queue, limits: Limits) -> float:

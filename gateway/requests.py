@@ -63,7 +63,7 @@ class Request:
 
     __slots__ = (
         "admitted", "buffers", "deadline", "key", "reply", "route",
-        "rows", "sent", "signature", "stage", "strikes", "worker",
+        "rows", "sent", "signature", "size", "stage", "strikes", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +82,7 @@ class Request:
         self.signature = signature
         self.buffers = buffers
         self.rows = rows
+        self.size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
         self.admitted = admitted
         self.deadline = deadline
         self.route = route  # the bucket of its rows where a cache makes one worker better than another

@@ -1,93 +1,43 @@
-"""Changing what serves, all or nothing (two phases: load everywhere, then switch or drop)."""
+"""What can be done to models and versions: each a change of what serves, all or nothing (see `switching`)."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
+import msgspec
 import trio
 
-from common import wire
-from common.errors import Conflict, LinkError, NotFound, PipelineError
+from common.errors import Conflict, NotFound
 from common.log import event
 from common.models import ModelSettings
 from gateway.blobs import Blob
 from gateway.catalog import DEFAULT_MODEL, Catalog, Version
-from gateway.delivery import Delivery
-from gateway.fleet import Fleet
-from gateway.holders import Holders
-from gateway.queues import Limits
-from gateway.requests import ModelKey
-from gateway.roster import State as Life
-from gateway.scheduler import Scheduler
 from gateway.state import State, VersionRecord
+from gateway.switching import Rolled, Switching
 
 log = logging.getLogger("pipeline.rollout")
 
-OLD_VERSION_GRACE = 60.0  # how long a rollout waits for the old version's last requests before it answers
-DRAIN_TICK = 0.002
-TELL_TIME = 2.0
 # What `set_weights` replaces is gone.
 WEIGHTS = ModelSettings(runtime="torch", architecture="sample", keep_versions=1)
 
 
-@dataclass(frozen=True)
-class Rolled:
-    """What became of a rollout: one (whether it loaded, stack trace) for each worker asked."""
-
-    results: list[tuple[bool, str]]
-
-    @property
-    def ok(self) -> bool:
-        """Whether the version serves."""
-        return all(loaded for loaded, _ in self.results)
-
-
 class Rollouts:
-    """One change at a time: `turn` is held by a rollout, and by whoever brings a worker up to date.
+    """Changes come one at a time, each in its `turn`."""
 
-    Invariant: every worker that the holders name has what they say: versions that serve, and those that
-    retire, which serve no more and were not yet forgotten, as requests that were admitted under them may be
-    on their way.
-    """
-
-    def __init__(
-        self,
-        fleet: Fleet,
-        catalog: Catalog,
-        holders: Holders,
-        scheduler: Scheduler,
-        state: State,
-        delivery: Delivery,
-    ) -> None:
-        self.turn = trio.Lock()
-        self.retiring: dict[ModelKey, Version] = {}
-        self.is_held: Callable[[ModelKey], bool] = lambda key: False  # whether an experiment needs a version
-        self.is_kept: Callable[[ModelKey], bool] = lambda key: False  # whether a job does, until it is over
-        self.of_jobs: Callable[[ModelKey], int] = lambda key: 0  # how many live requests are jobs' own
-        self._fleet = fleet
+    def __init__(self, switching: Switching, catalog: Catalog, state: State) -> None:
+        self.turn = switching.turn
+        self._switching = switching
         self._catalog = catalog
-        self._holders = holders
-        self._scheduler = scheduler
         self._state = state
-        self._delivery = delivery
-
-    def is_served(self, key: ModelKey) -> bool:
-        """Whether a worker that holds this version should keep it."""
-        return key in self.retiring or self._catalog.serves(key)
-
-    def served(self) -> list[Version]:
-        """Every version that workers should hold: those that serve, and those that retire."""
-        return [*self._catalog.all(), *self.retiring.values()]
 
     async def restore(self) -> None:
         """Serve what the state directory says was served last."""
         for record in await trio.to_thread.run_sync(self._state.all_serving):
             self._catalog.add(as_version(record))
         for record in (await trio.to_thread.run_sync(self._state.all_active)).values():
-            self.switch(as_version(record))
+            self._switching.switch(as_version(record))
 
     # --- what doors ask for
 
@@ -103,8 +53,12 @@ class Rollouts:
             known = self._state.version(DEFAULT_MODEL, nn_id)
             is_taken = known is not None and known.sha256 != blob.sha256
             version = f"{nn_id}.{blob.sha256[:16]}" if is_taken else nn_id
+            said = self._state.settings(DEFAULT_MODEL)
+            settings = _of_weights(said)
+            if said is not None and said != settings:
+                self._state.set_settings(DEFAULT_MODEL, settings, {})
             return VersionRecord(
-                DEFAULT_MODEL, version, nn_id, blob.sha256, blob.size, time.time(), settings=WEIGHTS
+                DEFAULT_MODEL, version, nn_id, blob.sha256, blob.size, time.time(), settings=settings
             )
 
         return await self._change(record, activate=True)
@@ -135,27 +89,66 @@ class Rollouts:
         return await self._change(previous, activate=True)
 
     async def remove(self, model: str, version: str) -> None:
-        """Forget a version for good; `NotFound`, or `Conflict` while it is the active one."""
+        """Forget a version for good; `NotFound`, or `Conflict` while it is active or a job needs it."""
 
         def forget() -> None:
             record = self._known(model, version)
-            if self.is_kept(record.key):
+            if self._switching.is_kept(record.key):
                 raise Conflict(f"version {version} of {model} is needed by a job: wait or cancel it first")
             self._state.forget_version(model, version)
 
         async with self.turn:
             await trio.to_thread.run_sync(forget)
             old = [each for each in self._catalog.of(model) if each.key.version == version]
-            self._stop_serving(old)
-        await self._retire(old)
+            self._switching.stop_serving(old)
+        await self._switching.retire(old)
+
+    async def unload(self, model: str) -> None:
+        """Have no version of a model serve until one is loaded, activated or added; what was admitted is
+        answered. `NotFound`, or `Conflict` while an experiment needs one."""
+
+        def write() -> None:
+            if not self._state.versions(model):
+                raise NotFound(f"there is no model {model}")
+            for version in old:
+                self._state.set_serving(*version.key, False)
+            self._state.activate(model, None)
+
+        async with self.turn:
+            old = self._catalog.of(model)
+            for version in old:
+                if self._switching.is_held(version.key):
+                    raise Conflict(f"version {version.key.version} of {model} is an arm of an experiment")
+            await trio.to_thread.run_sync(write)
+            self._switching.stop_serving(old)
+            event(log, logging.INFO, "model unloaded", model=model, versions=len(old))
+        await self._switching.retire(old)
+
+    async def load(self, model: str) -> Rolled:
+        """Have a model serve again: the version that was active last, and beside it the newest of the others,
+        as many as its settings keep. `NotFound` for a model of which no version is known."""
+        rolled = await self._change(lambda: self._last_active(model), activate=True)
+        active = self._catalog.get(model)
+        if not rolled.ok or active is None:
+            return rolled
+        records = await trio.to_thread.run_sync(self._state.versions, model)
+        others = [record for record in records if record.key != active.key]
+        for record in others[::-1][: active.settings.keep_versions - 1]:
+            if not self._catalog.serves(record.key):
+                await self.add(record, activate=False)
+        return rolled
+
+    def _last_active(self, model: str) -> VersionRecord:
+        records = self._state.versions(model)
+        if not records:
+            raise NotFound(f"there is no model {model}")
+        return self._state.active(model) or self._state.previous(model) or records[-1]
 
     def _known(self, model: str, version: str) -> VersionRecord:
         record = self._state.version(model, version)
         if record is None:
             raise NotFound(f"there is no version {version} of {model}")
         return record
-
-    # --- one rollout
 
     async def _change(self, make: Callable[[], VersionRecord], *, activate: bool) -> Rolled:
         """Roll out the version that `make`, called in a thread when it is our turn, says."""
@@ -167,141 +160,19 @@ class Rollouts:
 
         async with self.turn:
             new = await trio.to_thread.run_sync(stored)
-            rolled, old = await self._roll(new, activate=activate)
-        await self._retire(old)
+            rolled, old = await self._switching.roll(new, activate=activate)
+        await self._switching.retire(old)
         return rolled
 
-    async def _roll(self, new: Version, *, activate: bool) -> tuple[Rolled, list[Version]]:
-        """(what became of it, versions that serve no more)."""
-        answers = await self._delivery.load(new, self._holders.wanted(new))
-        # Who left the fleet meanwhile is synced when it comes back; who stays and is silent failed.
-        silent = wire.LoadAnswer("", False, "the worker did not answer in time")
-        results = [answers[worker] or silent for worker in sorted(answers)]
-        rolled = Rolled([(answer.ok, answer.trace) for answer in results])
-        if not rolled.ok:
-            event(log, logging.WARNING, "version refused", model=new.key.model, version=new.key.version)
-            await self._take_back(new)
-            return rolled, []
-        for answer in results[:1]:
-            new = new._replace(inputs=answer.inputs, outputs=answer.outputs)
-        try:
-            old = await self._serve(new, sorted(answers), activate=activate)
-        except PipelineError:
-            await self._take_back(new)
-            raise
-        return rolled, old
 
-    async def _take_back(self, new: Version) -> None:
-        """A rollout came to nothing: as if the version had never been there, unless it was before."""
-        if not self.is_served(new.key):
-            await self.drop(new)
-        try:
-            await trio.to_thread.run_sync(self._forget_unchecked, new.key)
-        except PipelineError as error:  # what the workers said is what the client has to know
-            event(log, logging.ERROR, "refused weights are kept", version=new.key.version, error=error)
-
-    def _forget_unchecked(self, key: ModelKey) -> None:
-        """A refused upload must not keep its name from the right file."""
-        known = self._state.version(*key)
-        if known is not None and not known.checked and self._state.active(key.model) != known:
-            self._state.forget_version(*key)
-
-    async def _serve(self, new: Version, workers: list[str], *, activate: bool) -> list[Version]:
-        """The durable switch, then the one that requests see; the versions that serve no more."""
-        model = new.key.model
-        becomes_active = activate or self._catalog.get(model) is None
-        old = self._surplus(new, becomes_active=becomes_active)
-
-        def write() -> None:
-            if workers:
-                self._state.mark_checked(*new.key, new.inputs, new.outputs)
-            self._state.set_serving(*new.key, True)
-            if becomes_active:
-                self._state.activate(*new.key)
-            for version in old:
-                self._state.set_serving(*version.key, False)
-
-        await trio.to_thread.run_sync(write)
-        self.retiring.pop(new.key, None)
-        self._holders.set(new, workers)
-        if becomes_active:
-            self.switch(new)
-        else:
-            self._catalog.add(new)
-        self._stop_serving(old)
-        event(log, logging.INFO, "version serves", model=model, version=new.key.version, bytes=new.size)
-        everybody = self._fleet.ids()
-        await self.tell(wire.Commit(sorted(everybody), *new.key), self._fleet.ids(Life.READY))
-        return old
-
-    def _surplus(self, new: Version, *, becomes_active: bool) -> list[Version]:
-        """The versions that are too many once `new` serves: the oldest, but never the active one."""
-        active = new if becomes_active else self._catalog.get(new.key.model)
-        others = [v for v in self._catalog.of(new.key.model) if v.key not in (new.key, active and active.key)]
-        room = new.settings.keep_versions - (1 if active is None or active.key == new.key else 2)
-        surplus = others[: max(0, len(others) - max(0, room))]
-        return [version for version in surplus if not self.is_held(version.key)]
-
-    def _stop_serving(self, versions: Iterable[Version]) -> None:
-        for version in versions:
-            self.retiring[version.key] = version
-            self._catalog.remove(version.key)
-
-    async def _retire(self, versions: list[Version]) -> None:
-        """Wait for the last request of versions that serve no more, then have every worker forget them."""
-        if not versions:
-            return
-        with trio.move_on_after(OLD_VERSION_GRACE):
-            while any(self._is_answering(version.key) for version in versions):  # noqa: ASYNC110 - no events there
-                await trio.sleep(DRAIN_TICK)
-        await self.drop_retired()
-
-    async def drop_retired(self) -> None:
-        """Have every worker forget the versions that serve no more and that nobody needs any longer."""
-        if not self.retiring:
-            return
-        async with self.turn:
-            # With those of former rollouts, should their requests or jobs have taken longer.
-            for key in [key for key in self.retiring if not self._is_needed(key)]:
-                await self.drop(self.retiring.pop(key))
-
-    def _is_answering(self, key: ModelKey) -> bool:
-        """Whether somebody who is no job still waits for its answer."""
-        return key in self.retiring and self._scheduler.live(key) > self.of_jobs(key)
-
-    def _is_needed(self, key: ModelKey) -> bool:
-        return self._scheduler.live(key) > 0 or self.is_kept(key)
-
-    # --- what whoever has the turn may ask
-
-    def switch(self, version: Version) -> None:
-        """From now on this version answers who names none, and its settings say how its model's requests are
-        queued."""
-        self._catalog.switch(version)
-        settings = version.settings
-        self._scheduler.limits[version.key.model] = Limits(
-            min(settings.max_batch, self._scheduler.default.max_batch),
-            settings.max_wait_ms / 1000,
-            settings.queue_max,
-        )
-
-    async def drop(self, version: Version) -> None:
-        """Have every worker forget a version."""
-        self._holders.forget(version.key)
-        workers = self._fleet.ids()
-        await self.tell(wire.Drop(sorted(workers), *version.key), workers)
-
-    async def tell(self, message: wire.Message, workers: set[str]) -> None:
-        """A survey nobody refuses; who does not hear it is put right when it is synced."""
-        try:
-            await self._fleet.surveys.ask(
-                message,
-                wire.Done,
-                TELL_TIME,
-                expected=lambda: workers & self._fleet.ids(Life.READY, Life.SYNCING),
-            )
-        except LinkError as error:
-            event(log, logging.ERROR, "the fleet could not be told", what=type(message).__name__, error=error)
+def _of_weights(said: ModelSettings | None) -> ModelSettings:
+    """How `set_weights` has weights loaded: as was said of the model, but for what makes them weights."""
+    if said is None:
+        return WEIGHTS
+    architecture = said.architecture or WEIGHTS.architecture
+    return msgspec.structs.replace(
+        said, runtime=WEIGHTS.runtime, architecture=architecture, keep_versions=WEIGHTS.keep_versions
+    )
 
 
 def as_version(record: VersionRecord) -> Version:

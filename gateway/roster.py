@@ -76,6 +76,7 @@ class Worker:
         self.hello = hello
         self.state = State.JOINING
         self.heard = now
+        self.patience = 0.0  # seconds that its silence may be longer, until it is heard
         self.status: StatusAnswer | None = None
         self.trouble = ""  # why it is not ready, where somebody should know
 
@@ -124,7 +125,7 @@ class Roster:
             worker = self._workers[answer.worker] = Worker(answer, now)
             return worker, True
         worker.hello = answer
-        worker.heard = now
+        worker.heard, worker.patience = now, 0.0
         return worker, False
 
     def happen(self, worker: Worker, event: Event) -> State:
@@ -136,7 +137,9 @@ class Roster:
 
     def silent(self, now: float) -> list[Worker]:
         """The workers that have not been heard for too long."""
-        return [worker for worker in self._workers.values() if now - worker.heard > self.silence]
+        return [
+            worker for worker in self._workers.values() if now - worker.heard > self.silence + worker.patience
+        ]
 
     def in_state(self, *states: State) -> list[Worker]:
         """The workers in any of these states."""

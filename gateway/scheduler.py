@@ -2,7 +2,8 @@
 
 The life of a request:
 
-1. `submit` puts it into the queue of one ready worker, or with the unrouted when there is none.
+1. `submit` puts it into the queue of one ready worker (`loads` chooses it), or with the `unrouted` when there
+   is none.
 2. `take` hands a worker with a free slot everything queued for one model version, up to `max_batch` rows;
    a model's limits may ask to wait a moment for more.
 3. `finish` frees the slot. The caller has answered the requests.
@@ -20,9 +21,10 @@ from collections.abc import Collection, Iterable
 
 from common.errors import DeadlineExceeded, NoWorker, PipelineError, Poisoned, QueueFull
 from gateway.deadlines import DeadlineWheel
+from gateway.loads import Loads
 from gateway.queues import Lane, Limits, Queue, due
 from gateway.requests import Batch, ModelKey, Request, Stage
-from gateway.routing import Preferences, choose, least_busy
+from gateway.unrouted import Unrouted
 
 SLOTS = 2  # batches at a worker at once: the next is there when it finishes one
 MAX_STRIKES = 2
@@ -37,16 +39,11 @@ class Scheduler:
         self.queue_max = queue_max
         self.default = Limits(max_batch)
         self.limits: dict[str, Limits] = {}  # by model, where they are not the default
-        self.worker_wait = worker_wait  # how long a request waits for any worker to be ready
+        self.unrouted = Unrouted(worker_wait)
         self.waiting = 0
         self._lanes: dict[str, Lane] = {}
-        self._loads: dict[str, int] = {}  # rows waiting for or running at each worker that takes new ones
-        self._load = 0  # their sum
-        self._unrouted: Queue = OrderedDict()
-        self._preferences = Preferences()
+        self._loads = Loads()
         self._deadlines: DeadlineWheel[Request] = DeadlineWheel()
-        self._last_left = 0.0  # when a worker went away, or gave up a model version, last
-        self._holders: dict[ModelKey, frozenset[str]] = {}  # where not every worker has the version
         self._live: Counter[ModelKey] = Counter()
         self._waits: Counter[str] = Counter()  # requests that wait, by model
 
@@ -100,7 +97,7 @@ class Scheduler:
         lane = self._lanes.get(batch.worker)
         if lane is None or lane.flying.pop(batch.id, None) is None:
             return []  # its worker was given up meanwhile and the requests moved on
-        self._add_load(batch.worker, -batch.rows)
+        self._loads.add(batch.worker, -batch.rows)
         wanted = batch.wanted()
         for request in wanted:
             self._end(request)
@@ -111,35 +108,35 @@ class Scheduler:
     def add_worker(self, worker: str, *, slots: int = SLOTS) -> list[str]:
         """A worker is ready; the workers to wake."""
         self._lanes[worker] = Lane(worker, slots)
-        self._loads[worker] = 0
-        self._preferences.set_workers(self._loads)
-        return self._route_all(self._take_unrouted())
+        self._loads.open(worker)
+        return self._route_all(self._take_out(list(self.unrouted)))
 
     def place(self, key: ModelKey, workers: Collection[str] | None, now: float) -> list[str]:
         """Only these workers have a model version from now on (None: every one has); the workers to wake.
 
         What waits for another worker moves on; what another has in flight comes back as it will.
         """
-        before = self._holders.get(key)
-        if workers is None:
-            self._holders.pop(key, None)
-        else:
-            self._holders[key] = frozenset(workers)
-            if before is None or not before <= self._holders[key]:
-                self._last_left = now
-        moving = self._take_unrouted()
+        if self._loads.place(key, workers):
+            self.unrouted.last_left = now
+        moving = self.unrouted.of(key)
         for lane in self._lanes.values():
             if workers is not None and lane.worker not in workers:
-                moving += self._take_waiting(lane, key)
-        return self._route_all(moving)
+                moving += lane.waiting(key)
+        return self._route_all(self._take_out(moving))
+
+    def give_up(self, key: ModelKey) -> list[Request]:
+        """There will be no worker for a version: the requests to answer with an error."""
+        requests = self._take_out(self.unrouted.of(key))
+        for request in requests:
+            self._end(request)
+        return requests
 
     def retire_worker(self, worker: str, now: float) -> list[str]:
         """A worker takes nothing new: what waits for it moves on, what it has it finishes; whom to wake."""
         lane = self._lanes.get(worker)
-        if lane is None or worker not in self._loads:
+        if lane is None or not self._close_to_new(worker, now):
             return []
-        self._close_to_new(worker, now)
-        return self._route_all(self._take_waiting(lane))
+        return self._route_all(self._take_out(lane.waiting()))
 
     def remove_worker(self, worker: str, now: float, *, strike: bool) -> tuple[list[Ending], list[str]]:
         """A worker is gone: (requests to answer with an error, workers to wake).
@@ -150,10 +147,10 @@ class Scheduler:
         if lane is None:
             return [], []
         self._close_to_new(worker, now)
-        moving = self._take_waiting(lane)
+        moving = self._take_out(lane.waiting())
         del self._lanes[worker]
         poisoned: list[Ending] = []
-        for request in self._flying(lane):
+        for request in lane.in_flight():
             request.strikes += strike
             if request.strikes >= MAX_STRIKES:
                 self._end(request)
@@ -167,21 +164,20 @@ class Scheduler:
         lane = self._lanes.get(batch.worker)
         if lane is None or lane.flying.pop(batch.id, None) is None:
             return []
-        self._add_load(batch.worker, -batch.rows)
+        self._loads.add(batch.worker, -batch.rows)
         return self._route_all(batch.wanted())
 
     def expire(self, now: float) -> list[Ending]:
         """End every request whose deadline has passed, or that has waited too long for any worker at all."""
         endings: list[Ending] = []
         for request in self._deadlines.expire(now):
-            unserved = request in self._unrouted
+            unserved = request in self.unrouted and not self.unrouted.is_expected(request.key)
             if request.stage is Stage.WAITING:
                 self._unqueue(request)
             self._end(request)
             late = NoWorker("No live worker") if unserved else DeadlineExceeded("Deadline exceeded")
             endings.append((request, late))
-        for request in [r for r in self._unrouted if self._is_hopeless(r, now)]:
-            self._unqueue(request)
+        for request in self._take_out(self.unrouted.hopeless(now)):
             self._end(request)
             endings.append((request, NoWorker("No live worker")))
         return endings
@@ -197,6 +193,12 @@ class Scheduler:
         lane = self._lanes.get(worker)
         flying = lane.flying.values() if lane else ()
         return sum(batch.rows for batch in flying if key is None or batch.key == key)
+
+    def bytes_in_flight(self, worker: str) -> int:
+        """Bytes of the rows that a worker has in batches now."""
+        lane = self._lanes.get(worker)
+        flying = lane.flying.values() if lane else ()
+        return sum(request.size for batch in flying for request in batch.requests)
 
     def has_waiting(self, worker: str) -> bool:
         """Whether something waits for this worker."""
@@ -215,37 +217,17 @@ class Scheduler:
 
     # --- inside
 
-    def _is_hopeless(self, request: Request, now: float) -> bool:
-        return now - max(request.admitted, self._last_left) >= self.worker_wait
-
     def _limits(self, model: str) -> Limits:
         return self.limits.get(model, self.default)
-
-    def _choose(self, request: Request) -> str | None:
-        """The worker to queue a request for; None where nobody has what it needs."""
-        holders = self._holders.get(request.key)
-        if holders is None:
-            if not self._loads:
-                return None
-            if request.route is None or len(self._loads) == 1:
-                return least_busy(self._loads, self._loads)
-            return choose(self._preferences.order(request.route), self._loads, request.rows, self._load)
-        own = [worker for worker in holders if worker in self._loads]
-        if not own:
-            return None
-        if request.route is None:
-            return min(own, key=lambda worker: (self._loads[worker], worker))
-        order = tuple(w for w in self._preferences.order(request.route) if w in holders)
-        return choose(order, self._loads, request.rows, sum(self._loads[w] for w in own))
 
     def _route(self, request: Request) -> str | None:
         """Put a request into a queue; the worker to wake."""
         request.stage = Stage.WAITING
         self.waiting += 1
         self._waits[request.key.model] += 1
-        request.worker = worker = self._choose(request)
+        request.worker = worker = self._loads.choose(request)
         if worker is None:
-            self._unrouted[request] = None
+            self.unrouted.add(request)
             return None
         lane = self._lanes[worker]
         if request.strikes:
@@ -255,30 +237,23 @@ class Scheduler:
             if queue is None:
                 queue = lane.queues[request.key] = OrderedDict()
             queue[request] = None
-        self._add_load(worker, request.rows)
+        self._loads.add(worker, request.rows)
         return worker
 
     def _route_all(self, requests: Iterable[Request]) -> list[str]:
         return sorted({worker for request in requests if (worker := self._route(request)) is not None})
 
-    def _take_waiting(self, lane: Lane, key: ModelKey | None = None) -> list[Request]:
-        """Take what waits for a worker, of one model version or of all, out of its queues."""
-        taken = lane.waiting(key)
-        for request in taken:
+    def _take_out(self, requests: list[Request]) -> list[Request]:
+        """Take waiting requests out of their queues."""
+        for request in requests:
             self._unqueue(request)
-        return taken
-
-    def _take_unrouted(self) -> list[Request]:
-        taken = list(self._unrouted)
-        for request in taken:
-            self._unqueue(request)
-        return taken
+        return requests
 
     def _unqueue(self, request: Request) -> None:
         """Take a waiting request out of its queue."""
-        self._count_out(request)
+        self._count_out(request.key.model, 1)
         if request.worker is None:
-            del self._unrouted[request]
+            self.unrouted.remove(request)
             return
         lane = self._lanes[request.worker]
         if request.strikes:
@@ -288,56 +263,28 @@ class Scheduler:
             del queue[request]
             if not queue:
                 del lane.queues[request.key]
-        self._add_load(request.worker, -request.rows)
+        self._loads.add(request.worker, -request.rows)
 
     def _launch(
         self, lane: Lane, key: ModelKey, queue: Queue, limit: int, now: float, *, alone: bool
     ) -> Batch:
-        """Move the queue's first requests, up to `limit` rows and at least one, into a batch in flight."""
-        requests: list[Request] = []
-        rows = 0
-        while queue:
-            request = next(iter(queue))
-            if requests and rows + request.rows > limit:
-                break
-            del queue[request]
-            self._count_out(request)
-            request.stage = Stage.FLYING
-            request.sent = now
-            requests.append(request)
-            rows += request.rows
-            if alone:
-                break
-        if not queue and not alone:
-            del lane.queues[key]
-        batch = Batch(lane.worker, key, requests, alone=alone)
-        lane.flying[batch.id] = batch
+        batch = lane.launch(key, queue, limit, now, alone=alone)
+        self._count_out(key.model, len(batch.requests))
         return batch
 
-    def _close_to_new(self, worker: str, now: float) -> None:
-        load = self._loads.pop(worker, None)
-        if load is None:
-            return  # it retired before
-        self._load -= load
-        self._preferences.set_workers(self._loads)
-        self._last_left = now
+    def _close_to_new(self, worker: str, now: float) -> bool:
+        """Whether it took new ones before: it may have retired."""
+        was_open = self._loads.close(worker)
+        if was_open:
+            self.unrouted.last_left = now
+        return was_open
 
-    def _count_out(self, request: Request) -> None:
-        """A request waits no more."""
-        self.waiting -= 1
-        model = request.key.model
-        self._waits[model] -= 1
+    def _count_out(self, model: str, requests: int) -> None:
+        """Requests of a model wait no more."""
+        self.waiting -= requests
+        self._waits[model] -= requests
         if not self._waits[model]:
             del self._waits[model]
-
-    @staticmethod
-    def _flying(lane: Lane) -> list[Request]:
-        return [request for batch in lane.flying.values() for request in batch.wanted()]
-
-    def _add_load(self, worker: str, rows: int) -> None:
-        if worker in self._loads:
-            self._loads[worker] += rows
-            self._load += rows
 
     def _end(self, request: Request) -> None:
         if request.stage is Stage.OVER:

@@ -4,8 +4,9 @@
                      ─ deadlines
                      ─ local workers
                      ─ HTTP lane
+                     ─ gRPC server
 
-On SIGTERM or Ctrl-C the lane stops accepting, what was admitted is answered, then everything is cancelled.
+On SIGTERM or Ctrl-C the doors stop accepting, what was admitted is answered, then everything is cancelled.
 """
 
 from __future__ import annotations
@@ -24,16 +25,19 @@ import trio
 
 from common import wire
 from common.addresses import Address, link_address, link_endpoint, parse_address, service_url
-from common.errors import LinkError
+from common.errors import LinkError, PipelineError
 from common.link.gateway import Link, listen_link, open_surveyor
 from common.log import event
 from gateway.core import Core, Doors
 from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
 from gateway.fleet import Bell, OpenLink
+from gateway.grpc.limits import GrpcLimits
+from gateway.grpc.server import GrpcServer
 from gateway.http1 import HttpLimits, Lane
 from gateway.launchers.local import keep_worker
 from gateway.model_folder import ModelFolder
+from gateway.predictions import Predictions
 from gateway.scheduler import Scheduler
 from gateway.state import open_state
 
@@ -51,6 +55,7 @@ class Gateway:
     """What a gateway is made of; all values, nothing open."""
 
     rest: list[socket.socket]
+    grpc: list[socket.socket]
     addr_service: str
     addr_worker: str
     state: Path | None
@@ -84,10 +89,20 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                 timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
                 webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
             )  # fmt: skip
-            lane = _make_lane(gateway, Doors(core, max_upload=gateway.max_upload))
+            http = Doors(core, max_upload=gateway.max_upload, max_body=gateway.max_body)
+            listeners: list[Lane | GrpcServer] = [_make_lane(gateway, http)]
+            if gateway.grpc:
+                listeners.append(_make_grpc(gateway, core, http))
+
+            def drain(grace: float) -> None:
+                core.drain()
+                http.drain()
+                for listener in listeners:
+                    listener.drain(grace)
+
             async with trio.open_nursery() as outer:
                 # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
-                await outer.start(_drain_on_signal, lane, core)
+                await outer.start(_drain_on_signal, drain, core.predictions)
                 async with trio.open_nursery() as nursery:
                     await nursery.start(core.run)
                     if gateway.models is not None:
@@ -96,8 +111,10 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                     async with trio.open_nursery() as launchers:
                         for n in range(gateway.workers):
                             launchers.start_soon(_keep_worker, n, gateway, directory)
-                        on_ready()
-                        await lane.run(gateway.rest)
+                        async with trio.open_nursery() as listening:
+                            for each, sockets in zip(listeners, (gateway.rest, gateway.grpc), strict=False):
+                                await listening.start(each.run, sockets)
+                            on_ready()
                         launchers.cancel_scope.cancel()
                     nursery.cancel_scope.cancel()
                 outer.cancel_scope.cancel()
@@ -105,7 +122,7 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
 
 async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
     """A folder that cannot be served costs its models, and nothing else."""
-    folder = ModelFolder(directory, core.rollouts, core.catalog, core.state)
+    core.folder = folder = ModelFolder(directory, core.rollouts, core.configuring, core.catalog, core.state)
     try:
         await folder.load()
     except OSError as error:
@@ -120,7 +137,8 @@ def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
     def max_body_of(method: str, path: str) -> int | None:
         if (method, path) == ("PUT", "/set_weights"):
             return body_limit(gateway.max_upload)
-        return doors.models.body_limit(method, path)
+        ours = doors.v2.body_limit(method, path, body_limit(gateway.max_upload))
+        return ours or doors.models.body_limit(method, path)
 
     return Lane(
         doors.app,
@@ -128,6 +146,17 @@ def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
         limits=HttpLimits(max_body=gateway.max_body, max_body_of=max_body_of),
         error_body=error_body,
     )
+
+
+def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
+    """The services, which need a library that not every gateway has."""
+    try:
+        from gateway.doors.grpc.services import make_methods
+    except ModuleNotFoundError as error:
+        raise PipelineError(
+            f"--addr_grpc needs {error.name}: pip install 'pipeline-inference[grpc]'"
+        ) from None
+    return GrpcServer(make_methods(core, doors), GrpcLimits(max_message=gateway.max_upload))
 
 
 def _link_opener(gateway: Gateway, directory: str) -> OpenLink:
@@ -184,7 +213,10 @@ async def _keep_worker(n: int, gateway: Gateway, directory: str) -> None:
 
 
 async def _drain_on_signal(
-    lane: Lane, core: Core, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    drain: Callable[[float], None],
+    predictions: Predictions,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """The first signal drains; one more cuts what is still in progress."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -193,10 +225,9 @@ async def _drain_on_signal(
         async for number in signals:
             event(
                 log, logging.INFO, "draining",
-                because=signal.Signals(number).name, in_progress=core.predictions.in_progress, grace=grace,
+                because=signal.Signals(number).name, in_progress=predictions.in_progress, grace=grace,
             )  # fmt: skip
-            core.drain()
-            lane.drain(grace)
+            drain(grace)
             grace = 0.0
 
 

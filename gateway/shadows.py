@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from common.errors import PipelineError
-from common.tensor import DATATYPES, values
+from common.tensor import BYTES, DATATYPES, values
 from gateway.experiments import Arm
 from gateway.requests import Answer
 
@@ -43,11 +43,11 @@ class Pair:
 def mean_absolute_difference(one: Answer, other: Answer) -> float | None:
     """The mean of |a − b| over all numbers of two answers, the first `MAX_COMPARED` if they have more.
 
-    None where they differ in shape or datatype, have no numbers, or the mean is not finite.
+    None where they differ in shape or datatype, hold text, have no numbers, or the mean is not finite.
     """
     kinds = [[(spec.datatype, spec.row_shape) for spec in each.outputs] for each in (one, other)]
     sizes = [[buffer.nbytes for buffer in each.buffers] for each in (one, other)]
-    if kinds[0] != kinds[1] or sizes[0] != sizes[1]:
+    if kinds[0] != kinds[1] or sizes[0] != sizes[1] or any(kind == BYTES for kind, _ in kinds[0]):
         return None
     total, count = 0.0, 0
     for spec, a, b in zip(one.outputs, one.buffers, other.buffers, strict=True):

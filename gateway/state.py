@@ -1,4 +1,4 @@
-"""What a gateway still knows after `kill -9`: model versions, which of them serve, and experiments.
+"""What a gateway still knows after `kill -9`: models, their versions, which of them serve, and experiments.
 
 A SQLite database and the blobs, in one folder that one gateway at a time may hold. Every change is one
 transaction, committed to the disk before the method returns. Everything here blocks: the gateway calls it
@@ -7,36 +7,31 @@ in a thread, one thread at a time.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from common.errors import Conflict, NotFound, StateError
+from common.errors import Conflict, NotFound
 from common.models import DEFAULTS, ModelSettings
 from common.tensor import TensorSpec
 from gateway.blobs import BlobStore, disk_errors, sync_directory
 from gateway.database import Connection, connect, create, database_errors, migrate, transaction
 from gateway.jobs.store import JobStore
 from gateway.requests import ModelKey
-
-DATABASE = "pipeline.sqlite"
-LOCK = "lock"
-BLOBS = "blobs"
-JOB_BLOBS = "job_blobs"
+from gateway.state_folder import BLOBS, DATABASE, JOB_BLOBS, claim, lock
 
 _COLUMNS = "model, version, nn_id, sha256, size, created, checked, file, settings, inputs, outputs, serves"
 Signature = tuple[TensorSpec, ...]
 
 _PLAIN = str, int, float
 _SELECT = f"SELECT {_COLUMNS} FROM versions"
+_SET_SETTINGS = "UPDATE versions SET settings = ? WHERE model = ? AND version = ?"
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,8 @@ class State:
         self.jobs = JobStore(connection, job_blobs)
 
     def add_version(self, record: VersionRecord) -> None:
-        """Remember a version. Again the same: nothing happens, the first one's `created` and `checked` stay.
+        """Remember a version. Again the same: the first one's `created` and `checked` stay, and its settings
+        while it serves.
 
         `Conflict` if its name is taken by other bytes or another nn_id.
         """
@@ -91,6 +87,9 @@ class State:
                     f"version {record.version} of {record.model} is already there with other weights"
                     f" (nn_id {known.nn_id}, sha256 {known.sha256})"
                 )
+            elif not known.serves:
+                values = _json(record.settings), record.model, record.version
+                connection.execute(_SET_SETTINGS, values)
 
     def version(self, model: str, version: str) -> VersionRecord | None:
         """One version, or None if there is none of that name."""
@@ -100,6 +99,10 @@ class State:
     def versions(self, model: str) -> list[VersionRecord]:
         """Every version of a model, in the order they were added."""
         return self._records(f"{_SELECT} WHERE model = ? ORDER BY id", model)
+
+    def all_versions(self) -> list[VersionRecord]:
+        """Every version of every model, those of one in the order they were added."""
+        return self._records(f"{_SELECT} ORDER BY model, id")
 
     def mark_checked(self, model: str, version: str, inputs: Signature = (), outputs: Signature = ()) -> None:
         """Remember that a worker has loaded it, and what it takes and gives. `NotFound` if there is no such
@@ -169,6 +172,34 @@ class State:
                 "UPDATE activations SET previous = NULL WHERE model = ? AND previous = ?", names
             )
             connection.execute("DELETE FROM versions WHERE model = ? AND version = ?", names)
+
+    def settings(self, model: str) -> ModelSettings | None:
+        """What was said of a model by `set_settings`; None where nothing was."""
+        with database_errors(self._path):
+            query = "SELECT settings FROM models WHERE model = ?"
+            row = self._connection.execute(query, (model,)).fetchone()
+            return None if row is None else msgspec.json.decode(row[0], type=ModelSettings)
+
+    def set_settings(
+        self,
+        model: str,
+        settings: ModelSettings,
+        versions: Mapping[str, ModelSettings],
+        *,
+        untried: Iterable[str] = (),
+    ) -> None:
+        """Remember a model's settings, those that each of its versions has now, and which of these no worker
+        has tried to load so."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO models VALUES (?, ?)", (model, _json(settings)))
+            connection.executemany(
+                _SET_SETTINGS,
+                [(_json(each), model, version) for version, each in versions.items()],
+            )
+            connection.executemany(
+                "UPDATE versions SET checked = 0 WHERE model = ? AND version = ?",
+                [(model, version) for version in untried],
+            )
 
     def put_experiment(self, name: str, body: bytes, model: str, versions: Iterable[str]) -> None:
         """Remember an experiment, whose versions cannot be forgotten meanwhile; `NotFound` without them."""
@@ -250,8 +281,8 @@ def open_state(directory: Path | None) -> Iterator[State]:
         else:
             path = directory / DATABASE
             with disk_errors(directory):
-                _claim(directory)
-                stack.enter_context(_lock(directory))
+                claim(directory)
+                stack.enter_context(lock(directory))
                 create(path)
         connection = stack.enter_context(closing(connect(path)))
         migrate(connection, path, is_new=is_ephemeral)
@@ -261,40 +292,3 @@ def open_state(directory: Path | None) -> Iterator[State]:
                 each.directory.mkdir(mode=0o700, exist_ok=True)
             sync_directory(directory)
         yield State(connection, blobs=blobs, job_blobs=job_blobs)
-
-
-def _claim(directory: Path) -> None:
-    """Make the folder and keep others out of it; never change one that is plainly somebody else's."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    names = {path.name for path in directory.iterdir()}
-    strangers = {name for name in names if not name.startswith(DATABASE)} - {
-        LOCK,
-        BLOBS,
-        JOB_BLOBS,
-        "lost+found",
-    }
-    if strangers and DATABASE not in names:
-        raise StateError(f"{directory} holds other things and no state: give --state a new or empty folder")
-    with suppress(PermissionError):  # a mounted volume may belong to somebody else
-        directory.chmod(0o700)
-
-
-@contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    # The kernel drops the lock with the process, however it ends; the file stays, as removing it would
-    # let two gateways lock two files of one name.
-    file = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(file, 20).decode("ascii", "replace").strip()
-            who = f"another gateway (process {holder})" if holder else "another gateway"
-            raise StateError(f"{directory} is in use by {who}: stop it, or give another --state") from None
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        # Closing would do, but for a child on its way through exec, which has it open for a moment more.
-        fcntl.flock(file, fcntl.LOCK_UN)
-        os.close(file)

@@ -1,31 +1,52 @@
-"""End to end: what docs/models.md shows works, and its tables say what the programs say."""
+"""End to end: what the docs show works, and their tables say what the programs say."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+import client
+import server
 from common.model_file import read_model_settings
 from common.models import RUNTIMES
+from tests.e2e.processes import open_site
+from tests.e2e.weights import stored
 
+SAMPLE = "000127a35b5f462b8ec68fb4d905ac36"
 ROOT = Path(__file__).parents[1]
 MODELS = (ROOT / "docs" / "models.md").read_text()
+PROTOCOLS = (ROOT / "docs" / "protocols.md").read_text()
+SHOWN_AT = "127.0.0.1:54321"
+POOL = (ROOT / "docs" / "ml_pool.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", MODELS, re.DOTALL)
+def blocks(language: str, text: str = MODELS) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_every_python_block_runs_after_those_before_it(tmp_path: Path) -> None:
-    found = blocks("python")
-    assert len(found) == 9
-    (tmp_path / "shown.py").write_text("\n".join(found) + "\nprint('to the end')\n")
+def section(title: str) -> str:
+    """A section of docs/protocols.md."""
+    return PROTOCOLS.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def run_shown(found: list[str], folder: Path) -> None:
+    """Run Python blocks one after the other, as one program."""
+    run_program(folder, "\n".join([*found, "print('to the end')\n"]))
+
+
+def run_program(folder: Path, program: str) -> None:
+    (folder / "shown.py").write_text(program)
     done = subprocess.run(
         [sys.executable, "shown.py"],
-        cwd=tmp_path,
+        cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -33,6 +54,68 @@ def test_every_python_block_runs_after_those_before_it(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "to the end\n"), done.stderr
+
+
+def test_every_python_block_runs_after_those_before_it(tmp_path: Path) -> None:
+    found = blocks("python")
+    assert len(found) == 9
+    run_shown(found, tmp_path)
+
+
+def test_what_is_shown_of_the_open_inference_protocol_over_rest_works(tmp_path: Path) -> None:
+    shown = section("Open Inference Protocol over REST")
+    with open_site(tmp_path / "site") as site:
+        gateway = site.start_gateway("--workers", "1")
+        gateway.wait_ready(1)
+        assert gateway.set_weights(SAMPLE, stored(SAMPLE)).json["status"] is True
+        here = f"127.0.0.1:{gateway.port}"
+        (script,) = blocks("bash", shown)
+        assert script.count("curl ") == 4
+        said = subprocess.run(
+            ["bash", "-c", script.replace(SHOWN_AT, here).replace("curl ", "curl -sS -m 20 ")],
+            capture_output=True, text=True, timeout=60, check=True,
+        ).stdout  # fmt: skip
+        ready, metadata, answer, stats = _objects(said)
+        assert ready == {"ready": True}
+        assert metadata["inputs"] == [{"name": "vector", "datatype": "FP32", "shape": [-1, 2]}]
+        assert answer["outputs"][0]["data"] == pytest.approx([1.0, 0.3], abs=0.01)
+        assert stats["model_stats"][0]["inference_count"] == 2
+        found = [block.replace(SHOWN_AT, here) for block in blocks("python", shown)]
+        assert len(found) == 3
+        run_shown(found, tmp_path)
+
+
+def test_what_is_shown_of_the_open_inference_protocol_over_grpc_works(tmp_path: Path) -> None:
+    with open_site(tmp_path / "site") as site:
+        address = f"127.0.0.1:{site.ports.take()}"
+        gateway = site.start_gateway("--workers", "1", "--addr_grpc", address)
+        gateway.wait_ready(1)
+        assert gateway.set_weights(SAMPLE, stored(SAMPLE)).json["status"] is True
+        shown = section("Open Inference Protocol over gRPC")
+        found = [block.replace("127.0.0.1:8001", address) for block in blocks("python", shown)]
+        assert len(found) == 3
+        run_shown(found, tmp_path)
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    """JSON objects that follow each other."""
+    decoder, found = json.JSONDecoder(), []
+    while text := text.lstrip():
+        each, end = decoder.raw_decode(text)
+        found.append(each)
+        text = text[end:]
+    return found
+
+
+def test_every_block_about_the_pool_runs_in_one_program(tmp_path: Path) -> None:
+    """Blocks that make pools are marked, and go where the text says that they belong."""
+    marked = re.split(r"(<!-- main -->\n)?```python\n(.*?)```", POOL, flags=re.DOTALL)
+    functions = [block for mark, block in zip(marked[1::3], marked[2::3], strict=True) if not mark]
+    mains = [block for mark, block in zip(marked[1::3], marked[2::3], strict=True) if mark]
+    assert (len(functions), len(mains)) == (3, 5)
+    last = "\n".join([*mains, "print('to the end')\n"])
+    guarded = f"if __name__ == '__main__':\n{textwrap.indent(last, '    ')}"
+    run_program(tmp_path, "\n".join([*functions, guarded]))
 
 
 def test_the_table_names_every_format_and_no_other() -> None:
@@ -46,3 +129,49 @@ def test_the_settings_shown_are_settings() -> None:
     settings = read_model_settings(text, file="model.toml")
     assert settings.instances == 2
     assert settings.signature[0].row_shape == (4,)
+
+
+def test_the_model_server_answers_as_its_section_shows(tmp_path: Path) -> None:
+    shown = section("The gRPC model server")
+    (commands,), (program,) = blocks("bash", shown), blocks("python", shown)
+    start, *commands_after = commands.splitlines()
+    assert start == "python server.py &"
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "server.py"), "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        found = re.search(r":(\d+)\.", process.stdout.readline())
+        assert found is not None
+        texts = ("\n".join(commands_after).replace("python ", f"{sys.executable} {ROOT}/"), program)
+        script, program = (text.replace("5440", found[1]) for text in texts)
+        runs = [
+            subprocess.run(
+                command,
+                cwd=tmp_path,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            for command in (["bash", "-ec", script], [sys.executable, "-c", program])
+        ]
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+        process.stdout.close()
+    said = "there are 3 coefs, so X has to be of shape [rows, 3], not [1, 2]"
+    assert [(run.stdout, run.stderr) for run in runs] == [("0.4\n", ""), (f"{said}\n", "")]
+
+
+def test_the_model_server_s_tables_are_those_of_its_programs(capsys) -> None:
+    shown = section("The gRPC model server")
+    table = shown.split("| flag of `server.py` |")[1].split("\n\n")[0]
+    with pytest.raises(SystemExit):
+        server.main(["-h"])
+    flags = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
+    assert set(re.findall(r"--[a-z]+", table)) == flags
+    codes = re.findall(r"^\| (\d) \|", shown.split("| exit code of `client.py` |")[1], re.MULTILINE)
+    named = (client.EXIT_OK, client.EXIT_REFUSED, client.EXIT_INPUT, client.EXIT_NO_ANSWER)
+    assert list(map(int, codes)) == list(named)

@@ -132,6 +132,7 @@ class Link:
         try:
             with mapped_errors():
                 await _send(context, frame)
+                del frame  # which may be large, and NNG has its own copy
                 return await _receive(context)
         finally:
             self._idle.append(context)

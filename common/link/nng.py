@@ -10,10 +10,12 @@ import pynng
 from pynng._nng import ffi, lib
 
 from common.errors import LinkClosed, LinkError, NotSent, WorkerLost
+from common.wire import MAX_BATCH_BYTES
 
 # NNG sets no limit of its own, so a stranger could announce any length. Weights travel in chunks, so
-# the largest honest frame is a batch of the largest body, or a survey with weights aboard.
-MAX_FRAME = 64 << 20
+# the largest honest frame is a batch of the largest request, or a survey with weights aboard. What a model
+# makes of it may be larger.
+MAX_FRAME = 2 * MAX_BATCH_BYTES
 MAX_INLINE_WEIGHTS = 16 << 20
 
 RECONNECT_MIN_MS = 20
@@ -55,13 +57,16 @@ def mapped_errors() -> Iterator[None]:
 
 
 class Frame:
-    """A received message: `view` is valid as long as this object lives."""
+    """A received message. Its memory lives as long as `view` or any part of it: an answer of megabytes goes
+    to its client piece by piece, long after whoever received the frame is done with it."""
 
-    __slots__ = ("_message", "view")
+    __slots__ = ("view",)
 
     def __init__(self, message: Any) -> None:
-        self._message = message  # owns the memory that `view` shows
-        self.view = memoryview(message._buffer).cast("B")
+        # A view keeps the cffi object that it was made of, whose end is the message's.
+        body = ffi.cast("char *", lib.nng_msg_body(message._nng_msg))
+        owner = ffi.gc(body, lambda _: message)
+        self.view = memoryview(ffi.buffer(owner, lib.nng_msg_len(message._nng_msg))).cast("B")
 
 
 def on_pipes(socket: Any, joined: Callable[[Any], None], left: Callable[[Any], None]) -> None:

@@ -55,6 +55,7 @@ class ControlPlane:
         self._noted = OncePer(10.0)
         self._addresses: tuple[float, list[str]] | None = None
         self._process = psutil.Process()
+        self._gateway = ""  # the process that asked last
         self.told_draining = threading.Event()
 
     def handle(self, frame: memoryview) -> bytes | None:
@@ -78,6 +79,9 @@ class ControlPlane:
     def _answer(self, message: object, buffers: list[memoryview]) -> wire.Message | None:
         me = self._identity.id
         if isinstance(message, wire.Hello):
+            if message.gateway != self._gateway:
+                self._gateway = message.gateway
+                self._registry.forget_staged()
             return self._hello()
         if isinstance(message, wire.Status):
             return self._status()
@@ -102,6 +106,7 @@ class ControlPlane:
             self._registry.drop(message.model, message.version)
             event(log, logging.INFO, "version dropped", model=message.model, version=message.version)
         elif isinstance(message, wire.Commit):
+            self._registry.commit(message.model, message.version, message.settings)
             event(log, logging.INFO, "version serves", model=message.model, version=message.version)
         else:
             self._on_drain()
@@ -120,14 +125,24 @@ class ControlPlane:
                     execution = self._registry.load_version(load, path)
         except LoadError as error:
             event(log, logging.WARNING, "weights refused", **named, reason=error)
-            return wire.LoadAnswer(self._identity.id, False, _trace(error))
+            return wire.LoadAnswer(
+                self._identity.id, False, _trace(error), evicted=self._registry.take_evicted()
+            )
         except Exception as error:  # whatever a file makes torch raise: the worker goes on
             log.exception("weights could not be loaded")
-            return wire.LoadAnswer(self._identity.id, False, _trace(error))
+            return wire.LoadAnswer(
+                self._identity.id, False, _trace(error), evicted=self._registry.take_evicted()
+            )
         took = round(time.monotonic() - began, 3)
         event(log, logging.INFO, "weights loaded", **named, bytes=load.size, seconds=took)
+        if load.awaited:
+            self._registry.keep(load.key.model, load.key.version)
         return wire.LoadAnswer(
-            self._identity.id, True, inputs=execution.inputs or (), outputs=execution.outputs or ()
+            self._identity.id,
+            True,
+            inputs=execution.inputs or (),
+            outputs=execution.outputs or (),
+            evicted=self._registry.take_evicted(),
         )
 
     def _hello(self) -> wire.HelloAnswer:
@@ -162,6 +177,8 @@ class ControlPlane:
             cache_misses=caches.misses,
             rss=self._process.memory_info().rss,
             versions=self._registry.versions(),
+            memory=self._registry.room.used,
+            memory_limit=self._registry.room.limit or 0,
             **self._counters.figures(),
         )
 

@@ -8,9 +8,18 @@ import threading
 import time
 
 from common import wire
-from common.errors import CallerError, Draining, InvalidRequest, LoadError, PipelineError, WireError
+from common.errors import (
+    CallerError,
+    Draining,
+    InvalidRequest,
+    LoadError,
+    PipelineError,
+    TooLarge,
+    WireError,
+)
 from common.log import OncePer, event
-from common.tensor import TensorSpec
+from common.tensor import TensorSpec, row_ends
+from engine.execution import Execution
 from engine.planes.counters import Counters
 from engine.registry import Registry
 from engine.staging import Staging
@@ -18,6 +27,7 @@ from engine.staging import Staging
 log = logging.getLogger("pipeline.worker")
 
 MAX_DIMENSIONS = 32
+FRAME_HEAD = 1 << 20  # what is kept for all that is not rows
 
 
 class DataPlane:
@@ -66,7 +76,12 @@ class DataPlane:
     def _run(self, batch: wire.Batch, buffers: list[memoryview], received: float) -> bytes:
         if self.draining:
             raise Draining("the worker is leaving")
-        execution = self._registry.get(batch.model, batch.version)
+        with self._registry.use(batch.model, batch.version) as execution:
+            return self._run_through(execution, batch, buffers, received)
+
+    def _run_through(
+        self, execution: Execution, batch: wire.Batch, buffers: list[memoryview], received: float
+    ) -> bytes:
         _check_sizes(batch, buffers)
         answers: list[wire.PartAnswer] = []
         outputs: list[bytes] = []
@@ -78,6 +93,9 @@ class DataPlane:
             answers.append(ran.answer)
             outputs += ran.buffers
             infer += ran.infer
+        size = sum(map(len, outputs))
+        if size > 2 * wire.MAX_BATCH_BYTES - FRAME_HEAD:
+            raise TooLarge(f"the model's answers have {size} bytes, more than a frame to the gateway may")
         self._counters.count(
             requests=sum(len(part.counts) for part in batch.parts),
             rows=sum(sum(part.counts) for part in batch.parts),
@@ -102,9 +120,11 @@ class DataPlane:
 
 def _check_sizes(batch: wire.Batch, buffers: list[memoryview]) -> None:
     """A frame whose buffers are not what its header says is refused before anything is read from them."""
-    wanted = [_input_bytes(spec, part.counts) for part in batch.parts for spec in part.inputs]
-    if wanted != [buffer.nbytes for buffer in buffers]:
-        raise WireError(f"buffers of {[b.nbytes for b in buffers]} bytes where the header says {wanted}")
+    inputs = [(spec, part.counts) for part in batch.parts for spec in part.inputs]
+    if len(inputs) != len(buffers):
+        raise WireError(f"{len(buffers)} buffers for {len(inputs)} inputs")
+    for (spec, counts), buffer in zip(inputs, buffers, strict=True):
+        _check_size(spec, counts, buffer)
     for part in batch.parts:
         if len(part.timeouts) != len(part.counts):
             raise WireError(f"{len(part.timeouts)} timeouts for {len(part.counts)} requests")
@@ -112,7 +132,7 @@ def _check_sizes(batch: wire.Batch, buffers: list[memoryview]) -> None:
             raise WireError("a timeout is not a number")
 
 
-def _input_bytes(spec: TensorSpec, counts: list[int]) -> int:
+def _check_size(spec: TensorSpec, counts: list[int], buffer: memoryview) -> None:
     if (
         min(counts, default=0) < 0
         or len(spec.row_shape) > MAX_DIMENSIONS
@@ -122,7 +142,12 @@ def _input_bytes(spec: TensorSpec, counts: list[int]) -> int:
             f"rows of shape {list(spec.row_shape)[:MAX_DIMENSIONS]} in counts of {counts[:MAX_DIMENSIONS]}"
         )
     try:
-        return spec.row_bytes * sum(counts)
+        if not spec.is_sized:
+            row_ends(buffer, spec.row_elements, sum(counts))
+        elif buffer.nbytes != spec.row_bytes * sum(counts):
+            raise WireError(
+                f"a buffer of {buffer.nbytes} bytes where the header says {spec.row_bytes * sum(counts)}"
+            )
     except InvalidRequest as error:
         raise WireError(str(error)) from None
 

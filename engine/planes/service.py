@@ -41,7 +41,8 @@ class Addresses:
 
 
 class WorkerService:
-    """`models` are patterns of the models it may hold (none: all), `allowed` what these may do.
+    """`models` are patterns of the models it may hold (none: all), `allowed` what these may do,
+    `memory_limit` the bytes that they may take together.
 
     `run` serves until `stop` is called from anywhere, a signal handler too, and then drains.
 
@@ -57,6 +58,7 @@ class WorkerService:
         cache_size: int,
         allowed: LoadOptions = NOTHING_ALLOWED,
         models: Sequence[str] = (),
+        memory_limit: int | None = None,
         stops: SimpleQueue[None] | None = None,
     ) -> None:
         self.identity = identity
@@ -69,7 +71,7 @@ class WorkerService:
         self._told_over: object = None
         self._link_lock = threading.Lock()
         self._staging = Staging()
-        registry = Registry(device=device, cache_size=cache_size, allowed=allowed)
+        registry = Registry(device=device, cache_size=cache_size, allowed=allowed, memory_limit=memory_limit)
         counters = Counters()
         self._data = DataPlane(registry, self._staging, counters)
         self._control = ControlPlane(

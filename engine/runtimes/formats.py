@@ -6,32 +6,42 @@ import importlib
 import re
 import zipfile
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 
 from common.errors import LoadError
+from common.tensor import BYTES
 from engine.runtimes.options import LoadOptions, is_reference
 from engine.runtimes.runtime import Runtime
 from engine.runtimes.source import Source, open_source
 
 
 class Format(NamedTuple):
-    """`module` of engine.runtimes loads it, with what the extra of that name installs, if it needs one."""
+    """`module` of engine.runtimes loads it, with what the extra of that name installs, if it needs one.
+    `also` are the datatypes of inputs that it takes beside plain numbers."""
 
     title: str
     module: str
     extra: str = ""
     packages: str = ""
     suffixes: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
+
+_NOT_PLAIN = (BYTES, "BF16")
 
 FORMATS: dict[str, Format] = {
-    "torch": Format("a torch state_dict", "torch_state", suffixes=(".pt", ".pth")),
-    "torchscript": Format("a TorchScript program", "torch_script", suffixes=(".ts",)),
-    "torch_export": Format("a torch.export program", "torch_export", suffixes=(".pt2",)),
+    "torch": Format("a torch state_dict", "torch_state", suffixes=(".pt", ".pth"), also=("BF16",)),
+    "torchscript": Format("a TorchScript program", "torch_script", suffixes=(".ts",), also=("BF16",)),
+    "torch_export": Format("a torch.export program", "torch_export", suffixes=(".pt2",), also=("BF16",)),
     "safetensors": Format(
-        "a safetensors state_dict", "safetensors_state", "safetensors", "safetensors", (".safetensors",)
+        "a safetensors state_dict",
+        "safetensors_state",
+        "safetensors",
+        "safetensors",
+        (".safetensors",),
+        ("BF16",),
     ),
     "sklearn": Format(
         "a scikit-learn model", "sklearn_model", "sklearn", "scikit-learn and skops", (".skops",)
@@ -43,10 +53,10 @@ FORMATS: dict[str, Format] = {
         "scikit-learn and skops",
         (".pkl", ".pickle", ".joblib"),
     ),
-    "onnx": Format("an ONNX model", "onnx_model", "onnx", "onnxruntime", (".onnx",)),
+    "onnx": Format("an ONNX model", "onnx_model", "onnx", "onnxruntime", (".onnx",), (BYTES,)),
     "xgboost": Format("an XGBoost model", "xgboost_model", "xgboost", "xgboost", (".ubj",)),
     "lightgbm": Format("a LightGBM model", "lightgbm_model", "lightgbm", "lightgbm"),
-    "python": Format("a Python callable", "python_callable"),
+    "python": Format("a Python callable", "python_callable", also=_NOT_PLAIN),
 }
 
 _HEAD = 4096
@@ -153,11 +163,23 @@ def load_runtime(source: Source, kind: str | None, options: LoadOptions, device:
     model from serving.
     """
     kind = kind or detect(source)
+    module = import_format(kind)
+    for spec in options.inputs or ():
+        if spec.datatype in _NOT_PLAIN and spec.datatype not in FORMATS[kind].also:
+            raise LoadError(
+                f"{FORMATS[kind].title} takes no {spec.datatype}, and its input {spec.name} is said to be"
+            )
+    runtime: Runtime = module.load(source, options, device)
+    return runtime
+
+
+def import_format(kind: str) -> Any:
+    """The module that loads a format, and with it the library; `LoadError` as `load_runtime`."""
     if kind not in FORMATS:
         raise LoadError(f"the format {kind[:40]!r} is not known: use one of {', '.join(FORMATS)}")
     chosen = FORMATS[kind]
     try:
-        module = importlib.import_module(f"engine.runtimes.{chosen.module}")
+        return importlib.import_module(f"engine.runtimes.{chosen.module}")
     except ImportError as error:
         if not chosen.extra:
             raise
@@ -165,5 +187,3 @@ def load_runtime(source: Source, kind: str | None, options: LoadOptions, device:
             f"{chosen.title} needs {chosen.packages}, which cannot be imported here ({error}): "
             f'pip install "pipeline-inference[{chosen.extra}]"'
         ) from error
-    runtime: Runtime = module.load(source, options, device)
-    return runtime

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import torch
 
-from common.errors import LoadError
-from common.tensor import TensorSpec
+from common.errors import LoadError, ModelError
+from common.tensor import BYTES, TensorSpec
 from engine.rows import Array
 from engine.runtimes.filling import Outputs, choose_multiple, run_filled, run_in_pieces
 from engine.runtimes.options import LoadOptions
@@ -17,10 +18,10 @@ from engine.runtimes.source import Source, read_source
 
 # onnxruntime's names of element types that a request can carry.
 _DATATYPES = {
-    "tensor(bool)": "BOOL", "tensor(float)": "FP32", "tensor(double)": "FP64",
+    "tensor(bool)": "BOOL", "tensor(float16)": "FP16", "tensor(float)": "FP32", "tensor(double)": "FP64",
     "tensor(int8)": "INT8", "tensor(int16)": "INT16", "tensor(int32)": "INT32", "tensor(int64)": "INT64",
     "tensor(uint8)": "UINT8", "tensor(uint16)": "UINT16", "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
+    "tensor(uint64)": "UINT64", "tensor(string)": BYTES,
 }  # fmt: skip
 _ERRORS_ONLY = 3  # of onnxruntime's log levels
 _CUDA = "CUDAExecutionProvider"
@@ -49,7 +50,8 @@ class OnnxRuntime:
         return layout_of(run_filled(self._call, arrays, self._rows_multiple))
 
     def _call(self, arrays: list[Array]) -> Outputs:
-        answers = self._session.run(self._outputs, dict(zip(self._inputs, arrays, strict=True)))
+        given = [_as_text(array) if array.dtype == np.object_ else array for array in arrays]
+        answers = self._session.run(self._outputs, dict(zip(self._inputs, given, strict=True)))
         return list(zip(self._outputs, answers, strict=True))
 
 
@@ -74,6 +76,19 @@ def load(source: Source, options: LoadOptions, device: torch.device) -> OnnxRunt
     inputs, fixed_rows = _specs(session.get_inputs())
     multiple = choose_multiple(options, len(model))
     return OnnxRuntime(session, options.inputs or inputs, fixed_rows, multiple)
+
+
+def _as_text(array: Array) -> Array:
+    """Elements of BYTES as onnxruntime takes them: text, of UTF-8."""
+    try:
+        text = [element.decode() for element in array.reshape(-1).tolist()]
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"ONNX models take text, and the row holds bytes that are not UTF-8: {error}"
+        ) from None
+    found = np.empty(len(text), np.object_)
+    found[:] = text
+    return found.reshape(array.shape)
 
 
 def _specs(values: Any) -> tuple[Specs, int]:

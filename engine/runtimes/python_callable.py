@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from common.errors import LoadError, ModelError
-from engine.rows import Array
+from engine.rows import NUMPY_TYPES, Array
 from engine.runtimes.filling import Outputs, run_filled
 from engine.runtimes.options import LoadOptions, import_allowed
 from engine.runtimes.runtime import Specs, layout_of, warm_up
@@ -20,7 +20,10 @@ _LONGEST = 500
 
 class CallableRuntime:
     """A function of NumPy arrays of shape (n, *row_shape), in the order of the inputs, to one such array, a
-    list of them (`result_0` and so on), or a dict of them by name. It has to treat each row by itself."""
+    list of them (`result_0` and so on), or a dict of them by name. It has to treat each row by itself.
+
+    BYTES come as arrays of `bytes` objects, and may go as arrays of bytes or text. BF16 comes as float32.
+    """
 
     def __init__(self, function: Callable[..., Any], options: LoadOptions) -> None:
         self.inputs = options.inputs
@@ -34,7 +37,7 @@ class CallableRuntime:
         return layout_of(run_filled(self._call, arrays, self._rows_multiple))
 
     def _call(self, arrays: list[Array]) -> Outputs:
-        answer = self._function(*arrays, **self._arguments)
+        answer = self._function(*map(_as_numbers, arrays), **self._arguments)
         if isinstance(answer, dict):
             named = list(answer.items())
         elif isinstance(answer, (tuple, list)):
@@ -44,6 +47,14 @@ class CallableRuntime:
         if not all(isinstance(name, str) and isinstance(each, np.ndarray) for name, each in named):
             raise ModelError(f"the function answered with a {type(answer).__name__}, not with NumPy arrays")
         return named
+
+
+def _as_numbers(array: Array) -> Array:
+    """NumPy has no bfloat16; float32 holds each exactly, in its upper half."""
+    if array.dtype != NUMPY_TYPES["BF16"]:
+        return array
+    widened: Array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return widened
 
 
 def load(source: Source, options: LoadOptions, device: torch.device) -> CallableRuntime:

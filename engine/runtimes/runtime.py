@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -9,14 +10,17 @@ import numpy as np
 import torch
 
 from common.errors import LoadError, ModelError
-from common.tensor import TensorSpec
+from common.tensor import BYTES, TensorSpec
 from engine.rows import NUMPY_TYPES, Array
 
 __all__ = ["Array", "Runtime", "check_inputs", "datatype_of", "example_inputs", "layout_of"]
 
 _DATATYPES: dict[np.dtype[np.generic], str] = {np.dtype(kind): name for name, kind in NUMPY_TYPES.items()}
+_TEXT = "SU"  # NumPy's kinds of text of a fixed size, which are BYTES as well
 
 Specs = tuple[TensorSpec, ...]
+
+MAX_ZEROS = 1 << 28  # elements of an input that a model is tried with: settings may claim rows of any size
 
 
 class Runtime(Protocol):
@@ -34,7 +38,8 @@ class Runtime(Protocol):
         """Arrays of shape (n, *row_shape), one per input, to (what one row of each output is, outputs).
 
         Every output has shape (n, *row_shape). Rows of one shape always have outputs of one shape, and the
-        same row has the same outputs whatever rows are beside it. Raises whatever the model raises.
+        same row has the same outputs whatever rows are beside it. Elements of BYTES are objects: `bytes` as
+        inputs, `bytes` or text as outputs. Raises whatever the model raises.
         """
         ...
 
@@ -67,6 +72,8 @@ def check_inputs(expected: Specs | None, given: Specs) -> None:
 
 def datatype_of(dtype: np.dtype[np.generic]) -> str:
     """The protocol's name of a NumPy dtype; `ModelError` where it has none."""
+    if dtype.kind in _TEXT:
+        return BYTES
     try:
         return _DATATYPES[dtype]
     except KeyError:
@@ -85,7 +92,12 @@ def example_inputs(inputs: Specs | None, rows: int) -> list[Array] | None:
     """Rows of zeros to try a model with; None where their shape is not known."""
     if not inputs or any(-1 in spec.row_shape for spec in inputs):
         return None
-    return [np.zeros((rows, *spec.row_shape), NUMPY_TYPES[spec.datatype]) for spec in inputs]
+    return [
+        np.zeros((rows, *spec.row_shape), NUMPY_TYPES[spec.datatype])
+        if spec.is_sized
+        else np.full((rows, *spec.row_shape), b"", np.object_)
+        for spec in inputs
+    ]
 
 
 def warm_up(runtime: Runtime, rows: int) -> Specs | None:
@@ -93,6 +105,13 @@ def warm_up(runtime: Runtime, rows: int) -> Specs | None:
 
     What one row of each output is; None where nobody knows what to run. `LoadError` where it fails.
     """
+    for spec in runtime.inputs or ():
+        count = rows * math.prod(spec.row_shape)
+        if count > MAX_ZEROS:
+            raise LoadError(
+                f"input {spec.name} has rows of {list(spec.row_shape)}: {rows} of them, to try the model"
+                f" with, have {count} elements, and at most {MAX_ZEROS} are allowed"
+            )
     arrays = example_inputs(runtime.inputs, rows)
     if arrays is None:
         return None

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from common.errors import ModelError
-from engine.rows import Array
+from engine.rows import NUMPY_TYPES, Array
 from engine.runtimes.filling import Outputs, run_filled, run_in_pieces
 from engine.runtimes.runtime import Specs, layout_of, warm_up
 
@@ -17,6 +18,7 @@ Tensors = list[tuple[str, torch.Tensor]]
 
 # What NumPy has no type for, or no protocol a datatype, widened without loss.
 _WIDENED = {torch.float16, torch.bfloat16}
+_BF16 = NUMPY_TYPES["BF16"]
 
 
 class TorchRuntime:
@@ -36,6 +38,7 @@ class TorchRuntime:
     ) -> None:
         self.inputs = inputs
         self.device = device
+        self.function = function
         self._call = _CudaCall(function, device) if device.type == "cuda" else _HostCall(function)
         self._rows_multiple = rows_multiple
         self._fixed_rows = fixed_rows
@@ -53,7 +56,7 @@ class _HostCall:
 
     def __call__(self, arrays: list[Array]) -> Outputs:
         with torch.inference_mode():
-            tensors = name_outputs(self._function(*map(torch.from_numpy, arrays)))
+            tensors = name_outputs(self._function(*map(_as_tensor, arrays)))
             return [(name, tensor.numpy()) for name, tensor in tensors]
 
 
@@ -70,7 +73,7 @@ class _CudaCall:
     def __call__(self, arrays: list[Array]) -> Outputs:
         stream = self._stream()
         with torch.inference_mode(), torch.cuda.stream(stream):
-            pinned = [torch.from_numpy(array).pin_memory() for array in arrays]
+            pinned = [_as_tensor(array).pin_memory() for array in arrays]
             tensors = name_outputs(
                 self._function(*[tensor.to(self._device, non_blocking=True) for tensor in pinned])
             )
@@ -88,6 +91,14 @@ class _CudaCall:
         if stream is None:
             stream = self._slots.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         return stream
+
+
+def _as_tensor(array: Array) -> torch.Tensor:
+    if array.dtype == _BF16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    if array.dtype == np.object_:
+        raise ModelError("the request has BYTES, and a torch model takes numbers")
+    return torch.from_numpy(array)
 
 
 def name_outputs(answer: Any) -> Tensors:

@@ -6,8 +6,9 @@ import base64
 
 from starlette.responses import Response
 
+from gateway.doors.rest_api import RolledAnswer, WorkerLoaded
 from gateway.doors.shape import encode
-from gateway.rollout import Rolled
+from gateway.switching import Rolled
 
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -15,9 +16,9 @@ def json_response(value: object, status: int = 200, headers: dict[str, str] | No
     return Response(encode(value), status, headers, media_type="application/json")
 
 
-def rolled_answer(rolled: Rolled) -> dict[str, object]:
+def rolled_answer(rolled: Rolled) -> RolledAnswer:
     """What a rollout answers: the contract's words, and each worker's result and trace."""
-    workers: list[dict[str, object]] = [
+    workers: list[WorkerLoaded] = [
         {"result": True} if loaded else {"result": False, "trace": base64.b64encode(trace.encode()).decode()}
         for loaded, trace in rolled.results
     ]

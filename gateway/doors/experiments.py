@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from common.errors import InvalidRequest
 from common.intervals import Interval, mean_difference, percentile_interval, rate_difference, rate_interval
 from gateway.doors.answers import json_response, rolled_answer
+from gateway.doors.experiments_api import (
+    END,
+    LIST,
+    PROMOTE,
+    PUT,
+    SHOW,
+    ArmFigures,
+    Compared,
+    Difference,
+    Estimate,
+    Figures,
+    Promoted,
+    Promotion,
+    Report,
+    ShadowFigures,
+    Summary,
+)
 from gateway.experimenting import Experimenting
 from gateway.experiments import Arm, Experiment
+from gateway.openapi.operation import Described
 from gateway.plans import Plan
 from gateway.split import BUCKETS
 
-PERCENTILES = (50, 95, 99)
-
-Values = dict[str, Any]
 T = TypeVar("T", bound=msgspec.Struct)
-
-
-class Promotion(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /experiments/{name}/promote`, which may be empty."""
-
-    arm: str | None = None
 
 
 def read_body(raw: bytes, kind: type[T]) -> T:
@@ -42,7 +50,7 @@ def read_body(raw: bytes, kind: type[T]) -> T:
         raise InvalidRequest("cannot parse request body: it should be JSON") from None
 
 
-def experiment_routes(experimenting: Experimenting) -> list[Route]:
+def experiment_routes(experimenting: Experimenting) -> list[Described]:
     """`/experiments` for the app."""
 
     async def list_them(_request: Request) -> Response:
@@ -59,22 +67,24 @@ def experiment_routes(experimenting: Experimenting) -> list[Route]:
     async def promote(request: Request) -> Response:
         body = read_body(await request.body() or b"{}", Promotion)
         experiment, rolled = await experimenting.promote(request.path_params["name"], body.arm)
-        return json_response(report(experiment) | rolled_answer(rolled))
+        promoted: Promoted = {**report(experiment), **rolled_answer(rolled)}
+        return json_response(promoted)
 
     async def end(request: Request) -> Response:
         return json_response(report(await experimenting.end(request.path_params["name"])))
 
+    async def change(request: Request) -> Response:
+        return await {"PUT": put, "DELETE": end}.get(request.method, show)(request)
+
     name = "/experiments/{name}"
     return [
-        Route("/experiments", list_them, methods=["GET"]),
-        Route(name, show, methods=["GET"]),
-        Route(name, put, methods=["PUT"]),
-        Route(name, end, methods=["DELETE"]),
-        Route(f"{name}/promote", promote, methods=["POST"]),
+        Described("/experiments", list_them, get=LIST),
+        Described(name, change, get=SHOW, put=PUT, delete=END),  # one route: 405 names the methods of one
+        Described(f"{name}/promote", promote, post=PROMOTE),
     ]
 
 
-def summary(experiment: Experiment) -> Values:
+def summary(experiment: Experiment) -> Summary:
     """What an experiment is, without what it did."""
     record, plan = experiment.record, experiment.plan
     return {
@@ -86,16 +96,16 @@ def summary(experiment: Experiment) -> Values:
         "created": record.created,
         "sticky": plan.sticky,
         "control": experiment.control,
-        "guard": None if plan.guard is None else msgspec.structs.asdict(plan.guard),
+        "guard": plan.guard,
         "weights": plan.arms,
     }
 
 
-def report(experiment: Experiment) -> Values:
+def report(experiment: Experiment) -> Report:
     """What `GET /experiments/{name}` answers: every figure with its 95 % interval, whose ends are null where
     there is too little to say; times in milliseconds."""
     control = experiment.arms[experiment.control]
-    arms = {}
+    arms: dict[str, ArmFigures] = {}
     for name, arm in experiment.arms.items():
         arms[name] = {
             "weight": experiment.plan.arms[name],
@@ -103,26 +113,34 @@ def report(experiment: Experiment) -> Values:
             **figures(arm),
             "difference": None if arm is control else difference(control, arm),
         }
-    shadows = {name: figures(arm) | shadow_figures(arm) for name, arm in experiment.shadows.items()}
+    shadows: dict[str, ShadowFigures] = {
+        name: {**figures(arm), **shadow_figures(arm)} for name, arm in experiment.shadows.items()
+    }
     return {"status": True, "message": "OK", **summary(experiment), "arms": arms, "shadows": shadows}
 
 
-def figures(arm: Arm) -> Values:
+def figures(arm: Arm) -> Figures:
     """What one arm did. Latencies are of requests that did not fail."""
     rate = arm.errors / arm.requests if arm.requests else 0.0
-    latency: Values = {"mean": estimate(arm.seconds.mean, arm.seconds.interval, scale=1000)}
-    for q in PERCENTILES:
-        sure = percentile_interval(arm.latency, q)
-        latency[f"p{q}"] = estimate(arm.latency.percentile(q), sure, scale=1000)
     return {
         "requests": arm.requests,
         "errors": arm.errors,
         "error_rate": estimate(rate, rate_interval(arm.errors, arm.requests)),
-        "latency_ms": latency,
+        "latency_ms": {
+            "mean": estimate(arm.seconds.mean, arm.seconds.interval, scale=1000),
+            "p50": percentile(arm, 50),
+            "p95": percentile(arm, 95),
+            "p99": percentile(arm, 99),
+        },
     }
 
 
-def shadow_figures(arm: Arm) -> Values:
+def percentile(arm: Arm, q: int) -> Estimate:
+    """A percentile of an arm's latency, in milliseconds."""
+    return estimate(arm.latency.percentile(q), percentile_interval(arm.latency, q), scale=1000)
+
+
+def shadow_figures(arm: Arm) -> Compared:
     """How far a shadow's answers were from those that were given."""
     off = arm.differences
     return {
@@ -132,7 +150,7 @@ def shadow_figures(arm: Arm) -> Values:
     }
 
 
-def difference(control: Arm, arm: Arm) -> Values:
+def difference(control: Arm, arm: Arm) -> Difference:
     """How an arm differs from the control: above 0 is more errors, or slower."""
     rates = [each.errors / each.requests if each.requests else 0.0 for each in (control, arm)]
     errors = rate_difference((control.errors, control.requests), (arm.errors, arm.requests))
@@ -143,7 +161,7 @@ def difference(control: Arm, arm: Arm) -> Values:
     }
 
 
-def estimate(value: float, interval: Interval | None, *, scale: float = 1.0) -> Values:
+def estimate(value: float, interval: Interval | None, *, scale: float = 1.0) -> Estimate:
     """A figure and where it lies at 95 %."""
     return {
         "value": value * scale,

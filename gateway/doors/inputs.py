@@ -14,13 +14,17 @@ from typing import Any
 import msgspec
 
 from common.errors import InvalidRequest
-from common.tensor import DATATYPES, Buffer, TensorSpec, all_finite
+from common.tensor import BYTES, DATATYPES, Buffer, TensorSpec, all_finite, pack_elements
 
 Signature = tuple[TensorSpec, ...]
 Input = tuple[Signature, tuple[Buffer, ...], int]
 
+MAX_DIMENSIONS = 32
+LONGEST = 2**31 - 1
 SHOWN = 60  # characters of what a client sent that an answer repeats
 
+_NUMBERS = {int, float, bool}
+_IN_JSON = ", ".join([each.name for each in DATATYPES.values() if each.code] + [BYTES])
 _RANGES = {"b": 7, "h": 15, "i": 31, "q": 63}  # bits beside the sign
 
 
@@ -43,13 +47,14 @@ def read_tensors(tensors: Sequence[Tensor]) -> Input:
     rows = tensors[0].shape[0] if tensors[0].shape else 0
     specs, buffers = [], []
     for tensor in tensors:
-        if not tensor.shape or min(tensor.shape) < 0 or tensor.shape[0] != rows or not rows:
+        check_shape(tensor.name, tensor.shape)
+        if not tensor.shape or tensor.shape[0] != rows or not rows:
             raise InvalidRequest(
                 f"input {tensor.name}: shape {tensor.shape} should begin with the number of rows, the same"
                 " for all inputs and at least 1"
             )
         specs.append(TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape[1:])))
-        flat = list(_flat(tensor.data))
+        flat = flatten(tensor.data)
         if len(flat) != math.prod(tensor.shape):
             raise InvalidRequest(
                 f"input {tensor.name}: shape {tensor.shape} takes {math.prod(tensor.shape)} elements, and"
@@ -57,6 +62,14 @@ def read_tensors(tensors: Sequence[Tensor]) -> Input:
             )
         buffers.append(pack(flat, tensor.datatype, f"input {tensor.name}"))
     return tuple(specs), tuple(buffers), rows
+
+
+def check_shape(name: str, shape: Sequence[int]) -> None:
+    """`InvalidRequest` for dimensions that no tensor has, and that would cost time or room to look at."""
+    if len(shape) > MAX_DIMENSIONS or not all(0 <= size <= LONGEST for size in shape):
+        raise InvalidRequest(
+            f"input {name}: a shape has at most {MAX_DIMENSIONS} dimensions, each from 0 to {LONGEST}"
+        )
 
 
 def read_rows(rows: Sequence[Sequence[float]], signature: Signature) -> Input | None:
@@ -72,10 +85,14 @@ def read_rows(rows: Sequence[Sequence[float]], signature: Signature) -> Input | 
 
 def pack(flat: Sequence[Any], datatype: str, name: str) -> bytes:
     """Elements as a little-endian buffer; `InvalidRequest` names the first that does not fit the datatype."""
+    if datatype == BYTES:
+        return _pack_text(flat, name)
     known = DATATYPES.get(datatype)
     if known is None:
+        raise InvalidRequest(f"{name}: datatype {_shown(datatype)} is not known: use one of {_IN_JSON}")
+    if not known.code:
         raise InvalidRequest(
-            f"{name}: datatype {_shown(datatype)} is not known: use one of {', '.join(DATATYPES)}"
+            f"{name}: {datatype} has no form in JSON: send it as binary data of the Open Inference Protocol"
         )
     if known.code in "fd":
         return _pack_floats(flat, known.code, name)
@@ -99,10 +116,17 @@ def pack(flat: Sequence[Any], datatype: str, name: str) -> bytes:
         ) from None
 
 
-def _pack_floats(flat: Sequence[Any], code: str, name: str) -> bytes:
+def _pack_text(flat: Sequence[Any], name: str) -> bytes:
     for at, value in enumerate(flat):
-        if not isinstance(value, int | float):
-            raise InvalidRequest(f"{name}[{at}] is {_shown(value)}, not a number")
+        if not isinstance(value, str):
+            raise InvalidRequest(f"{name}[{at}] is {_shown(value)}, and BYTES takes text")
+    return pack_elements([value.encode() for value in flat])
+
+
+def _pack_floats(flat: Sequence[Any], code: str, name: str) -> bytes:
+    if not set(map(type, flat)) <= _NUMBERS:
+        at = next(i for i, value in enumerate(flat) if type(value) not in _NUMBERS)
+        raise InvalidRequest(f"{name}[{at}] is {_shown(flat[at])}, not a number")
     try:
         packed = array(code, flat)
     except OverflowError:
@@ -116,6 +140,11 @@ def _pack_floats(flat: Sequence[Any], code: str, name: str) -> bytes:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def flatten(data: Sequence[Any]) -> list[Any]:
+    """The elements of nested lists, in order."""
+    return list(data) if list not in set(map(type, data)) else list(_flat(data))
 
 
 def _flat(data: Sequence[Any]) -> Iterator[Any]:

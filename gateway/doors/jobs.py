@@ -8,20 +8,31 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import trio
-from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from common.errors import InvalidRequest, NotFound
-from gateway.catalog import DEFAULT_MODEL, Catalog
+from gateway.catalog import Catalog
 from gateway.doors.answers import json_response
 from gateway.doors.experiments import read_body
-from gateway.doors.inputs import Tensor
+from gateway.doors.jobs_api import (
+    CANCEL,
+    LAST_CURSOR,
+    LIMIT,
+    LIST,
+    LONGEST_WAIT,
+    MOST,
+    RESULT,
+    SHOW,
+    SUBMIT,
+    JobFacts,
+    JobShown,
+    Order,
+)
 from gateway.doors.predict import Body, read_input
 from gateway.doors.shape import failure
 from gateway.jobs.going import Going, open_file
@@ -31,43 +42,13 @@ from gateway.jobs.running import Jobs
 from gateway.jobs.sources import pack_sent
 from gateway.jobs.storage import StorageError
 from gateway.jobs.webhooks import Webhooks
+from gateway.openapi.operation import Described
 
-LONGEST_WAIT = 60.0
-LIMIT, MOST = 50, 1000
 FILE_TIME = 30.0
-TTL = 86_400.0
 _KEY = re.compile(r"[!-~]{1,255}")
 _GONE = (State.CANCELLED, State.EXPIRED)
 
 Values = dict[str, Any]
-
-
-class Order(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /jobs`: rows as in a prediction, or the files of a batch job."""
-
-    model: str = DEFAULT_MODEL
-    version: str | None = None
-    vector: list[float] | None = None
-    vectors: list[list[float]] | None = None
-    inputs: list[Tensor] | None = None
-    input: str | None = None
-    output: str | None = None
-    format: str | None = None
-    columns: tuple[str, ...] = ()
-    header: bool | None = None
-    ttl_s: Annotated[float, Meta(gt=0, le=30 * 86_400)] = TTL
-    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
-    callback_url: str | None = None
-
-    @property
-    def shape(self) -> str:
-        """How its rows come; `InvalidRequest` unless they come in one way."""
-        given = [name for name in ("vector", "vectors", "inputs") if getattr(self, name) is not None]
-        if self.input is not None or self.output is not None:
-            given.append("batch")
-        if len(given) != 1:
-            raise InvalidRequest("give one of vector, vectors and inputs, or input and output of a batch job")
-        return given[0]
 
 
 class JobsDoor:
@@ -82,12 +63,12 @@ class JobsDoor:
         self._webhooks = webhooks
         self._max_rows = max_rows
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Described]:
         """For the app. One route a path: 405 names the methods of one."""
         return [
-            Route("/jobs", self.all, methods=["GET", "POST"]),
-            Route("/jobs/{id}", self.one, methods=["GET", "DELETE"]),
-            Route("/jobs/{id}/result", self.result, methods=["GET"]),
+            Described("/jobs", self.all, get=LIST, post=SUBMIT),
+            Described("/jobs/{id}", self.one, get=SHOW, delete=CANCEL),
+            Described("/jobs/{id}/result", self.result, get=RESULT),
         ]
 
     async def all(self, request: Request) -> Response:
@@ -113,7 +94,7 @@ class JobsDoor:
         query = request.query_params
         state = _state(query.get("state"))
         limit = int(_number(query.get("limit"), "limit", LIMIT, least=1, most=MOST, whole=True))
-        cursor = _number(query.get("cursor"), "cursor", math.inf, least=0, most=2**62, whole=True)
+        cursor = _number(query.get("cursor"), "cursor", math.inf, least=0, most=LAST_CURSOR, whole=True)
         page = await self._jobs.page(state, limit, None if cursor == math.inf else int(cursor))
         shown = [job_values(job, self._jobs.line.position(job.id)) for job in page.jobs]
         behind = None if page.cursor is None else str(page.cursor)
@@ -139,9 +120,9 @@ class JobsDoor:
         if not job.is_over:
             return json_response(self._shown(job), 202, {"retry-after": "1"})
         if job.state in _GONE:
-            return json_response(self._shown(job) | failure(job.error or "the job expired"), 410)
+            return json_response({**self._shown(job), **failure(job.error or "the job expired")}, 410)
         if job.state is State.FAILED:
-            return json_response(self._shown(job) | failure(job.error))
+            return json_response({**self._shown(job), **failure(job.error)})
         if job.files is not None:
             return json_response(self._shown(job))
         try:
@@ -212,15 +193,15 @@ class JobsDoor:
         head = {"status": True, "message": job.nn_id}
         return msgspec.json.encode(head | answer_values(job, self._going.answers(job)))
 
-    def _shown(self, job: Job) -> Values:
-        return {"status": True, "message": "OK"} | job_values(job, self._jobs.line.position(job.id))
+    def _shown(self, job: Job) -> JobShown:
+        return {"status": True, "message": "OK", **job_values(job, self._jobs.line.position(job.id))}
 
 
-def job_values(job: Job, position: int | None = None) -> Values:
+def job_values(job: Job, position: int | None = None) -> JobFacts:
     """A job as JSON values; times in unix seconds, null for what did not happen yet."""
     now = time.time()
     began = job.started or job.finished or now
-    shown: Values = {
+    shown: JobFacts = {
         "id": job.id,
         "state": job.state.value,
         "error": job.error or None,
@@ -241,7 +222,8 @@ def job_values(job: Job, position: int | None = None) -> Values:
         "callback_url": job.callback_url,
     }
     if job.files is not None:
-        shown |= {"input": job.files.input, "output": job.files.output, "format": job.files.format}
+        files = job.files
+        shown = {**shown, "input": files.input, "output": files.output, "format": files.format}
     return shown
 
 

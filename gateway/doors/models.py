@@ -7,23 +7,43 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, aclosing
-from typing import Any
 
 import msgspec
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from common.errors import InvalidRequest, NotFound, TooLarge
-from common.models import DEFAULTS
+from common.models import ModelSettings
 from common.tensor import TensorSpec
 from gateway.blobs import Blob
 from gateway.catalog import DEFAULT_MODEL, Catalog
+from gateway.configuring import Configuring, settings_of_next
 from gateway.doors.answers import json_response, rolled_answer
+from gateway.doors.models_api import (
+    ACTIVATE,
+    CONFIGURE,
+    LIST_MODELS,
+    PREDICT_MODEL,
+    PREDICT_VERSION,
+    RECONFIGURE,
+    REMOVE,
+    ROLLBACK,
+    SHOW_MODEL,
+    UPLOAD,
+    Activation,
+    Configured,
+    ModelListed,
+    ModelShown,
+    TensorShown,
+    VersionShown,
+)
 from gateway.doors.predict import PredictDoor
+from gateway.doors.settings import merged, read_settings, replaced
 from gateway.fleet import Fleet
 from gateway.holders import Holders
+from gateway.openapi.operation import Described
+from gateway.requests import ModelKey
 from gateway.rollout import Rollouts
 from gateway.state import State, VersionRecord
 
@@ -36,12 +56,6 @@ _DIGEST = re.compile(r"(?:^|,)\s*sha-256=(?::([A-Za-z0-9+/]{43}=):)?")
 _BOOLS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
-class Activation(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /models/{name}/activate`."""
-
-    version: str
-
-
 class ModelsDoor:
     """Everything under `/models`."""
 
@@ -52,6 +66,7 @@ class ModelsDoor:
         holders: Holders,
         fleet: Fleet,
         rollouts: Rollouts,
+        configuring: Configuring,
         state: State,
         *,
         max_upload: int,
@@ -61,20 +76,22 @@ class ModelsDoor:
         self._holders = holders
         self._fleet = fleet
         self._rollouts = rollouts
+        self._configuring = configuring
         self._state = state
         self._max_upload = max_upload
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Described]:
         """For the app."""
         model, version = "/models/{model}", "/models/{model}/versions/{version}"
         return [
-            Route("/models", self.list_models, methods=["GET"]),
-            Route(model, self.show, methods=["GET"]),
-            Route(version, self.change, methods=["PUT", "DELETE"]),  # one route: 405 names the methods of one
-            Route(f"{model}/activate", self.activate, methods=["POST"]),
-            Route(f"{model}/rollback", self.rollback, methods=["POST"]),
-            Route(f"{model}/predict", self.predict, methods=["POST"]),
-            Route(f"{version}/predict", self.predict, methods=["POST"]),
+            # One route a path: 405 names the methods of one.
+            Described("/models", self.list_models, get=LIST_MODELS),
+            Described(model, self.model, get=SHOW_MODEL, put=CONFIGURE, patch=RECONFIGURE),
+            Described(version, self.change, put=UPLOAD, delete=REMOVE),
+            Described(f"{model}/activate", self.activate, post=ACTIVATE),
+            Described(f"{model}/rollback", self.rollback, post=ROLLBACK),
+            Described(f"{model}/predict", self.predict, post=PREDICT_MODEL),
+            Described(f"{version}/predict", self.predict, post=PREDICT_VERSION),
         ]
 
     def find_direct(self, method: str, path: str) -> PredictDoor | None:
@@ -89,29 +106,48 @@ class ModelsDoor:
 
     async def list_models(self, _request: Request) -> Response:
         """Every model, its active version, and the versions that serve."""
-        shown = []
+        shown: list[ModelListed] = []
         for model in self._catalog.models():
             serving = [version.key.version for version in self._catalog.of(model)]
             shown.append({"name": model, "active": self._active(model), "serving": serving})
         return json_response({"status": True, "message": "OK", "models": shown})
 
+    async def model(self, request: Request) -> Response:
+        """`show` or `configure`."""
+        return await (self.configure if request.method in ("PUT", "PATCH") else self.show)(request)
+
+    async def configure(self, request: Request) -> Response:
+        """The settings of a model, also of one that has no version yet; `?reload=false` leaves the versions
+        that are there loaded as they are."""
+        model = _name("model", request)
+        reload = _bool(request, "reload", default=True)
+        table = read_settings(await request.body())
+
+        def make(before: ModelSettings) -> ModelSettings:
+            return merged(table, before) if request.method == "PATCH" else replaced(table, model, before)
+
+        settings, rolled = await self._configuring.change(model, make, reload=reload)
+        configured: Configured = {**rolled_answer(rolled), "settings": settings}
+        return json_response(configured)
+
     async def show(self, request: Request) -> Response:
-        """One model: each of its versions, and who holds it."""
+        """One model: its settings, each of its versions, and who holds it."""
         model = request.path_params["model"]
         records = await trio.to_thread.run_sync(self._state.versions, model)
-        if not records:
+        said = await trio.to_thread.run_sync(self._state.settings, model)
+        if not records and said is None:
             raise NotFound(f"there is no model {model}: GET /models says which there are")
         previous = await trio.to_thread.run_sync(self._state.previous, model)
-        return json_response(
-            {
-                "status": True,
-                "message": "OK",
-                "name": model,
-                "active": self._active(model),
-                "previous": previous.version if previous else None,
-                "versions": [self._shown(record) for record in records],
-            }
-        )
+        found: ModelShown = {
+            "status": True,
+            "message": "OK",
+            "name": model,
+            "active": self._active(model),
+            "previous": previous.version if previous else None,
+            "settings": await trio.to_thread.run_sync(settings_of_next, self._state, model),
+            "versions": [self._shown(record) for record in records],
+        }
+        return json_response(found)
 
     async def change(self, request: Request) -> Response:
         """`upload` or `remove`."""
@@ -120,13 +156,14 @@ class ModelsDoor:
     async def upload(self, request: Request) -> Response:
         """A version's file, as the body; `?file=` is what it is called, `?activate=` whether it answers who
         names none from now on."""
-        model, version = _names(request)
+        model, version = _name("model", request), _name("version", request)
         activate = _bool(request, "activate", default=model == DEFAULT_MODEL)
         wanted = _digest(request.headers.get("content-digest"))
         blob = await self._receive(request, wanted)
         record = VersionRecord(
             model, version, version, blob.sha256, blob.size, time.time(),
-            file=request.query_params.get("file", "")[:255], settings=await self._settings(model),
+            file=request.query_params.get("file", "")[:255],
+            settings=await trio.to_thread.run_sync(settings_of_next, self._state, model),
         )  # fmt: skip
         return json_response(rolled_answer(await self._rollouts.add(record, activate=activate)))
 
@@ -159,7 +196,7 @@ class ModelsDoor:
         active = self._catalog.get(model)
         return None if active is None else active.key.version
 
-    def _shown(self, record: VersionRecord) -> dict[str, Any]:
+    def _shown(self, record: VersionRecord) -> VersionShown:
         key = record.key
         holders = (self._fleet.roster.get(worker) for worker in self._holders.of(key))
         return {
@@ -171,15 +208,17 @@ class ModelsDoor:
             "sha256": record.sha256,
             "created": record.created,
             "workers": sorted(worker.name for worker in holders if worker is not None),
+            "refused": self._refused(key),
             "inputs": [_spec(spec) for spec in record.inputs],
             "outputs": [_spec(spec) for spec in record.outputs],
-            "settings": msgspec.to_builtins(record.settings),
+            "settings": record.settings,
         }
 
-    async def _settings(self, model: str) -> Any:
-        """Those of the model's newest version."""
-        records = await trio.to_thread.run_sync(self._state.versions, model)
-        return records[-1].settings if records else DEFAULTS
+    def _refused(self, key: ModelKey) -> dict[str, str]:
+        """What each worker says that refuses a version, by its name."""
+        said = self._holders.refusals.of(key)
+        known = {worker: self._fleet.roster.get(worker) for worker in said}
+        return {each.name: said[worker] for worker, each in known.items() if each is not None}
 
     async def _receive(self, request: Request, wanted: str | None) -> Blob:
         """The body as a blob, written as it comes; refused where its digest is not the one that was said."""
@@ -199,15 +238,20 @@ class ModelsDoor:
             return await trio.to_thread.run_sync(writer.commit)
 
 
-def _names(request: Request) -> tuple[str, str]:
-    model, version = request.path_params["model"], request.path_params["version"]
-    for what, name in (("model", model), ("version", version)):
-        if not _NAME.match(name):
-            raise InvalidRequest(
-                f"{name!r} cannot name a {what}: use 1 to 64 letters, digits and . _ -, the first of them a"
-                " letter or digit"
-            )
-    return model, version
+def _name(what: str, request: Request) -> str:
+    """The model or the version that the path names."""
+    name: str = request.path_params[what]
+    check_name(what, name)
+    return name
+
+
+def check_name(what: str, name: str) -> None:
+    """`InvalidRequest` for what can name no model, or no version of one."""
+    if not _NAME.match(name):
+        raise InvalidRequest(
+            f"{name!r} cannot name a {what}: use 1 to 64 letters, digits and . _ -, the first of them a"
+            " letter or digit"
+        )
 
 
 def _bool(request: Request, name: str, *, default: bool) -> bool:
@@ -228,5 +272,5 @@ def _digest(header: str | None) -> str | None:
     return base64.b64decode(match[1]).hex()
 
 
-def _spec(spec: TensorSpec) -> dict[str, Any]:
+def _spec(spec: TensorSpec) -> TensorShown:
     return {"name": spec.name, "datatype": spec.datatype, "shape": [-1, *spec.row_shape]}

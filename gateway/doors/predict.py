@@ -7,17 +7,17 @@ import binascii
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
-import trio
 from starlette.requests import Request as AsgiRequest
 from starlette.responses import Response
 
 from common.errors import InvalidRequest, ModelError, PipelineError, TooLarge
-from common.tensor import all_finite, floats, pack_vector, pack_vectors, vector_spec
+from common.tensor import BYTES, all_finite, floats, pack_vector, pack_vectors, vector_spec
 from common.tensor import values as flat_values
 from gateway.catalog import DEFAULT_MODEL, Catalog, Version
+from gateway.doors.exchange import Asked, answer_over_asgi
 from gateway.doors.inputs import Input, Signature, Tensor, read_rows, read_tensors
 from gateway.doors.shape import encode, predict_failure
 from gateway.predictions import MAX_TIMEOUT, Predictions
@@ -36,42 +36,6 @@ class Body(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(Body)
 _UNFIT = re.compile(r"[^ -~]")  # for a header line: a worker may call itself anything
-
-
-class Asked(Protocol):
-    """What the door needs of a request: the lane's `Exchange`, or an ASGI request in its clothes."""
-
-    body: bytes | bytearray
-    on_gone: Callable[[], None] | None
-
-    def header(self, name: bytes) -> bytes | None: ...
-
-    def respond(self, status: int, body: bytes, extra: bytes = b"") -> None: ...
-
-
-class _AsgiExchange:
-    def __init__(self, request: AsgiRequest, body: bytes) -> None:
-        self.body: bytes | bytearray = body
-        self.on_gone: Callable[[], None] | None = None
-        self.answered = trio.Event()
-        self.response: Response | None = None
-        self._request = request
-
-    def header(self, name: bytes) -> bytes | None:
-        value = self._request.headers.get(name.decode())
-        return None if value is None else value.encode("latin-1")
-
-    def respond(self, status: int, body: bytes, extra: bytes = b"") -> None:
-        lines = (line.split(": ", 1) for line in extra.decode("latin-1").split("\r\n") if line)
-        headers = dict(lines)
-        self.response = Response(body, status, headers, media_type="application/json")
-        self.answered.set()
-
-    async def watch(self, scope: trio.CancelScope) -> None:
-        """Cancel `scope` when the client goes. (Starlette's `is_disconnected` never says so on trio.)"""
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
-        scope.cancel()
 
 
 class PredictDoor:
@@ -98,17 +62,7 @@ class PredictDoor:
 
     async def over_asgi(self, request: AsgiRequest) -> Response:
         """The same for a client that comes by HTTP/2, where the lane has no part."""
-        exchange = _AsgiExchange(request, await request.body())
-        self(exchange)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(exchange.watch, nursery.cancel_scope)
-                await exchange.answered.wait()
-                nursery.cancel_scope.cancel()
-        finally:
-            if exchange.response is None and exchange.on_gone is not None:
-                exchange.on_gone()
-        return exchange.response or Response(status_code=499)
+        return await answer_over_asgi(self, request)
 
     def _find(self, exchange: Asked) -> Version:
         if self._version is None:
@@ -158,12 +112,17 @@ def read_timeout(header: bytes | None) -> float | None:
     if header is None:
         return None
     try:
-        timeout = float(header) / 1000
+        milliseconds = float(header)
     except ValueError:
-        timeout = math.nan
-    if not 0 < timeout <= MAX_TIMEOUT:
-        raise InvalidRequest(f"X-Timeout-Ms should be a number from 1 to {MAX_TIMEOUT * 1000:.0f}")
-    return timeout
+        milliseconds = math.nan
+    return check_timeout(milliseconds, "X-Timeout-Ms")
+
+
+def check_timeout(milliseconds: float, name: str) -> float:
+    """The same in seconds; `InvalidRequest` unless they are in (0, 3,600,000]."""
+    if not 0 < milliseconds / 1000 <= MAX_TIMEOUT:
+        raise InvalidRequest(f"{name} should be a number from 1 to {MAX_TIMEOUT * 1000:.0f}")
+    return milliseconds / 1000
 
 
 def read_body(raw: bytes | bytearray) -> Body:
@@ -228,22 +187,45 @@ def render_one(answer: Answer, nn_id: str) -> bytes:
 
 def render_many(answer: Answer, nn_id: str) -> bytes:
     """The answer to many rows, in their order."""
-    return encode({"status": True, "message": nn_id, "results": _rows(answer)})
+    return encode(show_many(answer, nn_id))
 
 
 def render_tensors(answer: Answer, nn_id: str) -> bytes:
     """The answer to tensors: every output by its name, with all rows."""
+    return encode(show_tensors(answer, nn_id))
+
+
+def show_one(answer: Answer, nn_id: str) -> dict[str, Any]:
+    """What `render_one` renders."""
+    return {"status": True, "message": nn_id, "result": _rows(answer)[0]}
+
+
+def show_many(answer: Answer, nn_id: str) -> dict[str, Any]:
+    """What `render_many` renders."""
+    return {"status": True, "message": nn_id, "results": _rows(answer)}
+
+
+def show_tensors(answer: Answer, nn_id: str) -> dict[str, Any]:
+    """What `render_tensors` renders."""
     outputs = []
     for spec, buffer in zip(answer.outputs, answer.buffers, strict=True):
-        data = _finite(flat_values(buffer, spec.datatype))
-        rows = len(buffer) // spec.row_bytes if spec.row_bytes else 0
-        shape = [rows, *spec.row_shape]
+        data = readable(flat_values(buffer, spec.datatype), spec.datatype)
+        width = math.prod(spec.row_shape)
+        shape = [len(data) // width if width else 0, *spec.row_shape]
         outputs.append({"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": data})
-    return encode({"status": True, "message": nn_id, "outputs": outputs})
+    return {"status": True, "message": nn_id, "outputs": outputs}
 
 
-def _finite(flat: list[Any]) -> list[Any]:
-    """The same; `ModelError` if one of them is not finite, which JSON cannot say."""
+def readable(flat: list[Any], datatype: str) -> list[Any]:
+    """Elements as JSON has them; `ModelError` if one of them is not finite, or no text, which JSON cannot
+    say."""
+    if datatype == BYTES:
+        try:
+            return [element.decode() for element in flat]
+        except UnicodeDecodeError:
+            raise ModelError(
+                "the model's answer holds bytes that are no UTF-8 text, which JSON cannot say"
+            ) from None
     if not math.isfinite(sum(flat)) and not all(map(math.isfinite, flat)):
         raise ModelError("the model's answer holds NaN or infinity, which JSON has no number for")
     return flat
@@ -254,7 +236,7 @@ def _rows(answer: Answer) -> list[Any]:
     if not answer.outputs or 0 in answer.outputs[0].row_shape:
         raise ModelError("the model's answer is empty")
     spec, buffer = answer.outputs[0], answer.buffers[0]
-    flat = _finite(flat_values(buffer, spec.datatype))
+    flat = readable(flat_values(buffer, spec.datatype), spec.datatype)
     width = math.prod(spec.row_shape)
     if width == 1:
         return flat

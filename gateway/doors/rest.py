@@ -9,16 +9,21 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute
 
 from common.errors import PipelineError
 from gateway.blobs import BlobStore
 from gateway.doors.answers import json_response, rolled_answer
+from gateway.doors.documents import document_routes
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
-from gateway.doors.shape import failure
+from gateway.doors.predict_api import PREDICT
+from gateway.doors.rest_api import SET_WEIGHTS, STATUS
+from gateway.doors.shape import error_body, is_v2
 from gateway.doors.status import StatusDoor
 from gateway.doors.upload import receive_upload
+from gateway.doors.v2.failures import status_of
+from gateway.openapi.operation import Described
 from gateway.rollout import Rollouts
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -40,9 +45,10 @@ def make_app(
     blobs: BlobStore,
     *,
     max_upload: int,
-    also: Sequence[Route] = (),
+    also: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """The app, `also` with other doors' routes; every error it answers has v1's shape."""
+    """The app, `also` with other doors' routes; an error has the shape of the protocol that
+    its path belongs to."""
 
     async def get_status(_request: Request) -> Response:
         return json_response(await status.status())
@@ -54,11 +60,12 @@ def make_app(
 
     app = Starlette(
         routes=[
-            Route("/status", get_status, methods=["GET"]),
-            Route("/set_weights", put_weights, methods=["PUT"]),
-            Route("/predict", predict.over_asgi, methods=["POST"]),
+            Described("/predict", predict.over_asgi, post=PREDICT),
+            Described("/set_weights", put_weights, put=SET_WEIGHTS),
+            Described("/status", get_status, get=STATUS),
             *models.routes(),
             *also,
+            *document_routes(lambda: app),
         ],
         exception_handlers={
             PipelineError: _pipeline_error,
@@ -71,10 +78,10 @@ def make_app(
     return app
 
 
-async def _pipeline_error(_request: Request, error: Exception) -> Response:
+async def _pipeline_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PipelineError)
-    headers = {"retry-after": "1"} if error.status == 503 else None
-    return json_response(failure(str(error)), error.status, headers)
+    status = status_of(error) if is_v2(request.scope["path"]) else error.status
+    return _refusal(request, status, str(error), {"retry-after": "1"} if status == 503 else None)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -84,12 +91,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
         message = f"There is nothing at {path}"
     elif error.status_code == 405:
         message = f"{request.method} is not allowed at {path}"
-    return json_response(failure(message), error.status_code, dict(error.headers or {}))
+    return _refusal(request, error.status_code, message, dict(error.headers or {}))
 
 
-async def _unexpected(_request: Request, _error: Exception) -> Response:
+async def _unexpected(request: Request, _error: Exception) -> Response:
     """Starlette raises the error anew once this is sent, and whoever called the app logs it."""
-    return json_response(failure("The server failed on this request."), 500)
+    return _refusal(request, 500, "The server failed on this request.")
+
+
+def _refusal(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    body = error_body(status, message, request.scope["path"])
+    return Response(body, status, headers, media_type="application/json")
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:

@@ -1,17 +1,32 @@
-"""The JSON shapes of REST v1 that more than one of its routes gives. Pure."""
+"""The JSON shapes that more than one route of REST gives. Pure."""
 
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import msgspec
+from msgspec import Meta
 
-from common.errors import LoadError, ModelError, NoWeights, Overloaded, PipelineError
+from common.errors import LoadError, ModelError, NoWeights, PipelineError
 
 _encoder = msgspec.json.Encoder()
 
 RETRY_AFTER = b"retry-after: 1\r\n"
+
+
+class Done(TypedDict):
+    """That what was asked is done."""
+
+    status: Annotated[bool, Meta(extra_json_schema={"const": True})]
+    message: str
+
+
+class Failure(TypedDict):
+    """What every refused request is answered."""
+
+    status: Annotated[bool, Meta(extra_json_schema={"const": False})]
+    message: Annotated[str, Meta(description="a sentence that says what was wrong and what is allowed")]
 
 
 def encode(value: Any) -> bytes:
@@ -19,14 +34,19 @@ def encode(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def failure(message: str) -> dict[str, Any]:
+def is_v2(path: str) -> bool:
+    """Whether a path belongs to the Open Inference Protocol."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
+def failure(message: str) -> Failure:
     """What every refused request is answered."""
     return {"status": False, "message": message}
 
 
 def error_body(status: int, message: str, path: str) -> bytes:
-    """A refusal by the HTTP lane, which knows no door: the shape is that of v1."""
-    return encode(failure(message))
+    """A refusal by the HTTP lane or the app, in the shape of the protocol that the path belongs to."""
+    return encode({"error": message} if is_v2(path) else failure(message))
 
 
 def predict_failure(error: PipelineError, *, many: bool) -> tuple[int, bytes, bytes]:
@@ -35,12 +55,17 @@ def predict_failure(error: PipelineError, *, many: bool) -> tuple[int, bytes, by
     What the model itself says (its stack trace, base64) and having no weights are 200 with
     `"status":false`; everything else is an HTTP error.
     """
+    extra = RETRY_AFTER if error.status == 503 else b""
+    return error.status, encode(show_failure(error, many=many)), extra
+
+
+def show_failure(error: PipelineError, *, many: bool) -> dict[str, Any]:
+    """The body of `predict_failure`."""
     if isinstance(error, ModelError | LoadError):
         message = base64.b64encode(error.trace.encode()).decode()
     else:
         message = str(error)
-    body = failure(message)
+    body: dict[str, Any] = {**failure(message)}
     if isinstance(error, ModelError | NoWeights):
         body["results" if many else "result"] = [] if many else 0.0
-    extra = RETRY_AFTER if isinstance(error, Overloaded) else b""
-    return error.status, encode(body), extra
+    return body

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import trio
 
 from common import wire
 from gateway.catalog import Catalog
+from gateway.doors.rest_api import StatusShown, WorkerShown
 from gateway.fleet import Fleet
 from gateway.predictions import Predictions
 from gateway.roster import Worker
@@ -26,7 +25,7 @@ class StatusDoor:
         self._turn = trio.Lock()
         self._asked = -1.0
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> StatusShown:
         """The whole answer, as JSON values."""
         came = trio.current_time()
         async with self._turn:
@@ -59,28 +58,25 @@ class StatusDoor:
             wire.Status(), wire.StatusAnswer, SURVEY_TIME, expected=self._fleet.ids, on_answer=take
         )
 
-    def _worker(self, worker: Worker, now: float) -> dict[str, Any]:
+    def _worker(self, worker: Worker, now: float) -> WorkerShown:
         hello, said = worker.hello, worker.status
         active = self._catalog.get("default")
         versions = said.versions if said is not None else worker.versions
         holds = active is not None and any(key.version == active.key.version for key in versions)
-        shown: dict[str, Any] = {
+        if said is None:
+            said = wire.StatusAnswer(worker.id, [], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [])
+        return {
             "name": worker.name,
             "id": worker.id,
             "state": worker.state.value,
             "trouble": worker.trouble,
             "host": hello.host,
             "pid": hello.pid,
-            "address": [],
+            "address": said.addresses,
             "device": hello.device,
             "nn_id": active.nn_id if active is not None and holds else None,
             "in_flight": self._predictions.in_flight(worker.id),
             "last_seen_s": round(now - worker.heard, 3),
-        }
-        if said is None:
-            said = wire.StatusAnswer(worker.id, [], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [])
-        return shown | {
-            "address": said.addresses,
             "req_handling_time_avg_ms": said.handling_mean * 1000,
             "count_requests_handled": said.requests,
             "count_rows_handled": said.rows,
@@ -89,6 +85,8 @@ class StatusDoor:
             "p95": said.p95 * 1000,
             "p99": said.p99 * 1000,
             "rss_mb": round(said.rss / 2**20, 1),
+            "models_used_mb": round(said.memory / 2**20, 1) if said.memory_limit else None,
+            "models_limit_mb": said.memory_limit // 2**20 or None,
             "cache": {
                 "size": said.cache_size,
                 "capacity": said.cache_capacity,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from gateway.http1.exchange import Exchange, Handler
 from gateway.http1.reader import RequestReader
 from gateway.http1.request import Refused
 from gateway.http1.responses import CONTINUE, ResponseHeads, may_have_body
-from gateway.http1.transport import Transport, TransportLane
+from gateway.http1.transport import Buffer, Transport, TransportLane
 
 log = logging.getLogger("pipeline.http")
 
@@ -248,23 +248,30 @@ class Connection(Transport):
 
     # Answering.
 
-    def answer(self, exchange: Exchange, status: int, body: bytes, extra: bytes) -> None:
+    def answer(
+        self, exchange: Exchange, status: int, body: bytes, extra: bytes, rest: Sequence[Buffer]
+    ) -> None:
         """Write a direct handler's whole answer (see `Exchange.respond`)."""
+        size = len(body)
+        if rest:
+            size += sum(map(len, rest))
+            if size <= _JOIN:
+                body, rest = b"".join((body, *rest)), ()
         lane = self.lane
         keep = exchange.keep_alive and not lane.draining
         plain = status == 200 and not exchange.http10 and exchange.method != "HEAD"
-        if keep and plain and len(body) <= _JOIN and not extra.startswith(b"content-type:"):
+        if keep and plain and size <= _JOIN and not extra.startswith(b"content-type:"):
             self.write(lane.heads.json(status, body, extra))
             self.finish(True)
             return
-        head = lane.heads.direct(status, len(body), extra, keep=keep, http10=exchange.http10)
+        head = lane.heads.direct(status, size, extra, keep=keep, http10=exchange.http10)
         if exchange.method == "HEAD" or not may_have_body(status):
             self.write(head)
-        elif len(body) <= _JOIN:
+        elif size <= _JOIN:
             self.write(head + body)
         else:
-            self.write(head)
-            self.write(body)
+            for piece in (head, body, *rest):
+                self.write(piece)
         self.finish(keep)
 
     def finish(self, keep: bool) -> None:
@@ -273,7 +280,7 @@ class Connection(Transport):
         if self.over or current is None:
             return
         self.touched = self.lane.now
-        self.closing = not keep
+        self.closing = not keep or self.lane.draining  # which may have begun since the head was written
         current.on_news = None
         if current.complete:
             self.current = None
@@ -303,7 +310,8 @@ class Connection(Transport):
                 self.kill()
                 return
         body = self.lane.error_body(refusal.status, refusal.message, refusal.path)
-        head = self.lane.heads.direct(refusal.status, len(body), b"", keep=False, http10=False)
+        extra = b"retry-after: 1\r\n" if refusal.status == 503 else b""
+        head = self.lane.heads.direct(refusal.status, len(body), extra, keep=False, http10=False)
         self.closing = True
         self.write(head + body)
         if not self.out:

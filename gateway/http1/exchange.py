@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway.http1.request import Request
+from gateway.http1.transport import Buffer
 
 log = logging.getLogger("pipeline.http")
 
@@ -14,7 +15,9 @@ log = logging.getLogger("pipeline.http")
 class Answerer(Protocol):
     """What an exchange needs of its connection."""
 
-    def answer(self, exchange: Exchange, status: int, body: bytes, extra: bytes) -> None: ...
+    def answer(
+        self, exchange: Exchange, status: int, body: bytes, extra: bytes, rest: Sequence[Buffer]
+    ) -> None: ...
 
 
 class Exchange(Request):
@@ -36,8 +39,9 @@ class Exchange(Request):
         self.answered = False
         self.gone = False
 
-    def respond(self, status: int, body: bytes, extra: bytes = b"") -> None:
-        """Send head and body; a no-op once the client is gone.
+    def respond(self, status: int, body: bytes, extra: bytes = b"", rest: Sequence[Buffer] = ()) -> None:
+        """Send head and body; a no-op once the client is gone. The body goes on with the buffers of `rest`,
+        which are not copied where they are large and have to stay as they are until they are sent.
 
         `extra`: header lines, lower-case names, each ending in CRLF. The first may be `content-type`; without
         one it is `application/json`. Raises RuntimeError when called a second time.
@@ -47,7 +51,7 @@ class Exchange(Request):
         self.answered = True
         self.on_gone = None  # it knows of us, and would keep us alive until the garbage collector comes
         if not self.gone and self.connection is not None:
-            self.connection.answer(self, status, body, extra)
+            self.connection.answer(self, status, body, extra, rest)
 
     def vanish(self) -> None:
         """The client has gone: say so, once, to whoever still works on the answer."""

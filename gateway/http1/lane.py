@@ -18,7 +18,7 @@ import trio
 from gateway.http1.asgi import App, AppCall
 from gateway.http1.connection import Connection
 from gateway.http1.exchange import Exchange, Handler
-from gateway.http1.handover import Handover, request_head
+from gateway.http1.handover import Handover
 from gateway.http1.limits import HttpLimits
 from gateway.http1.request import Refused
 from gateway.http1.responses import ResponseHeads, default_error_body
@@ -120,13 +120,12 @@ class Lane:
     def hand_over(self, connection: Connection, exchange: Exchange | None, rest: bytes) -> None:
         """Give the connection to Hypercorn; `rest` was read after the head of `exchange`."""
         assert self._work is not None
-        ahead = rest if exchange is None else request_head(exchange) + rest
-        self._work.start_soon(self._serve_handed_over, connection.sock, ahead)
+        self._work.start_soon(self._serve_handed_over, connection.sock, exchange, rest)
 
     # The loops.
 
-    async def _serve_handed_over(self, sock: socket.socket, ahead: bytes) -> None:
-        await self._handover.serve(sock, ahead)
+    async def _serve_handed_over(self, sock: socket.socket, upgrade: Exchange | None, rest: bytes) -> None:
+        await self._handover.serve(sock, upgrade, rest)
         self._closed.unpark_all()
 
     async def _serve_ready(self) -> None:

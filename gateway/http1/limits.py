@@ -19,6 +19,7 @@ class HttpLimits:
     max_target: int = 8 * 1024
     """Length of the request target: 414 above."""
     max_body: int = 8 * 1024 * 1024
+    """Of a WebSocket message as well: 1009 above."""
     max_body_of: Callable[[str, str], int | None] | None = None
     max_pipelined: int = 64 * 1024
     """Bytes read ahead while a request waits for its answer; then the socket is left alone."""
@@ -37,6 +38,11 @@ class HttpLimits:
     """Without the client taking one byte of an answer: cut."""
     linger_time: float = 2.0
     """How long a closed connection is drained so that the client can read the last answer."""
+
+    ping_time: float = 20.0
+    """How often a WebSocket client is asked whether it is there."""
+    silence_time: float = 50.0
+    """Without a byte of a WebSocket client, which should answer pings: cut."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -11,6 +11,8 @@ from gateway.http1.limits import HttpLimits
 
 _RECEIVE = 64 * 1024
 
+Buffer = bytes | bytearray | memoryview
+
 
 class TransportLane(Protocol):
     """What a transport needs of its lane."""
@@ -47,7 +49,7 @@ class Transport:
         self.sock = sock
         self.lane = lane
         self.fd = sock.fileno()
-        self.out: deque[bytes | memoryview] = deque()
+        self.out: deque[Buffer] = deque()
         self.mask = EPOLLIN
         self.touched = self.wrote_at = lane.now
         self.again = self.closing = self.lingering = self.over = self.eof = False
@@ -68,7 +70,7 @@ class Transport:
 
     # Writing.
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Buffer) -> None:
         """Hand bytes to the kernel, or keep what it does not take for `_flush`."""
         if self.over:
             return

@@ -19,8 +19,9 @@ from gateway.jobs.line import Line
 from gateway.jobs.storage import StorageError
 from gateway.jobs.store import JobStore, Page
 from gateway.requests import ModelKey
-from gateway.rollout import Rollouts, as_version
+from gateway.rollout import as_version
 from gateway.state import State as Kept
+from gateway.switching import Switching
 
 log = logging.getLogger("pipeline.jobs")
 
@@ -36,7 +37,7 @@ class Jobs:
         self,
         kept: Kept,
         catalog: Catalog,
-        rollouts: Rollouts,
+        switching: Switching,
         going: Going,
         call_back: Callable[[Job], Awaitable[None]],
         *,
@@ -46,7 +47,7 @@ class Jobs:
         self._kept = kept
         self._store: JobStore = kept.jobs
         self._catalog = catalog
-        self._rollouts = rollouts
+        self._switching = switching
         self._going = going
         self._call_back = call_back
         self._max = jobs_max
@@ -137,7 +138,7 @@ class Jobs:
             if self._version(job.key) is None:
                 record = await trio.to_thread.run_sync(self._kept.version, *job.key)
                 if record is not None:
-                    self._rollouts.retiring[job.key] = as_version(record)
+                    self._switching.retiring[job.key] = as_version(record)
             self.line.add(job)
 
     async def run(self) -> None:
@@ -159,7 +160,7 @@ class Jobs:
         """See to the jobs that are over, and start those that there is room for."""
         while self._ended:
             nursery.start_soon(self._tell, self._ended.pop())
-            await self._rollouts.drop_retired()
+            await self._switching.drop_retired()
         while not self._draining and (job := self.line.next()) is not None:
             try:
                 job = await self._happen(job.id, Event.START)
@@ -256,4 +257,4 @@ class Jobs:
     def _version(self, key: ModelKey) -> Version | None:
         if self._catalog.serves(key):
             return self._catalog.find(*key)
-        return self._rollouts.retiring.get(key)
+        return self._switching.retiring.get(key)

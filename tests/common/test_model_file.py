@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.model_file import MAX_CHARACTERS, ModelSettingsError, find_line, read_model_settings
+from common.model_file import (
+    MAX_CHARACTERS,
+    ModelSettingsError,
+    find_line,
+    read_model_settings,
+    settings_of,
+)
 from common.models import ModelInput, ModelSettings
 
 FILE = "models/iris/model.toml"
@@ -16,6 +22,7 @@ ALLOWED = (
     "allowed are runtime, architecture, arguments, inputs, input_type, labels, max_batch, max_wait_ms,"
     " queue_max, timeout, cache_size, round_decimals, instances, warmup_rows, device, keep_versions, affinity"
 )
+BAD_LABELS = "labels should be a list of up to 32768 texts of 1 to 1000 characters, not"
 
 
 def mistakes(text: str) -> list[str]:
@@ -92,7 +99,10 @@ def test_everything_can_be_said() -> None:
         ("keep_versions = 0", "keep_versions should be a whole number from 1 to 100, not 0"),
         ("affinity = 1", "affinity should be true or false, not 1"),
         ("device = 'gpu'", 'device should be one of auto, cpu, cuda, cuda:0, cuda:1, …, not "gpu"'),
-        ("labels = ['a', '']", 'labels should be a list of text, none of it empty, not ["a", ""]'),
+        (
+            "labels = ['a', '']",
+            'labels should be a list of up to 32768 texts of 1 to 1000 characters, not ["a", ""]',
+        ),
         ("input_type = 'sound'", 'input_type should be tensor, not "sound"'),
         ("architecture = 'a b'", 'architecture should be the name of a network, not "a b"'),
         (
@@ -107,11 +117,14 @@ def test_everything_can_be_said() -> None:
         ),
         (
             "arguments = {since = 2020-01-01}",
-            "arguments should be a table of text, numbers of up to 64 bits, true, false, lists and tables,"
-            ' not {"since": "2020-01-01"}',
+            "arguments should be a table of text, finite numbers of up to 64 bits, true, false, lists and"
+            ' tables, up to 32 deep, not {"since": "2020-01-01"}',
         ),
         ("inputs = 'x'", 'inputs should be a list of tables, not "x"'),
-        (f"labels = '{'x' * 100}'", f'labels should be a list of text, none of it empty, not "{"x" * 59}…'),
+        (
+            f"labels = '{'x' * 100}'",
+            f'labels should be a list of up to 32768 texts of 1 to 1000 characters, not "{"x" * 59}…',
+        ),
         ("max-batch = 3", f"there is no setting max-batch (did you mean max_batch?): {ALLOWED}"),
         ("Max_Bacth = 3", f"there is no setting Max_Bacth (did you mean max_batch?): {ALLOWED}"),
         ("colour = 3", f"there is no setting colour: {ALLOWED}"),
@@ -132,7 +145,9 @@ datatype = "FP31"
 shpae = [3]
 """
     shape = "a list of up to 8 whole numbers: the lengths of one row, -1 for any"
-    datatypes = "BOOL, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FP32, FP64"
+    datatypes = (
+        "BOOL, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FP16, BF16, FP32, FP64, BYTES"
+    )
     assert mistakes(text) == [
         f"3: inputs[0].shape should be {shape}, not [-1, 0]",
         f"5: inputs[1] has no shape: it should be {shape}",
@@ -243,3 +258,52 @@ def _toml(value: Any) -> str:
     if isinstance(value, str):
         return '"' + "".join(f"\\U{ord(c):08x}" for c in value if not 0xD800 <= ord(c) < 0xE000) + '"'
     return repr(value)
+
+
+# --- the same as JSON
+
+
+def test_a_table_is_read_as_a_file_is() -> None:
+    assert settings_of({}) == ModelSettings()
+    table = {"max_batch": 8, "labels": ["a", "b"], "timeout": None, "inputs": [{"name": "x", "shape": [2]}]}
+    assert settings_of(table) == ModelSettings(
+        max_batch=8, labels=("a", "b"), inputs=(ModelInput(name="x", shape=(2,)),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "sentences"),
+    [
+        ({"max_batch": 0}, ["max_batch should be a whole number from 1 to 65536, not 0"]),
+        ({"max_batch": None}, ["max_batch should be a whole number from 1 to 65536, not null"]),
+        ({"max_batch": True}, ["max_batch should be a whole number from 1 to 65536, not true"]),
+        (
+            {"max_bacth": 3, "timeout": -1},
+            [
+                f"there is no setting max_bacth (did you mean max_batch?): {ALLOWED}",
+                "timeout should be a number of seconds above 0, at most 3600, not -1",
+            ],
+        ),
+        (
+            {"inputs": [{"name": "x"}]},
+            [
+                "inputs[0] has no shape: it should be a list of up to 8 whole numbers: the"
+                " lengths of one row, -1 for any"
+            ],
+        ),
+        ({"labels": "abc"}, [f'{BAD_LABELS} "abc"']),
+        ({"labels": [1]}, [f"{BAD_LABELS} [1]"]),
+        ({"labels": ["a" * 1001]}, [f'{BAD_LABELS} ["{"a" * 58}…']),
+        ({"labels": ["a"] * 32_769}, [f"{BAD_LABELS} [" + '"a", ' * 11 + '"a",…']),
+    ],
+)
+def test_mistakes_in_a_table_are_the_same_sentences_without_a_place(
+    table: dict[str, Any], sentences: list[str]
+) -> None:
+    with pytest.raises(ModelSettingsError) as caught:
+        settings_of(table)
+    assert caught.value.mistakes == sentences
+
+
+def test_the_most_labels_and_the_longest_are_taken() -> None:
+    assert len(settings_of({"labels": ["x" * 1000] * 32_768}).labels) == 32_768

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from common.models import RUNTIMES, ModelInput, ModelSettings, runtime_of
+from common.models import LOADED_BY, RUNTIMES, ModelInput, ModelSettings, runtime_of
 from common.tensor import TensorSpec
 
 ALL = ModelSettings(
@@ -100,3 +100,50 @@ def test_a_file_ending_means_at_most_one_runtime() -> None:
     endings = [ending for each in RUNTIMES.values() for ending in each]
     assert len(endings) == len(set(endings))
     assert (runtime_of("onnx"), runtime_of("PT"), runtime_of("zip")) == ("onnx", "torch", None)
+
+
+# --- what a worker loads a version by
+
+
+CHANGED = {
+    "runtime": "onnx",
+    "architecture": "linear",
+    "arguments": {"hidden": 3},
+    "inputs": (ModelInput(name="x", shape=(2,)),),
+    "max_batch": 7,
+    "cache_size": 0,
+    "round_decimals": 2,
+    "warmup_rows": 3,
+    "device": "cpu",
+    "labels": ("a",),
+    "max_wait_ms": 5.0,
+    "queue_max": 9,
+    "timeout": 1.0,
+    "instances": 2,
+    "keep_versions": 3,
+    "affinity": True,
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_a_version_is_loaded_by_has_a_digest_and_the_rest_has_no_part_in_it(name: str) -> None:
+    changed = ModelSettings(**{name: CHANGED[name]})
+    by = changed.loaded_as
+    assert (len(by) == 16) is (name in LOADED_BY) is (by != "")
+    assert changed.loaded_like(ModelSettings()) == (ModelSettings() if name in LOADED_BY else changed)
+    assert ModelSettings().loaded_like(changed) == (changed if name in LOADED_BY else ModelSettings())
+
+
+def test_the_digest_is_the_same_after_a_restart_and_however_tables_are_ordered() -> None:
+    for settings in (ALL, ModelSettings(), ModelSettings(warmup_rows=((1.0, 2.0),))):
+        stored = msgspec.json.decode(msgspec.json.encode(settings), type=ModelSettings)
+        assert stored.loaded_as == settings.loaded_as
+    one, other = ({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1})
+    assert ModelSettings(arguments=one).loaded_as == ModelSettings(arguments=other).loaded_as
+    assert ModelSettings(max_batch=3).loaded_as != ModelSettings(max_batch=4).loaded_as
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_an_argument_that_would_not_come_back_from_the_state_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match=r"^arguments hold what cannot be sent to a worker$"):
+        ModelSettings(arguments={"rates": [value]})

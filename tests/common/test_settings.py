@@ -234,6 +234,19 @@ def test_settings_made_in_code_are_checked_as_well() -> None:
         gateway().queue_max = 1  # type: ignore[misc]
 
 
+def test_grpc_is_off_unless_asked_for_and_has_a_usual_address() -> None:
+    def read(*argv: str, **environ: str) -> GatewaySettings:
+        return read_settings(GatewaySettings, argv, environ, prog="gw.py", description="")
+
+    assert read().addr_grpc is None
+    assert read("--addr_grpc").addr_grpc == "127.0.0.1:8001"
+    assert read("--addr-grpc", "--workers", "2").addr_grpc == "127.0.0.1:8001"
+    assert read("--addr_grpc", "[::1]:5").addr_grpc == "[::1]:5"
+    assert read(PIPELINE_ADDR_GRPC="127.0.0.1:9").addr_grpc == "127.0.0.1:9"
+    with pytest.raises(ValueError, match=r"^--addr_grpc 0\.0\.0\.0:1 can be reached from other machines"):
+        GatewaySettings(addr_grpc="0.0.0.0:1")
+
+
 def test_what_models_may_do_is_nothing_unless_it_is_said() -> None:
     for settings in (gateway(), worker()):
         assert (settings.allow_pickle, settings.allow_code, settings.trusted) == (False, (), ())
@@ -253,7 +266,33 @@ def test_both_processes_are_told_what_models_may_do(read: type) -> None:
 
 def test_a_worker_is_told_which_models_it_may_hold() -> None:
     assert worker("--models", "iris, text-*,v[12]?").models == ("iris", "text-*", "v[12]?")
-    assert worker(environ={"PIPELINE_MODELS": "iris"}).models == ("iris",)
+    assert worker(environ={"PIPELINE_WORKER_MODELS": "iris"}).models == ("iris",)
+
+
+def test_a_gateway_and_its_workers_may_see_one_environment() -> None:
+    environ = {"PIPELINE_MODELS_DIR": "./models", "PIPELINE_WORKER_MODELS": "iris,text-*"}
+    assert gateway(environ=environ).models == "./models"
+    assert worker(environ=environ).models == ("iris", "text-*")
+
+
+@pytest.mark.parametrize("of", [GatewaySettings, WorkerSettings])
+@pytest.mark.parametrize("value", ["./models", "iris,text-*"])
+def test_a_variable_that_could_mean_a_folder_or_names_is_refused(
+    capsys: pytest.CaptureFixture[str], of: type, value: str
+) -> None:
+    assert refusal(capsys, environ={"PIPELINE_MODELS": value}, of=of) == (
+        "PIPELINE_MODELS could mean two things: give PIPELINE_MODELS_DIR for the gateway's folder of models,"
+        " PIPELINE_WORKER_MODELS for the names of the models that a worker holds"
+    )
+
+
+def test_a_variable_that_is_nonsense_is_named_as_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal(capsys, environ={"PIPELINE_WORKER_MODELS": "a/b"}, of=WorkerSettings) == (
+        "PIPELINE_WORKER_MODELS must be names, with * and ? in them or not, and commas between, not 'a/b'"
+    )
+    assert refusal(capsys, environ={"PIPELINE_WORKER_MODEL": "a"}) == (
+        "unknown environment variable PIPELINE_WORKER_MODEL: did you mean PIPELINE_WORKER_MODELS?"
+    )
 
 
 @pytest.mark.parametrize("flag", ["--allow_code", "--trusted", "--models"])
@@ -271,6 +310,9 @@ def test_an_ephemeral_gateway_has_no_state_directory() -> None:
     assert gateway(environ={"PIPELINE_EPHEMERAL": "0", "PIPELINE_STATE": "x"}).state_directory == Path("x")
 
 
+VARIABLES = {(GatewaySettings, "models"): "MODELS_DIR", (WorkerSettings, "models"): "WORKER_MODELS"}
+
+
 @pytest.mark.parametrize("cls", [GatewaySettings, WorkerSettings])
 def test_help_names_every_flag_its_variable_and_its_default(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cls: type[FleetSettings]
@@ -282,7 +324,7 @@ def test_help_names_every_flag_its_variable_and_its_default(
     shown = capsys.readouterr().out
     hidden = {"exit_with_parent"}
     for each in dataclasses.fields(cls):
-        variable = f"[PIPELINE_{each.name.upper()}]"
+        variable = f"[PIPELINE_{VARIABLES.get((cls, each.name), each.name.upper())}]"
         assert (variable in shown) is (f"--{each.name}" in shown) is (each.name not in hidden), each.name
     assert "What it is." in shown
     assert "(default: ws://127.0.0.1:54000) [PIPELINE_ADDR_SERVICE]" in shown

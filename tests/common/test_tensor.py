@@ -15,9 +15,14 @@ from common.tensor import (
     Datatype,
     TensorSpec,
     all_finite,
+    element_ends,
+    elements,
     floats,
+    pack_elements,
     pack_vector,
     pack_vectors,
+    row_end,
+    row_ends,
     values,
     vector_spec,
 )
@@ -67,7 +72,7 @@ def test_a_datatype_holds_its_extremes_in_its_number_of_bytes(
 
 
 def test_no_datatype_is_left_out_above() -> None:
-    assert " ".join(DATATYPES) == "BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FP32 FP64"
+    assert " ".join(DATATYPES) == "BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FP16 BF16 FP32 FP64"
 
 
 @pytest.mark.parametrize(
@@ -82,8 +87,8 @@ def test_a_row_of_a_datatype_that_is_not_known_is_refused_with_those_that_are() 
     with pytest.raises(InvalidRequest) as caught:
         _ = TensorSpec("x", "BYTES", (1,)).row_bytes
     assert str(caught.value) == (
-        "datatype 'BYTES' is not known: use one of"
-        " BOOL, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FP32, FP64"
+        "datatype 'BYTES' is not known, or its rows differ in size: use one of"
+        " BOOL, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FP16, BF16, FP32, FP64"
     )
 
 
@@ -189,5 +194,60 @@ def test_any_bytes_of_a_whole_number_of_elements_are_values(
     assert len(numbers) * datatype.itemsize == len(data)
     if datatype.name == "BOOL":
         assert numbers == [byte != 0 for byte in data]
+    elif datatype.name == "BF16":
+        wide = [struct.unpack("<f", b"\0\0" + data[at : at + 2])[0] for at in range(0, len(data), 2)]
+        assert list(map(repr, numbers)) == list(map(repr, wide))
+    elif datatype.name == "FP16":
+        assert list(map(repr, numbers)) == list(map(repr, struct.unpack(f"<{count}e", data)))
     elif all(number == number for number in numbers):  # a NaN has payload bits, which need not survive
         assert struct.pack(f"<{len(numbers)}{datatype.code}", *numbers) == data
+
+
+# --- BYTES
+
+
+@given(st.lists(st.binary(max_size=9), max_size=9))
+def test_elements_of_bytes_come_back_as_they_were(items: list[bytes]) -> None:
+    packed = pack_elements(items)
+    assert elements(packed) == items == values(memoryview(packed), "BYTES")
+    assert element_ends(packed) == [sum(4 + len(item) for item in items[: n + 1]) for n in range(len(items))]
+
+
+@given(st.binary(max_size=40), st.integers(-2, 5), st.integers(-2, 5))
+def test_any_bytes_are_rows_that_fill_them_or_refused(data: bytes, per_row: int, rows: int) -> None:
+    try:
+        ends = row_ends(data, per_row, rows)
+    except InvalidRequest:
+        return
+    assert len(ends) == rows
+    assert ends == sorted(ends)
+    assert (ends or [0])[-1] == len(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"\1\0\0", "3 bytes are left at 0, and an element's length takes 4"),
+        (b"\1\0\0\0a\0", "1 bytes are left at 5, and an element's length takes 4"),
+        (b"\2\0\0\0a", "an element of 2 bytes ends at 6, beyond the 5 that there are"),
+        (
+            b"\xff\xff\xff\xff",
+            "an element of 4294967295 bytes ends at 4294967299, beyond the 4 that there are",
+        ),
+    ],
+)
+def test_a_length_that_points_beyond_the_end_is_refused(data: bytes, sentence: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        elements(data)
+    assert str(caught.value) == sentence
+
+
+def test_a_row_of_bytes_ends_where_its_last_element_does() -> None:
+    spec = TensorSpec("t", "BYTES", (2,))
+    buffer = pack_elements([b"ab", b"", b"c", b"d"])
+    assert row_ends(buffer, 2, 2) == [10, 20]
+    assert row_end(spec, buffer, 0) == 10
+    assert row_end(spec, buffer, 10) == 20
+    assert row_end(TensorSpec("x", "FP32", (2,)), buffer, 3) == 11
+    with pytest.raises(InvalidRequest, match=r"^3 rows of 1 elements are 3, and there are 4$"):
+        row_ends(buffer, 1, 3)

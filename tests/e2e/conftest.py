@@ -21,9 +21,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def site(tmp_path) -> Iterator[Site]:
-    """A place to start processes for one test."""
-    with open_site(tmp_path) as opened:
+def site(tmp_path_factory) -> Iterator[Site]:
+    """A place to start processes for one test. Its path is short, whatever the test is called: Unix sockets
+    are in it."""
+    with open_site(tmp_path_factory.mktemp("site")) as opened:
         yield opened
 
 

@@ -416,7 +416,8 @@ def test_status_has_every_field_of_the_contract(gateway):
         assert set(worker) == {
             "address", "nn_id", "req_handling_time_avg_ms", "count_requests_handled", "inference_time_avg_ms",
             "name", "id", "state", "trouble", "host", "pid", "device", "in_flight", "last_seen_s",
-            "count_rows_handled", "p50", "p95", "p99", "rss_mb", "cache",
+            "count_rows_handled", "p50", "p95", "p99", "rss_mb", "cache", "models_used_mb",
+            "models_limit_mb",
         }  # fmt: skip
         assert "127.0.0.1" in worker["address"]
         assert worker["nn_id"] == ONE

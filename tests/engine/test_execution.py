@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.errors import ModelError
 from common.tensor import TensorSpec, vector_spec
-from common.wire import Part, RequestError
+from common.wire import Part, PartAnswer, RequestError
 from engine import execution as execution_module
 from engine.answering import Ran
 from engine.cache import PredictionCache
@@ -85,7 +85,8 @@ def test_rows_beyond_max_batch_are_run_in_further_calls() -> None:
 def test_a_part_of_no_requests_and_a_request_of_no_rows_run_nothing() -> None:
     runtime = FakeRuntime()
     execution = make(runtime)
-    assert run(execution) == Ran(run(execution).answer, [], 0.0)
+    nothing = run(execution)
+    assert nothing == Ran(PartAnswer((), [], b"", [], nothing.answer.lookup), [], 0.0)
     ran = run(execution, [], [(1, 2)], [])
     assert (sums(ran), ran.answer.hits) == ([3], b"\1\0\1")
     assert runtime.ran == [[1, 2]]

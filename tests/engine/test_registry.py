@@ -18,7 +18,7 @@ from common.errors import InvalidRequest, LoadError, ModelNotFound, NotFound
 from common.models import ModelInput, ModelSettings
 from common.tensor import TensorSpec, vector_spec
 from common.wire import Load, Part, VersionKey
-from engine import registry as registry_module
+from engine import loading as loading_module
 from engine.cache import PredictionCache
 from engine.registry import CacheFigures, Registry
 from engine.runtimes import torch_state
@@ -176,7 +176,7 @@ def options(monkeypatch) -> list[Any]:
         asked.append((kind, options))
         return FakeRuntime()
 
-    monkeypatch.setattr("engine.registry.load_runtime", load)
+    monkeypatch.setattr("engine.loading.load_runtime", load)
     return asked
 
 
@@ -275,7 +275,7 @@ def test_a_pickle_is_refused_by_its_bytes_unless_the_operator_allows_it(registry
 
 def test_warm_up_rows_are_run_before_a_version_serves(registry, constant, monkeypatch) -> None:
     runtime = FakeRuntime(bad=(13.0,))
-    monkeypatch.setattr(registry_module, "load_runtime", lambda *_: runtime)
+    monkeypatch.setattr(loading_module, "load_runtime", lambda *_: runtime)
     weights = constant(1.0)
     registry.load_version(load_of(weights, warmup_rows=((1.0, 2.0), (3.0, 4.0))), weights.data)
     assert runtime.calls == [[[1.0, 2.0], [3.0, 4.0]]]
@@ -294,7 +294,7 @@ def test_warm_up_rows_are_run_before_a_version_serves(registry, constant, monkey
 def test_a_version_that_fails_on_its_warm_up_rows_does_not_serve(
     registry, constant, monkeypatch, row: tuple[float, ...], sentence: str
 ) -> None:
-    monkeypatch.setattr(registry_module, "load_runtime", lambda *_: FakeRuntime(bad=(13.0,)))
+    monkeypatch.setattr(loading_module, "load_runtime", lambda *_: FakeRuntime(bad=(13.0,)))
     weights = constant(1.0)
     with pytest.raises(LoadError, match=sentence):
         registry.load_version(load_of(weights, warmup_rows=(row,)), weights.data)
@@ -307,3 +307,85 @@ def test_a_model_that_wants_a_device_that_is_not_there_is_refused(registry, cons
     with pytest.raises(LoadError, match="wants the device cuda:1, and torch finds no CUDA device"):
         registry.load_version(load_of(weights, device="cuda:1"), weights.data)
     assert registry.load_version(load_of(weights, device="cpu"), weights.data)
+
+
+# --- the same version loaded by other settings
+
+
+def with_settings(key: VersionKey, settings: str) -> VersionKey:
+    return VersionKey(key.model, key.version, key.sha256, settings)
+
+
+def test_what_is_staged_serves_only_once_it_is_committed(registry, constant) -> None:
+    one, two = constant(1.0), constant(2.0)
+    registry.load(one.key, one.data)
+    key = with_settings(one.key, "by")
+    registry.load(key, two.data, staged=True)
+    assert (registry.versions(), predict(registry, one.key.version, 5, 6)) == ([one.key], 1.0)
+    registry.commit("default", one.key.version, "by")
+    assert (registry.versions(), predict(registry, one.key.version, 5, 6)) == ([key], 2.0)
+    registry.commit("default", one.key.version, "")  # nothing is staged any more
+    assert registry.versions() == [key]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda registry, key: registry.commit("default", key.version, key.settings),
+        lambda registry, key: registry.forget_staged(),
+        lambda registry, key: registry.load(key, b"held already", staged=True),
+    ],
+)
+def test_what_is_staged_and_not_wanted_leaves_what_serves_and_is_freed(registry, constant, end) -> None:
+    one = constant(1.0)
+    registry.load(one.key, one.data)
+    serving = registry.get("default", one.key.version)
+    gone = weakref.ref(registry.load(with_settings(one.key, "by"), constant(2.0).data, staged=True))
+    assert gone() is not None
+    end(registry, one.key)
+    assert gone() is None
+    assert (registry.versions(), registry.get("default", one.key.version)) == ([one.key], serving)
+    registry.commit("default", one.key.version, "by")
+    assert registry.versions() == [one.key]
+
+
+def test_other_settings_replace_what_is_held_where_nothing_is_to_be_staged(registry, constant) -> None:
+    one, two = constant(1.0), constant(2.0)
+    registry.load(one.key, one.data)
+    registry.load(with_settings(one.key, "by"), two.data)
+    assert (registry.versions(), predict(registry, one.key.version, 5, 6)) == (
+        [with_settings(one.key, "by")],
+        2.0,
+    )
+
+
+def test_what_is_staged_waits_for_a_commit_also_where_nothing_is_held_or_is_loaded_meanwhile(
+    registry, constant
+) -> None:
+    one, two = constant(1.0), constant(2.0)
+    key = with_settings(one.key, "by")
+    registry.load(key, two.data, staged=True)
+    assert registry.versions() == []
+    registry.load(one.key, one.data)
+    assert (registry.versions(), predict(registry, one.key.version, 5, 6)) == ([one.key], 1.0)
+    registry.commit("default", one.key.version, "by")
+    assert (registry.versions(), predict(registry, one.key.version, 5, 6)) == ([key], 2.0)
+
+
+def test_a_version_that_is_dropped_takes_what_is_staged_with_it(registry, constant) -> None:
+    one = constant(1.0)
+    registry.load(one.key, one.data)
+    gone = weakref.ref(registry.load(with_settings(one.key, "by"), one.data, staged=True))
+    registry.drop("default", one.key.version)
+    assert gone() is None
+    registry.commit("default", one.key.version, "by")
+    assert registry.versions() == []
+
+
+def test_what_is_staged_and_refused_leaves_everything_as_it_was(registry, constant) -> None:
+    one = constant(1.0)
+    registry.load(one.key, one.data)
+    with pytest.raises(LoadError):
+        registry.load(with_settings(one.key, "by"), b"random", staged=True)
+    registry.commit("default", one.key.version, "by")
+    assert registry.versions() == [one.key]

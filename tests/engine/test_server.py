@@ -22,7 +22,7 @@ from common.errors import (
     QueueFull,
 )
 from common.tensor import TensorSpec
-from engine import registry as registry_module
+from engine import loading as loading_module
 from engine.runtimes.fake import FakeRuntime
 from engine.server import ModelServer
 
@@ -34,16 +34,16 @@ class Site:
     """A server, and models that are fakes: `add` loads one; `busy` has a thread be in it until told."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.real_load = registry_module.load_runtime
+        self.real_load = loading_module.load_runtime
         self.monkeypatch = monkeypatch
         self.server = ModelServer(cache_size=0, max_queue_size=5)
         self.threads = ThreadPoolExecutor(70)
 
     def add(self, model: str = "m", *, runtime: FakeRuntime | None = None, **options: Any) -> FakeRuntime:
         runtime = runtime or FakeRuntime(bad=(BAD,))
-        self.monkeypatch.setattr(registry_module, "load_runtime", lambda *_: runtime)
+        self.monkeypatch.setattr(loading_module, "load_runtime", lambda *_: runtime)
         self.server.load_model(model, b"", **options)
-        self.monkeypatch.setattr(registry_module, "load_runtime", self.real_load)
+        self.monkeypatch.setattr(loading_module, "load_runtime", self.real_load)
         return runtime
 
     def busy(self, runtime: FakeRuntime, model: str = "m") -> "Future[float]":
@@ -582,7 +582,7 @@ def test_a_slow_load_does_not_hold_up_predictions(site: Site, monkeypatch) -> No
         assert go_on.wait(PATIENCE)
         return FakeRuntime()
 
-    monkeypatch.setattr(registry_module, "load_runtime", slow)
+    monkeypatch.setattr(loading_module, "load_runtime", slow)
     load = site.threads.submit(site.server.load_model, "slow", b"")
     assert loading.wait(PATIENCE)
     assert site.server.predict("m", [1, 2]) == 3

@@ -19,8 +19,10 @@ import trio
 from common import wire
 from common.errors import InvalidRequest
 from common.link.fake import FakeNetwork, FakePeer
+from common.models import ModelSettings
 from common.tensor import DATATYPES, TensorSpec
 from gateway.catalog import DEFAULT_MODEL
+from gateway.rollout import WEIGHTS
 
 SERVICE = "mem://service"
 REFUSAL = "Traceback: more than it can take"
@@ -41,20 +43,26 @@ class FakeWorker:
         slots: int = 2,
         holds: dict[str, bytes] | None = None,
         refuses: set[bytes] | None = None,
+        lacks: set[str] | None = None,
         takes: float = 0.0,
         load_takes: float = 0.0,
         finds_link: bool = True,
         models: tuple[str, ...] = (),
         inputs: tuple[TensorSpec, ...] = (),
+        room: int = 1000,
     ) -> None:
         self.network, self.name, self.scheme, self.slots = network, name, scheme, slots
         self.id = worker_id or uuid.uuid4().hex
         self.weights = dict(holds or {})  # by version
         self.refuses = refuses or set()
+        self.lacks = lacks or set()  # devices
+        self.settings: dict[str, ModelSettings] = {}  # by which each version was loaded
         self.takes, self.load_takes = takes, load_takes  # seconds for a batch, and to load weights
         self.finds_link = finds_link
         self.models, self.inputs = models, inputs  # patterns; and what it says that every model takes
+        self.room = room  # versions that it holds at most: the one that was asked least lately goes
         self.says_draining = self.refuses_batches = False
+        self.tells_evicted = True
         self.held = trio.Event()  # not set: batches wait in it
         self.held.set()
         self.deadly = -1.0  # a row with this number in it kills the worker, …
@@ -65,7 +73,9 @@ class FakeWorker:
         self.batches: list[tuple[str, list[float]]] = []  # (name, numbers) of each batch that it ran
         self.chunks: list[int] = []
         self.in_hand = self.most_in_hand = 0
-        self._staged: dict[str, bytes] = {}
+        self.keys: dict[str, wire.VersionKey] = {}  # what it was asked to load, by version
+        self.staged: dict[str, tuple[wire.Load, bytes]] = {}  # loaded beside what serves, until a commit
+        self._chunks: dict[str, bytes] = {}
         self._nursery = nursery
         self._control = FakePeer(network, SERVICE, self._survey)
         self._data: FakePeer | None = None
@@ -131,13 +141,20 @@ class FakeWorker:
             return await self._load(message, buffers)
         if isinstance(message, wire.Drop):
             self.weights.pop(_name(message.model, message.version), None)
+            self.staged.pop(_name(message.model, message.version), None)
+        if isinstance(message, wire.Commit):
+            staged = self.staged.pop(_name(message.model, message.version), None)
+            if staged is not None and staged[0].key.settings == message.settings:
+                self._hold(*staged)
         return wire.Done(self.id)
 
     def _keys(self) -> list[wire.VersionKey]:
         keys = []
         for name, weights in self.weights.items():
             model, _, version = name.rpartition("/")
-            keys.append(wire.VersionKey(model or DEFAULT_MODEL, version, hashlib.sha256(weights).hexdigest()))
+            sha256 = hashlib.sha256(weights).hexdigest()
+            by = "" if model else WEIGHTS.loaded_as
+            keys.append(self.keys.get(name) or wire.VersionKey(model or DEFAULT_MODEL, version, sha256, by))
         return keys
 
     def _link(self, message: wire.LinkUp) -> wire.Done | None:
@@ -158,13 +175,32 @@ class FakeWorker:
         elif load.path:
             weights = Path(load.path).read_bytes()  # noqa: ASYNC240 - a few bytes
         else:
-            weights = self._staged.pop(load.key.sha256, b"")
+            weights = self._chunks.pop(load.key.sha256, b"")
         if hashlib.sha256(weights).hexdigest() != load.key.sha256:
             return wire.LoadAnswer(self.id, False, "the weights did not arrive whole")
-        if weights.startswith(b"bad") or weights in self.refuses:
+        if weights.startswith(b"bad") or weights in self.refuses or load.settings.device in self.lacks:
             return wire.LoadAnswer(self.id, False, "Traceback\nLoadError: it does not fit")
-        self.weights[_name(load.key.model, load.key.version)] = weights
-        return wire.LoadAnswer(self.id, True, inputs=self.inputs, outputs=RESULT if self.inputs else ())
+        name = _name(load.key.model, load.key.version)
+        if load.staged:
+            self.staged[name] = (load, weights)
+        else:
+            self._hold(load, weights)
+        evicted = self._make_room(name)
+        outputs = RESULT if self.inputs else ()
+        return wire.LoadAnswer(self.id, True, inputs=self.inputs, outputs=outputs, evicted=evicted)
+
+    def _make_room(self, name: str) -> list[wire.VersionKey]:
+        """For a version that has come; where it is staged, what it may replace stays too."""
+        before = self._keys()
+        while len(self.weights) + len(self.staged) > self.room:
+            del self.weights[next(each for each in self.weights if each not in (name, *self.staged))]
+        after = self._keys()
+        return [key for key in before if key not in after] if self.tells_evicted else []
+
+    def _hold(self, load: wire.Load, weights: bytes) -> None:
+        name = _name(load.key.model, load.key.version)
+        self.weights[name] = weights
+        self.keys[name], self.settings[name] = load.key, load.settings
 
     # --- its link
 
@@ -185,7 +221,7 @@ class FakeWorker:
             said = self.said.pop(0)
             assert isinstance(said, wire.Message)
             return said
-        stored = self._staged[chunk.sha256] = self._staged.get(chunk.sha256, b"")[: chunk.offset] + data
+        stored = self._chunks[chunk.sha256] = self._chunks.get(chunk.sha256, b"")[: chunk.offset] + data
         return wire.ChunkStored(chunk.sha256, len(stored))
 
     async def _batch(self, batch: wire.Batch, buffers: list[memoryview]) -> bytes | None:
@@ -195,6 +231,7 @@ class FakeWorker:
         weights = self.weights.get(name)
         if weights is None:
             return wire.encode(wire.Refused("not_found", f"no version {batch.version}"))
+        self.weights[name] = self.weights.pop(name)  # the one used last is the last
         numbers = [
             n for part, buffer in zip(batch.parts, buffers, strict=True) for n in _numbers(part, buffer)
         ]

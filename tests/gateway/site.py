@@ -21,10 +21,11 @@ from gateway.catalog import DEFAULT_MODEL
 from gateway.core import Core
 from gateway.fleet import Bell
 from gateway.requests import Answer, Request
-from gateway.rollout import Rolled
 from gateway.roster import State as Life
 from gateway.scheduler import Scheduler
-from gateway.state import JOB_BLOBS, State, VersionRecord, open_state
+from gateway.state import State, VersionRecord, open_state
+from gateway.state_folder import JOB_BLOBS
+from gateway.switching import Rolled
 from tests.gateway.fakes import SERVICE, FakeWorker
 
 NN = "0123456789abcdef0123456789abcdef"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common import wire
 from common.errors import DeadlineExceeded, ModelError, PipelineError, WireError
-from common.tensor import DATATYPES, TensorSpec, pack_vector, vector_spec
+from common.tensor import DATATYPES, TensorSpec, pack_elements, pack_vector, vector_spec
 from gateway.batches import encode_batch, grouped, split_answer
 from gateway.requests import Answer, Batch, ModelKey, Provenance, Request
 
@@ -178,15 +178,18 @@ def views(*sizes: int) -> list[memoryview]:
         ([good(hits=b"\0\0\0")], [8], "an answer for 3 requests of 2"),
         ([good()], [], "an answer for 2 requests of 2"),
         ([good()], [8, 8], "2 buffers for 1 outputs"),
-        ([good()], [7], "buffers of [7] bytes for 2 rows of [4]"),
-        ([good()], [12], "buffers of [12] bytes for 2 rows of [4]"),
-        ([good(errors=(0,))], [8], "buffers of [8] bytes for 1 rows of [4]"),
+        ([good()], [7], "an output that does not fit: 7 bytes where 2 rows take 4 each"),
+        ([good()], [12], "an output that does not fit: 12 bytes where 2 rows take 4 each"),
+        ([good(errors=(0,))], [8], "an output that does not fit: 8 bytes where 1 rows take 4 each"),
         ([good(errors=(2,))], [8], "errors of requests [2] of 2"),
         ([good(errors=(-1,))], [8], "errors of requests [-1] of 2"),
         ([good(errors=(1, 1))], [4], "errors of requests [1, 1] of 2"),
-        ([good((TensorSpec("x", "BYTES", (1,)),))], [8], "an output that is none: datatype 'BYTES'"),
-        ([good((TensorSpec("x", "FP32", (-1,)),))], [8], "an output that is none: a row of shape [-1]"),
-        ([good((ONE, ONE))], [8, 4], "buffers of [8, 4] bytes for 2 rows of [4, 4]"),
+        ([good((TensorSpec("x", "TEXT", (1,)),))], [8], "an output that does not fit: datatype 'TEXT'"),
+        ([good((TensorSpec("x", "BYTES", (1,)),))], [7], "an output that does not fit: 3 bytes are left"),
+        ([good((TensorSpec("x", "BYTES", (1,)),))], [4], "an output that does not fit: 2 rows of 1 elements"),
+        ([good((TensorSpec("x", "BYTES", (-1,)),))], [8], "an output that does not fit: a row of shape [-1]"),
+        ([good((TensorSpec("x", "FP32", (-1,)),))], [8], "an output that does not fit: a row of shape [-1]"),
+        ([good((ONE, ONE))], [8, 4], "an output that does not fit: 4 bytes where 2 rows take 4 each"),
     ],
 )  # fmt: skip
 def test_an_answer_that_does_not_fit_what_was_asked_is_a_wire_error(
@@ -228,3 +231,21 @@ def test_any_answer_is_one_reply_for_each_request_or_a_wire_error(
     for _, reply in replies:
         if not isinstance(reply, PipelineError):
             assert [b.nbytes for b in reply.buffers] == [spec.row_bytes for spec in reply.outputs]
+
+
+def test_rows_of_bytes_go_to_whom_they_belong() -> None:
+    words = TensorSpec("t", "BYTES", (2,))
+    data = memoryview(pack_elements([b"a", b"bc", b"", b"def"]))
+    answer = wire.BatchAnswer(1, 0.0, 0.0, [good((words,))])
+    replies = split_answer(answer, [data], [two()], BY)
+    assert [bytes(each.buffers[0]) for _, each in replies if isinstance(each, Answer)] == [
+        pack_elements([b"a", b"bc"]),
+        pack_elements([b"", b"def"]),
+    ]
+
+
+def test_a_request_that_travels_alone_is_not_copied_before_its_frame() -> None:
+    request = vector(1.0)
+    batch = Batch("w", request.key, [request], alone=False)
+    _, buffers = wire.decode(encode_batch(batch, [[request]], 0.0))
+    assert [bytes(buffer) for buffer in buffers] == [bytes(request.buffers[0])]

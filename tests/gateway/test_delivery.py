@@ -118,7 +118,7 @@ async def test_a_worker_that_has_a_part_already_is_sent_the_rest():
         worker = await site.ready_worker()
         digest = site.blob(weights(450)).sha256
         worker.said = [wire.ChunkStored(digest, 200)]  # the first chunk's answer: there was more
-        worker._staged[digest] = weights(450)[:200]
+        worker._chunks[digest] = weights(450)[:200]
         assert await load(site, weights(450), worker) == ok(worker)
         assert worker.chunks == [100, 100, 100, 50]
 

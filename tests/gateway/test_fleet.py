@@ -8,6 +8,7 @@ import trio
 from common import wire
 from common.errors import LinkError
 from common.link.fake import FakeLink, FakePeer
+from gateway import fleet
 from gateway.fleet import HEARTBEAT, HELLO_GAP, LINK_TIME, MAX_SLOTS, RETRY_MIN, SILENCE, Bell
 from gateway.roster import State as Life
 from tests.gateway.fakes import SERVICE, FakeWorker
@@ -182,6 +183,32 @@ async def test_a_silent_worker_is_suspect_then_gone_and_its_requests_go_elsewher
         assert trio.current_time() - stopped <= 2 * NOTICED
         assert site.fleet.ids() == {other.id}
         assert site.fleet.link(silent.id) is None
+
+
+async def test_a_worker_with_much_in_its_hands_may_be_silent_for_longer(monkeypatch):
+    monkeypatch.setattr(fleet, "PACE", 2)  # of the eight bytes of a row
+    async with open_site() as site:
+        worker = await site.ready_worker()
+        await site.set_weights(b"2")
+        worker.hold()
+        asked = site.ask(1, 2)
+        await trio.sleep(2 * HEARTBEAT)
+        worker.stop()
+        await trio.sleep(SILENCE + 3)
+        assert site.life(worker) is Life.READY
+        worker.go_on()
+        worker.held.set()
+        assert await asked.answer() == 6.0
+        await trio.sleep(2 * HEARTBEAT)
+        assert (site.life(worker), asked.request.strikes) == (Life.READY, 0)
+        worker.hold()
+        asked = site.ask(1, 2)
+        await trio.sleep(2 * HEARTBEAT)
+        worker.stop()
+        await trio.sleep(NOTICED + 4)
+        assert site.life(worker) is not Life.READY
+        other = await site.ready_worker()
+        assert (await asked.answer(), asked.worker) == (6.0, other.name)
 
 
 async def test_a_worker_that_goes_on_before_it_is_gone_serves_again():

@@ -8,10 +8,10 @@ import pytest
 import trio
 
 from common import wire
-from common.errors import LinkError, LoadError, NoWeights, PipelineError, StateError
+from common.errors import LinkError, NoWeights, PipelineError, StateError
 from gateway.requests import ModelKey
-from gateway.rollout import OLD_VERSION_GRACE, Rolled
 from gateway.roster import State as Life
+from gateway.switching import OLD_VERSION_GRACE, Rolled
 from tests.gateway.fakes import FakeWorker
 from tests.gateway.site import NN, NN2, Asked, Site, open_site
 
@@ -269,18 +269,15 @@ async def test_unchecked_weights_that_give_way_keep_their_name_from_nobody():
         assert await site.predict(1) == 2.0
 
 
-async def test_checked_weights_that_one_worker_refuses_keep_that_worker_out():
+async def test_checked_weights_that_one_worker_refuses_are_not_asked_of_it_and_it_serves_others():
     async with open_site() as site:
         good = await site.ready_worker()
         await site.set_weights(b"2")
-        odd = site.worker(refuses={b"2"})
-        await trio.sleep(5)
-        assert site.life(odd) is Life.SYNCING
-        assert site.trouble(odd) == f"it refuses version {NN}: LoadError: it does not fit"
+        odd = await site.ready_worker(refuses={b"2"})
         assert await versions(site) == {NN}
+        assert odd.batches == []
         assert site.life(good) is Life.READY
         await site.set_weights(b"3", NN2)  # which it takes
-        await site.ready(odd)
         assert odd.weights == {NN2: b"3"}
 
 
@@ -483,7 +480,7 @@ async def test_a_fleet_that_cannot_be_told_serves_the_new_weights_all_the_same(m
     async with open_site() as site:
         worker = await site.ready_worker()
         await site.set_weights(b"2")
-        tell = site.rollouts._fleet.surveys.ask
+        tell = site.switching._fleet.surveys.ask
 
         async def failing(question, *how, **more):
             if isinstance(question, wire.Commit | wire.Drop):
@@ -507,17 +504,14 @@ async def test_what_is_served_is_what_serves_and_what_retires():
     async with open_site() as site:
         await site.ready_worker()
         await site.set_weights(b"2")
-        assert site.rollouts.is_served(ModelKey("default", NN))
-        assert not site.rollouts.is_served(ModelKey("default", NN2))
-        assert not site.rollouts.is_served(ModelKey("another", NN))
+        assert site.switching.is_served(ModelKey("default", NN))
+        assert not site.switching.is_served(ModelKey("default", NN2))
+        assert not site.switching.is_served(ModelKey("another", NN))
 
 
-async def test_a_sync_that_gets_no_answer_says_so():
+async def test_a_worker_that_does_not_load_a_version_in_time_refuses_it_and_the_version_stays():
     async with open_site() as site:
         await site.set_weights(b"2")
-        slow = site.worker(load_takes=1000)
-        await site.until_life(slow, Life.SYNCING)
-        worker = site.fleet.roster.get(slow.id)
-        link = site.fleet.link(slow.id)
-        with pytest.raises(LoadError, match=f"it did not load version {NN} in time"):
-            await site.syncing.sync(worker, link)
+        slow = await site.ready_worker(load_takes=1000)
+        assert site.holders.refusals.of(ModelKey("default", NN)) == {slow.id: "it did not load it in time"}
+        assert serves(site) == NN

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from common.errors import NoWorker, QueueFull
+from common.errors import DeadlineExceeded, NoWorker, QueueFull
 from common.tensor import vector_spec
 from gateway.queues import Limits
 from gateway.requests import ModelKey, Request
@@ -49,6 +49,45 @@ def test_of_the_holders_the_least_busy_one_is_asked() -> None:
     scheduler = make_scheduler("a", "b", "c")
     scheduler.place(IRIS, ["b", "c"], 0.0)
     assert [scheduler.submit(ask(IRIS)) for _ in range(4)] == ["b", "c", "b", "c"]
+
+
+def test_while_a_version_is_expected_somewhere_its_requests_wait_till_their_deadline() -> None:
+    scheduler = make_scheduler("a")
+    for key in (IRIS, MNIST):
+        scheduler.place(key, [], 0.0)
+    iris, mnist = ask(IRIS), ask(MNIST)
+    assert [scheduler.submit(request) for request in (iris, mnist)] == [None, None]
+    assert scheduler.unrouted.versions() == [IRIS, MNIST]
+    with scheduler.unrouted.expecting([IRIS]):
+        with scheduler.unrouted.expecting([IRIS]):
+            expired = [(request, str(error)) for request, error in scheduler.expire(5.0)]
+        assert expired == [(mnist, "No live worker")]
+        assert scheduler.unrouted.is_expected(IRIS)  # there was another load
+        assert scheduler.expire(90.0) == []
+    assert not scheduler.unrouted.is_expected(IRIS)
+    assert [request for request, _ in scheduler.expire(90.0)] == [iris]
+
+
+def test_the_deadline_ends_also_what_is_expected() -> None:
+    scheduler = make_scheduler("a")
+    scheduler.place(IRIS, [], 0.0)
+    scheduler.submit(ask(IRIS))
+    with scheduler.unrouted.expecting([IRIS]):
+        assert [type(error) for _, error in scheduler.expire(100.0)] == [DeadlineExceeded]
+
+
+def test_who_waits_for_a_version_that_will_not_come_is_given_up_and_nobody_else() -> None:
+    scheduler = make_scheduler("a")
+    for key in (IRIS, MNIST):
+        scheduler.place(key, [], 0.0)
+    requests = [ask(key) for key in (IRIS, MNIST, IRIS)]
+    for request in requests:
+        scheduler.submit(request)
+    assert scheduler.give_up(IRIS) == [requests[0], requests[2]]
+    assert (scheduler.waiting, scheduler.unfinished, scheduler.live(IRIS)) == (1, 1, 0)
+    assert scheduler.unrouted.versions() == [MNIST]
+    assert scheduler.place(MNIST, ["a"], 1.0) == ["a"]
+    assert taken(scheduler, "a") == [requests[1]]
 
 
 def test_a_model_that_is_everywhere_is_not_disturbed_by_one_that_is_not() -> None:

@@ -253,7 +253,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def a_request_is_in_one_place_at_a_time(self) -> None:
         books = self.scheduler
-        places: Counter[Request] = Counter(list(books._unrouted))
+        places: Counter[Request] = Counter(list(books.unrouted))
         for name, lane in books._lanes.items():
             for key, queue in lane.queues.items():
                 assert queue, "an empty queue would be taken from"
@@ -285,12 +285,12 @@ class AnyOrder(RuleBasedStateMachine):
         assert books.has_deadlines is bool(live)
         for worker, batches in self.out.items():
             assert books.in_flight(worker) == sum(batch.rows for batch in batches)
-        assert books._loads == {
+        assert books._loads.rows == {
             worker: books.in_flight(worker)
             + sum(r.rows for r in live if r.stage is Stage.WAITING and r.worker == worker)
             for worker in self.ready
         }
-        assert books._load == sum(books._loads.values())
+        assert books._loads.total == sum(books._loads.rows.values())
 
     @invariant()
     def slots_are_as_full_as_batches_are_out(self) -> None:
@@ -344,7 +344,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.check_invariants_now()
         assert self.live() == []
         assert not any(self.out.values())
-        assert self.scheduler.waiting == self.scheduler.unfinished == self.scheduler._load == 0
+        assert self.scheduler.waiting == self.scheduler.unfinished == self.scheduler._loads.total == 0
         assert not self.scheduler.has_deadlines
         assert not self.scheduler._live
 

@@ -20,7 +20,8 @@ from common.errors import Conflict, NotFound, StateError
 from common.models import DEFAULTS, ModelInput, ModelSettings
 from common.tensor import TensorSpec
 from gateway.database import MIGRATIONS
-from gateway.state import DATABASE, State, VersionRecord, open_state
+from gateway.state import State, VersionRecord, open_state
+from gateway.state_folder import DATABASE
 
 ROOT = Path(__file__).parents[2]
 OTHER = "0" * 64
@@ -473,6 +474,7 @@ def test_whatever_is_wrong_with_the_files_it_is_a_state_error(
         with open_state(directory) as state:
             state.versions("m")
             state.all_active()
+            state.settings("m")
             state.activate("m", "1")
     except (StateError, NotFound):
         pass
@@ -541,6 +543,23 @@ def test_a_state_of_the_first_release_is_taken_over_with_all_it_holds(tmp_path: 
         assert state.all_serving() == [replace(RICH, model="m", version="3", serves=True)]
 
 
+def test_a_state_without_settings_of_models_is_taken_over(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        connection.executescript(SCHEMA_1)
+        for number in (1, 2):  # the two releases that followed
+            connection.executescript(f"{MIGRATIONS[number]} PRAGMA user_version = {number + 1};")
+        connection.execute("UPDATE versions SET settings = '{\"max_batch\":7}' WHERE version = '2'")
+        connection.commit()
+    for _ in range(2):
+        with open_state(tmp_path) as state:
+            assert state.settings("m") is None
+            assert [each.settings for each in state.versions("m")] == [DEFAULTS, ModelSettings(max_batch=7)]
+    with open_state(tmp_path) as state:
+        state.set_settings("m", RICH.settings, {"1": RICH.settings})
+    with open_state(tmp_path) as state:
+        assert state.settings("m") == RICH.settings
+
+
 def test_a_gateway_killed_while_it_made_the_database_is_no_harm(tmp_path: Path) -> None:
     (tmp_path / f"{DATABASE}.new").write_bytes(b"half of i")
     (tmp_path / f"{DATABASE}.new-wal").write_bytes(b"junk")
@@ -565,3 +584,30 @@ def test_a_path_that_is_a_file_is_refused_with_a_sentence(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match=r"/file: File exists$"):
         open_state(tmp_path / "file").__enter__()
+
+
+# --- settings of models
+
+
+def test_settings_are_those_that_were_said_last_and_each_model_has_its_own(state: State) -> None:
+    assert state.settings("m") is None
+    state.set_settings("m", RICH.settings, {})
+    state.set_settings("n", ModelSettings(max_batch=1), {})
+    state.set_settings("m", ModelSettings(max_batch=2), {})
+    assert (state.settings("m"), state.settings("n")) == (
+        ModelSettings(max_batch=2),
+        ModelSettings(max_batch=1),
+    )
+
+
+def test_versions_are_given_their_settings_with_the_model_s_or_not_at_all(state: State) -> None:
+    for version in "123":
+        state.add_version(record(version))
+        state.mark_checked("m", version)
+    one, two = ModelSettings(max_batch=1), ModelSettings(max_batch=2)
+    state.set_settings("m", one, {"1": one, "2": two, "9": one}, untried=["2", "9"])
+    assert [each.settings for each in state.versions("m")] == [one, two, DEFAULTS]
+    assert [each.checked for each in state.versions("m")] == [True, False, True]
+    with pytest.raises(ZeroDivisionError):
+        state.set_settings("m", two, {"1": two}, untried=(str(1 / number) for number in (0,)))
+    assert (state.settings("m"), state.version("m", "1").settings) == (one, one)

@@ -18,6 +18,7 @@ from typing import Any
 import pynng
 
 from common import wire
+from common.link.nng import MAX_FRAME
 from common.tensor import TensorSpec
 from tests.e2e.garbage import is_frame, mutated, nonsense
 
@@ -74,7 +75,7 @@ def boast(service: str, links: str, detail: str) -> None:
 
 def shout(service: str, links: str, detail: str) -> None:
     """Answer surveys with more bytes than any frame may have."""
-    answer(pynng.Respondent0(), service, lambda question: bytes(65 << 20))
+    answer(pynng.Respondent0(), service, lambda question: bytes(MAX_FRAME + 1))
 
 
 def eavesdrop(service: str, links: str, detail: str) -> None:

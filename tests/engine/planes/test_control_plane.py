@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import wire
+from common.models import ModelSettings
 from engine.planes import identity as identity_module
 from engine.planes.control import ControlPlane
 from engine.planes.counters import Counters
@@ -295,3 +296,36 @@ def test_addresses_are_read_from_interfaces_that_lack_families_or_vanish(monkeyp
     monkeypatch.setattr(identity_module.netifaces, "interfaces", lambda: [*interfaces, "gone"])
     monkeypatch.setattr(identity_module.netifaces, "ifaddresses", families)
     assert host_addresses() == ["192.0.2.7", "fe80::1", "127.0.0.1", "::1"]
+
+
+# --- a version loaded by other settings
+
+
+def load(plane: Plane, weights: object, settings: ModelSettings, *, staged: bool = True) -> wire.VersionKey:
+    key = wire.VersionKey("default", weights.key.version, weights.key.sha256, settings.loaded_as)
+    survey = wire.Load([ME], key, len(weights.data), settings=settings, staged=staged)
+    assert plane.ask(survey, weights.data).ok
+    return key
+
+
+def test_a_commit_says_which_of_two_stays(plane, adding) -> None:
+    plane.ask(wire.Hello("gateway"))
+    small, large = ModelSettings(max_batch=2), ModelSettings(max_batch=4)
+    old = load(plane, adding, small, staged=False)
+    new = load(plane, adding, large)
+    assert plane.ask(wire.Hello("gateway")).versions == [old]
+    assert plane.ask(wire.Commit([ME], "default", "adding", large.loaded_as)) == wire.Done(ME)
+    assert plane.ask(wire.Hello("gateway")).versions == [new]
+    load(plane, adding, small)
+    plane.ask(wire.Commit([ME], "default", "adding", large.loaded_as))
+    plane.ask(wire.Commit([ME], "default", "adding", small.loaded_as))
+    assert plane.ask(wire.Status()).versions == [new]
+
+
+def test_what_a_gateway_staged_that_was_killed_is_forgotten(plane, adding) -> None:
+    plane.ask(wire.Hello("killed"))
+    old = load(plane, adding, ModelSettings(), staged=False)
+    by = load(plane, adding, ModelSettings(max_batch=4)).settings
+    plane.ask(wire.Hello("new"))
+    plane.ask(wire.Commit([ME], "default", "adding", by))
+    assert plane.ask(wire.Status()).versions == [old]

@@ -19,6 +19,7 @@ from engine.runtimes.fake import FakeRuntime
 from engine.staging import Staging
 
 VECTOR = vector_spec(2)
+TEXT = TensorSpec("t", "BYTES", (1,))
 
 
 class Plane(DataPlane):
@@ -60,7 +61,11 @@ def test_a_batch_is_answered_in_order_with_what_it_took(plane, batch, floats) ->
     assert answer.id == 77
     assert answer.infer > 0
     assert answer.waited > 0
-    assert answer.parts == [wire.PartAnswer((TensorSpec("result", "FP32", (1,)),), [], b"\0\0")]
+    [part] = answer.parts
+    assert (part.outputs, part.errors, part.hits) == ((TensorSpec("result", "FP32", (1,)),), [], b"\0\0")
+    assert [call.rows for call in part.calls] == [2]
+    assert part.calls[0].infer == answer.infer
+    assert min(part.calls[0].input, part.calls[0].output, part.lookup) > 0
     assert floats(buffers[0]) == pytest.approx([1.0, 0.3], abs=0.01)
     again, same = plane.ask(batch("adding", [0.1, 0.2], [0.3, 0.7]))
     assert again.parts[0].hits == b"\1\1"
@@ -192,15 +197,24 @@ def frame_of(inputs, counts, timeouts, *buffers: bytes) -> bytes:
         (b"random bytes", "frame version 114.97 is not 1.0"),
         (wire.encode(wire.Hello("gateway")), "a link carries batches and chunks, not Hello"),
         (wire.encode(wire.Chunk("x", 1, 0)), "a chunk has one buffer, not 0"),
-        (frame_of(VECTOR, [2], [1.0], bytes(8)), "buffers of [8] bytes where the header says [16]"),
-        (frame_of(VECTOR, [1], [1.0]), "buffers of [] bytes where the header says [8]"),
+        (frame_of(VECTOR, [2], [1.0], bytes(8)), "a buffer of 8 bytes where the header says 16"),
+        (
+            frame_of((TEXT,), [1], [1.0], b"\5\0\0\0four"),
+            "an element of 5 bytes ends at 9, beyond the 8 that",
+        ),
+        (frame_of((TEXT,), [2], [1.0], b"\0\0\0\0"), "2 rows of 1 elements are 2, and there are 1"),
+        (
+            frame_of((TensorSpec("t", "BYTES", (0,)),), [10**15], [1.0], b""),
+            "a row of BYTES has at least one",
+        ),
+        (frame_of(VECTOR, [1], [1.0]), "0 buffers for 1 inputs"),
         (frame_of(VECTOR, [2, -1], [1.0, 1.0], bytes(8)), "rows of shape [2] in counts of [2, -1]"),
         (frame_of(VECTOR, [1], [], bytes(8)), "0 timeouts for 1 requests"),
         (frame_of(VECTOR, [1], [float("nan")], bytes(8)), "a timeout is not a number"),
         (frame_of((TensorSpec("a", "FP33", (2,)),), [1], [1.0], bytes(8)), "datatype 'FP33' is not known"),
         (frame_of((TensorSpec("a", "FP32", (-2, -1)),), [1], [1.0], bytes(8)), "rows of shape [-2, -1]"),
         (frame_of((TensorSpec("a", "FP32", (2**62,) * 9999),), [1], [1.0], bytes(8)), "rows of shape [46116"),
-        (frame_of((TensorSpec("a", "FP32", (-1,)),), [], []), "rows of shape [-1] in counts of []"),
+        (frame_of((TensorSpec("a", "FP32", (-1,)),), [], [], b""), "rows of shape [-1] in counts of []"),
     ],
 )
 def test_a_frame_that_does_not_hold_what_it_says_is_refused_whole(plane, frame: bytes, sentence: str) -> None:

@@ -16,8 +16,10 @@ from torch import nn
 
 from common.errors import LoadError, ModelError
 from common.tensor import TensorSpec
+from engine.rows import NUMPY_TYPES
 from engine.runtimes.formats import load_runtime
 from engine.runtimes.options import LoadOptions
+from engine.runtimes.runtime import Runtime
 
 CPU = torch.device("cpu")
 
@@ -145,16 +147,72 @@ def test_a_torch_export_program_of_two_inputs_and_a_free_length() -> None:
     assert [output.tolist() for output in outputs] == [[7, 8, 9], [0, 1, 2]]
 
 
-def test_an_onnx_model_of_words_is_refused_in_words() -> None:
+def test_an_onnx_model_of_words_takes_and_gives_them() -> None:
     text = helper.make_tensor_value_info("words", TensorProto.STRING, ["n"])
     out = helper.make_tensor_value_info("same", TensorProto.STRING, ["n"])
     graph = helper.make_graph([helper.make_node("Identity", ["words"], ["same"])], "g", [text], [out])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    runtime = load(model.SerializeToString())
+    assert runtime.inputs == (TensorSpec("words", "BYTES", ()),)
+    layout, [answer] = runtime.run([np.array(["größer".encode(), b""], np.object_)])
+    assert layout == (TensorSpec("same", "BYTES", ()),)
+    assert answer.tolist() == ["größer", ""]
+    with pytest.raises(
+        ModelError, match=r"^ONNX models take text, and the row holds bytes that are not UTF-8"
+    ):
+        runtime.run([np.array([b"\xff"], np.object_)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "datatype", "sentence"),
+    [
+        ("sklearn", "BYTES", "a scikit-learn model takes no BYTES, and its input x is said to be"),
+        ("onnx", "BF16", "an ONNX model takes no BF16, and its input x is said to be"),
+        ("torch", "BYTES", "a torch state_dict takes no BYTES, and its input x is said to be"),
+    ],
+)
+def test_a_format_that_does_not_know_a_datatype_says_so(kind: str, datatype: str, sentence: str) -> None:
     with pytest.raises(LoadError) as raised:
-        load(model.SerializeToString())
-    assert str(raised.value) == (
-        "the model's words is a tensor(string) of shape ['n'], which no request can carry"
-    )
+        load_runtime(b"", kind, LoadOptions(inputs=(TensorSpec("x", datatype, (1,)),)), torch.device("cpu"))
+    assert str(raised.value) == sentence
+
+
+def upper(text: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A callable of BYTES."""
+    return np.array([[each.upper() for each in row] for row in text], np.object_)
+
+
+def doubled(halves: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A callable that keeps its dtype."""
+    return halves * 2
+
+
+def callable_of(name: str, datatype: str) -> Runtime:
+    options = LoadOptions(inputs=(TensorSpec("x", datatype, (2,)),), allow_code=(__name__,))
+    return load(f"{__name__}:{name}".encode(), options)
+
+
+def test_a_callable_takes_and_gives_bytes() -> None:
+    layout, [answer] = callable_of("upper", "BYTES").run([np.array([[b"a", b"\xffb"]], np.object_)])
+    assert layout == (TensorSpec("result", "BYTES", (2,)),)
+    assert answer.tolist() == [[b"A", b"\xffB"]]
+
+
+def test_a_callable_takes_halves_as_they_are_and_bfloat16_as_float32() -> None:
+    layout, [answer] = callable_of("doubled", "FP16").run([np.array([[1.5, -2]], np.float16)])
+    assert (layout, answer.tolist()) == ((TensorSpec("result", "FP16", (2,)),), [[3.0, -4.0]])
+    bits = np.array([[0x3FC0, 0xC000]], np.uint16).view(NUMPY_TYPES["BF16"])  # 1.5 and -2
+    layout, [answer] = callable_of("doubled", "BF16").run([bits])
+    assert (layout, answer.tolist()) == ((TensorSpec("result", "FP32", (2,)),), [[3.0, -4.0]])
+
+
+def test_a_torch_model_of_bfloat16_is_given_it_and_answered_as_float32() -> None:
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Identity().bfloat16()), file)
+    runtime = load(file.getvalue(), LoadOptions(inputs=(TensorSpec("x", "BF16", (2,)),)))
+    bits = np.array([[0x3FC0, 0xC000]], np.uint16).view(NUMPY_TYPES["BF16"])
+    layout, [answer] = runtime.run([bits])
+    assert (layout, answer.tolist()) == ((TensorSpec("result", "FP32", (2,)),), [[1.5, -2.0]])
 
 
 def test_a_classifier_of_words_is_refused_in_words_unless_it_is_asked_for_numbers() -> None:
@@ -190,11 +248,19 @@ def test_a_network_that_does_not_answer_row_by_row_is_refused(network: nn.Module
     assert str(raised.value).startswith(f"the model loads, but does not run on zeros: {sentence}")
 
 
+def test_rows_that_no_machine_has_room_for_are_refused_before_they_are_made() -> None:
+    options = LoadOptions(architecture="linear", inputs=(TensorSpec("x", "FP32", (2**31 - 1, 2**31 - 1)),))
+    file = io.BytesIO()
+    torch.save({"coefs": torch.tensor([2.0, 3.0])}, file)
+    with pytest.raises(LoadError, match=r"input x has rows of .*, and at most 268435456 are allowed"):
+        load(file.getvalue(), options)
+
+
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
         ("1", "the function answered with a str, not with NumPy arrays"),
-        (np.array(["a"] * 2), "the model answers with <U1, which no answer can carry"),
+        (np.zeros(2, np.complex64), "the model answers with complex64, which no answer can carry"),
         (
             np.zeros(3),
             "the model answered 2 rows with result of shape [3]: its first dimension has to be the rows",

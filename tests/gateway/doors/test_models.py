@@ -91,6 +91,7 @@ async def test_a_model_shows_everything_that_is_known_of_its_versions():
             "serves": True,
             "checked": True,
             "workers": [worker.name],
+            "refused": {},
             "inputs": [{"name": "x", "datatype": "FP64", "shape": [-1, 2, -1]}],
             "outputs": [{"name": "result", "datatype": "FP32", "shape": [-1, 1]}],
             "settings": {"max_batch": 7, "keep_versions": 3},
@@ -98,6 +99,7 @@ async def test_a_model_shows_everything_that_is_known_of_its_versions():
         assert status == 200
         assert shown == {
             **OK, "name": "iris", "active": "2", "previous": "1",
+            "settings": {"max_batch": 7, "keep_versions": 3},
             "versions": [
                 {**same, "version": "1", "file": "", "size": 1, "sha256": first},
                 {**same, "version": "2", "file": "iris.onnx", "size": 2, "sha256": second},
@@ -417,7 +419,7 @@ async def test_who_was_admitted_under_a_version_that_is_deleted_is_answered_by_i
             nursery.start_soon(ask)
             await client.site.until(lambda: worker.in_hand == 1)
             nursery.start_soon(client.ask, "DELETE", "/models/iris/versions/2")
-            await client.site.until(lambda: bool(client.site.rollouts.retiring))
+            await client.site.until(lambda: bool(client.site.switching.retiring))
             status, answer = await client.ask("POST", "/models/iris/versions/2/predict", json={"vector": [1]})
             assert (status, answer["status"]) == (404, False)
             worker.held.set()
@@ -539,7 +541,7 @@ async def test_a_path_below_models_that_is_none_is_404_and_json(path):
     ("method", "path", "allowed"),
     [
         ("POST", "/models", {"GET", "HEAD"}),
-        ("DELETE", "/models/iris", {"GET", "HEAD"}),
+        ("DELETE", "/models/iris", {"GET", "HEAD", "PATCH", "PUT"}),
         ("GET", "/models/iris/predict", {"POST"}),
         ("GET", "/models/iris/versions/1/predict", {"POST"}),
         ("PUT", "/models/iris/activate", {"POST"}),

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request as AsgiRequest
 
 from common.errors import InvalidRequest, ModelError, TooLarge
-from common.tensor import TensorSpec, vector_spec
+from common.tensor import Buffer, TensorSpec, pack_elements, vector_spec
 from gateway.doors.predict import (
     Body,
     PredictDoor,
@@ -26,6 +26,7 @@ from gateway.doors.predict import (
     read_timeout,
     render_many,
     render_one,
+    render_tensors,
 )
 from gateway.requests import Answer, Provenance
 from tests.gateway.fakes import REFUSAL
@@ -47,7 +48,7 @@ class Exchange:
     def header(self, name: bytes) -> bytes | None:
         return self._headers.get(name)
 
-    def respond(self, status: int, body: bytes, extra: bytes = b"") -> None:
+    def respond(self, status: int, body: bytes, extra: bytes = b"", rest: Sequence[Buffer] = ()) -> None:
         self.answers.append((status, body, extra))
         self._answered.set()
 
@@ -432,3 +433,19 @@ def test_a_worker_whatever_it_calls_itself_cannot_break_out_of_its_header_line(n
     given = answer([1.0], 1)
     given.by.worker = name
     assert provenance(given).split(b"\r\n")[2] == f"x-worker: {shown}".encode()
+
+
+def words(*elements: bytes) -> Answer:
+    spec = TensorSpec("t", "BYTES", (len(elements),))
+    by = Provenance("w", "1", batch=0, link=0, infer=0)
+    return Answer((spec,), (memoryview(pack_elements(elements)),), False, 0.0, by)
+
+
+def test_text_is_answered_as_text_and_bytes_that_are_none_are_the_models_fault():
+    said = words(b"a", "ö".encode())
+    assert json.loads(render_tensors(said, NN))["outputs"] == [
+        {"name": "t", "datatype": "BYTES", "shape": [1, 2], "data": ["a", "ö"]}
+    ]
+    assert json.loads(render_many(said, NN))["results"] == [["a", "ö"]]
+    with pytest.raises(ModelError, match=r"^the model's answer holds bytes that are no UTF-8 text"):
+        render_one(words(b"\xff"), NN)

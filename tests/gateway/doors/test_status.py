@@ -69,6 +69,8 @@ async def test_a_worker_is_shown_with_what_it_says_of_itself_in_milliseconds():
             "p95": 750.0,
             "p99": 1000.0,
             "rss_mb": 1.0,
+            "models_used_mb": None,
+            "models_limit_mb": None,
             "cache": {"size": 5, "capacity": 6, "hits": 7, "misses": 8},
         }
 

@@ -57,6 +57,26 @@ async def test_run_returns_when_everything_is_finished(serve_lane: ServeLane) ->
     assert finished == [True]
 
 
+async def test_an_answer_begun_before_the_drain_and_finished_in_it_ends_its_connection(
+    serve_lane: ServeLane,
+) -> None:
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await go.wait()
+        await send({"type": "http.response.body", "body": b"b"})
+
+    go = trio.Event()
+    async with serve_lane(app=stream) as served:
+        client = await served.connect()
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await client.until(b"1\r\na\r\n")
+        served.lane.drain(60)
+        go.set()
+        with trio.fail_after(20):
+            assert await client.rest() == b"1\r\nb\r\n0\r\n\r\n"
+
+
 async def test_what_outlives_the_grace_is_cut(serve_lane: ServeLane, autojump_clock: MockClock) -> None:
     gone: list[str] = []
 

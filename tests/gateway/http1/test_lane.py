@@ -40,6 +40,26 @@ async def test_extra_lines_replace_the_content_type(serve_lane: ServeLane) -> No
         assert (await client.answer())[1] == b"HTTP/1.1 503 Service Unavailable\r\n" + head
 
 
+@pytest.mark.parametrize("size", [3, 200_000])
+async def test_a_body_of_several_buffers_arrives_as_one(serve_lane: ServeLane, size: int) -> None:
+    pieces = [memoryview(bytes([n]) * size) for n in range(3)]
+
+    def answer(exchange: Exchange) -> None:
+        exchange.respond(200, b"head", b"content-type: a/b\r\n", pieces)
+
+    async with serve_lane({("GET", "/"): answer, ("HEAD", "/"): answer}) as served:
+        client = await served.connect()
+        for _ in range(2):
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            status, head, body = await client.answer()
+            assert (status, body) == (200, b"head" + b"".join(pieces))
+            assert b"content-length: %d\r\n" % (4 + 3 * size) in head
+        asked = b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        said = await served.ask(asked)
+        assert said.endswith(b"\r\n\r\n")
+        assert b"content-length: %d\r\n" % (4 + 3 * size) in said
+
+
 async def test_the_exchange_says_what_was_asked(serve_lane: ServeLane) -> None:
     seen: list[Exchange] = []
 

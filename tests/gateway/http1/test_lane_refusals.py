@@ -18,10 +18,12 @@ GOOD = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 HOST = b"Host: a\r\n"
 
 
-def error(status: bytes, message: bytes) -> bytes:
+def error(status: bytes, message: bytes, extra: bytes = b"") -> bytes:
     body = b'{"status":false,"message":"' + message + b'"}'
-    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-    return head % (status, len(body)) + body
+    head = (
+        b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n"
+    )
+    return head % (status, len(body), extra) + body
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ async def test_a_connection_too_many_is_told_so(serve_lane: ServeLane) -> None:
         assert (await first.answer())[0] == 200
         second = await served.connect()
         message = b"The server has as many connections as it may."
-        assert await second.rest() == error(b"503 Service Unavailable", message)
+        assert await second.rest() == error(b"503 Service Unavailable", message, b"retry-after: 1\r\n")
         await first.send(GOOD)
         assert (await first.answer())[0] == 200
 

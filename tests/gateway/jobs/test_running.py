@@ -105,7 +105,7 @@ async def test_a_job_keeps_the_version_it_was_admitted_under_until_it_is_over():
             await site.rollouts.remove("default", NN)
         assert await answers(site) == [2.0 * n for n in range(500)]
         await site.until(lambda: set(worker.weights) == {NN2})
-        assert site.rollouts.retiring == {}
+        assert site.switching.retiring == {}
 
 
 async def test_after_a_restart_a_job_goes_on_under_a_version_that_serves_no_more(tmp_path):

@@ -1,4 +1,4 @@
-"""WebSocket and HTTP/2 connections, given to Hypercorn with the bytes already read; the only file that
+"""WebSocket and HTTP/2 connections, given to Hypercorn with the bytes already read; the only package that
 imports hypercorn."""
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ import logging
 import socket
 from typing import Any, cast
 
-import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
@@ -16,59 +15,12 @@ from hypercorn.typing import ASGIFramework
 
 from gateway.http1.asgi import App, Message, Receive, Send
 from gateway.http1.exchange import Exchange
+from gateway.http1.handover.stream import ReadAheadStream
+from gateway.http1.handover.websocket import WebSocketServer
 from gateway.http1.limits import HttpLimits
 from gateway.http1.responses import ErrorBody
 
 log = logging.getLogger("pipeline.http")
-
-
-def request_head(exchange: Exchange) -> bytes:
-    """The head of a request as bytes again; header names come out in lower case."""
-    lines = [b"%b %b HTTP/1.1\r\n" % (exchange.method.encode(), exchange.target)]
-    lines += [b"%b: %b\r\n" % header for header in exchange.headers]
-    return b"".join((*lines, b"\r\n"))
-
-
-class ReadAheadStream(trio.abc.HalfCloseableStream):
-    """A TCP stream that first yields `ahead`, bytes that were read before it was made.
-
-    A write that the client does not take within `write_time` breaks the stream: Hypercorn shields its writes
-    from cancellation and would wait for ever.
-    """
-
-    def __init__(self, sock: socket.socket, ahead: bytes, write_time: float) -> None:
-        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        self._ahead = ahead
-        self._write_time = write_time
-        self.socket = self._stream.socket
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if self._ahead:
-            await trio.lowlevel.checkpoint()
-            size = len(self._ahead) if max_bytes is None else max_bytes
-            data, self._ahead = self._ahead[:size], self._ahead[size:]
-            return data
-        return bytes(await self._stream.receive_some(max_bytes))
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        with trio.move_on_after(self._write_time) as scope:
-            await self._stream.send_all(data)
-        if scope.cancelled_caught:
-            self.cut()
-            raise trio.BrokenResourceError("The client took no byte of the answer in time.")
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    def cut(self) -> None:
-        """Close now; whoever waits on the stream is told so."""
-        self.socket.close()
 
 
 class Handover:
@@ -81,9 +33,11 @@ class Handover:
         self._config.keep_alive_timeout = limits.idle_time
         self._config.h2_max_header_list_size = limits.max_head
         self._config.h11_max_incomplete_size = 2 * limits.max_head
+        self._config.websocket_max_message_size = limits.max_body
         self._context = WorkerContext(None)
         self._app = ASGIWrapper(cast(ASGIFramework, _Bounded(app, limits, error_body)))
-        self._write_time = limits.write_time
+        self._limits = limits
+        self._error_body = error_body
         self._streams: set[ReadAheadStream] = set()
 
     @property
@@ -91,11 +45,18 @@ class Handover:
         """How many connections it serves."""
         return len(self._streams)
 
-    async def serve(self, sock: socket.socket, ahead: bytes) -> None:
-        """Serve one connection to its end."""
-        stream = ReadAheadStream(sock, ahead, self._write_time)
+    async def serve(self, sock: socket.socket, upgrade: Exchange | None, ahead: bytes) -> None:
+        """Serve one connection to its end: a WebSocket where there was a request to become one, else HTTP/2.
+        `ahead` was read behind the request."""
+        stream = ReadAheadStream(sock, ahead, self._limits.write_time)
         self._streams.add(stream)
-        server: Any = TCPServer(self._app, self._config, self._context, {}, stream)  # type: ignore[arg-type]
+        server: Any
+        if upgrade is None:
+            server = TCPServer(self._app, self._config, self._context, {}, stream)  # type: ignore[arg-type]
+        else:
+            server = WebSocketServer(
+                self._app, self._config, self._context, stream, upgrade, self._limits, self._error_body
+            )
         try:
             await server.run()
         except Exception:

@@ -1,0 +1,63 @@
+"""What a door that is called by the HTTP lane needs of a request, also where that comes by ASGI (HTTP/2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from common.tensor import Buffer
+
+
+class Asked(Protocol):
+    """The lane's `Exchange`, or an ASGI request in its clothes."""
+
+    body: bytes | bytearray
+    on_gone: Callable[[], None] | None
+
+    def header(self, name: bytes) -> bytes | None: ...
+
+    def respond(self, status: int, body: bytes, extra: bytes = b"", rest: Sequence[Buffer] = ()) -> None: ...
+
+
+class _AsgiExchange:
+    def __init__(self, request: Request, body: bytes) -> None:
+        self.body: bytes | bytearray = body
+        self.on_gone: Callable[[], None] | None = None
+        self.answered = trio.Event()
+        self.response: Response | None = None
+        self._request = request
+
+    def header(self, name: bytes) -> bytes | None:
+        value = self._request.headers.get(name.decode())
+        return None if value is None else value.encode("latin-1")
+
+    def respond(self, status: int, body: bytes, extra: bytes = b"", rest: Sequence[Buffer] = ()) -> None:
+        headers = {"content-type": "application/json"}
+        headers |= dict(line.split(": ", 1) for line in extra.decode("latin-1").split("\r\n") if line)
+        self.response = Response(b"".join([body, *rest]), status, headers)
+        self.answered.set()
+
+    async def watch(self, scope: trio.CancelScope) -> None:
+        """Cancel `scope` when the client goes. (Starlette's `is_disconnected` never says so on trio.)"""
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+
+async def answer_over_asgi(door: Callable[[Asked], None], request: Request) -> Response:
+    """What a door of the lane answers to a client that the lane has no part in."""
+    exchange = _AsgiExchange(request, await request.body())
+    door(exchange)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(exchange.watch, nursery.cancel_scope)
+            await exchange.answered.wait()
+            nursery.cancel_scope.cancel()
+    finally:
+        if exchange.response is None and exchange.on_gone is not None:
+            exchange.on_gone()
+    return exchange.response or Response(status_code=499)

@@ -1,0 +1,145 @@
+"""ModelInfer, the hot path, and ModelStreamInfer."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+from common.errors import Draining, PipelineError
+from gateway.doors.grpc.codec import (
+    convert_request,
+    parse_request,
+    read_request,
+    write_response,
+    write_stream_error,
+    write_stream_response,
+)
+from gateway.doors.v2.infer import Inference, InferResponse
+from gateway.grpc.call import Call, Method, direct, stream
+from gateway.grpc.statuses import status_of
+from gateway.predictions import MAX_TIMEOUT
+from gateway.requests import Request
+
+MAX_IN_FLIGHT = 64  # requests of one stream that are not answered; the client waits with more
+MAX_UNSENT = 1 << 20  # bytes of answers that it has not taken; then nothing more is read of it
+FINAL = "triton_enable_empty_final_response"
+ERRORS_END = b"triton_grpc_error"  # metadata by which a client asks that an error end its stream
+
+
+class InferenceDoor:
+    """One request, or a stream of them."""
+
+    def __init__(self, inference: Inference) -> None:
+        self._inference = inference
+
+    def methods(self) -> dict[str, Method]:
+        """By their names."""
+        return {"ModelInfer": direct(self.infer), "ModelStreamInfer": stream(self.stream)}
+
+    def infer(self, call: Call, message: bytes) -> None:
+        """Admit a request; it is answered when the batch loop has the answer."""
+
+        def reply(answer: InferResponse | PipelineError) -> None:
+            if isinstance(answer, PipelineError):
+                call.fail(answer)
+            else:
+                call.respond(write_response(answer))
+
+        request = self._inference.start(
+            read_request(message), header=call.header, timeout=time_left(call), reply=reply
+        )
+        call.on_gone = lambda: self._inference.cancel(request)
+
+    async def stream(self, call: Call) -> None:
+        """Each request is answered, in their order; what is wrong with one is its own answer."""
+        flow = _Flow(call, self._inference)
+        try:
+            while (message := await call.receive()) is not None:
+                await flow.until(MAX_IN_FLIGHT - 1)
+                await call.sent(MAX_UNSENT)
+                flow.start(message)
+            await flow.until(0)
+        except Draining:
+            await flow.until(0)
+            raise
+        finally:
+            flow.cancel()
+
+
+class _Asked:
+    """One request of a stream; `answer` is there when those before it may still be on their way."""
+
+    __slots__ = ("answer", "id", "request")
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.request: Request | None = None
+        self.answer: bytes | PipelineError | None = None
+
+
+class _Flow:
+    """Invariant: `_asked` holds what is not answered yet, in the order it came; the first of them has no
+    answer."""
+
+    def __init__(self, call: Call, inference: Inference) -> None:
+        self._call = call
+        self._inference = inference
+        self._asked: deque[_Asked] = deque()
+        self._moved = trio.Event()
+        self._errors_end = call.header(ERRORS_END) == b"true"
+
+    def start(self, message: bytes) -> None:
+        """Ask what a message asks."""
+        asked = _Asked()
+        self._asked.append(asked)
+        is_final = False
+
+        def reply(answer: InferResponse | PipelineError) -> None:
+            if isinstance(answer, PipelineError):
+                asked.answer = answer
+            else:
+                asked.answer = write_stream_response(answer, final=is_final)
+            self._send()
+
+        try:
+            parsed = parse_request(message)
+            asked.id = parsed.id
+            request = convert_request(parsed)
+            is_final = request.parameters.get(FINAL) is True
+            asked.request = self._inference.start(
+                request, header=self._call.header, timeout=time_left(self._call), reply=reply
+            )
+        except PipelineError as error:
+            reply(error)
+
+    async def until(self, most: int) -> None:
+        """Until no more than so many are not answered."""
+        while len(self._asked) > most:
+            self._moved = trio.Event()
+            await self._moved.wait()
+
+    def cancel(self) -> None:
+        """Nobody waits for what is not answered."""
+        for asked in self._asked:
+            if asked.request is not None and asked.answer is None:
+                self._inference.cancel(asked.request)
+        self._asked.clear()
+
+    def _send(self) -> None:
+        while self._asked and (answer := self._asked[0].answer) is not None:
+            asked = self._asked.popleft()
+            if isinstance(answer, bytes):
+                self._call.send(answer)
+            elif self._errors_end:
+                self._call.stop(status_of(answer), str(answer))
+                break
+            else:
+                self._call.send(write_stream_error(f"[{status_of(answer).name}] {answer}", asked.id))
+        self._moved.set()
+
+
+def time_left(call: Call) -> float | None:
+    """Seconds that a call has, as far as the gateway counts."""
+    left = call.time_left()
+    return None if left is None else min(left, MAX_TIMEOUT)

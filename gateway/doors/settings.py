@@ -1,0 +1,59 @@
+"""What REST says of a model's settings: a JSON object of the keys of `model.toml`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from common.errors import InvalidRequest, TooLarge
+from common.model_file import MAX_CHARACTERS, ModelSettingsError, settings_of
+from common.models import DEFAULTS, ModelSettings
+from gateway.catalog import DEFAULT_MODEL
+
+Values = dict[str, Any]
+
+
+def read_settings(raw: bytes) -> Values:
+    """The object in a body, not yet looked into; `InvalidRequest` if there is none, `TooLarge`."""
+    if len(raw) > MAX_CHARACTERS:
+        raise TooLarge(f"the settings of a model have at most {MAX_CHARACTERS} bytes")
+    try:
+        table = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise InvalidRequest("cannot parse request body: it should be JSON") from None
+    if not isinstance(table, dict):
+        raise InvalidRequest('the body should be an object of settings, like {"max_batch": 64}')
+    return table
+
+
+def replaced(table: Values, model: str, before: ModelSettings) -> ModelSettings:
+    """What the body of a PUT makes of a model's settings: what it leaves out is back at its default.
+
+    Of the default model that is what `set_weights` has it loaded by.
+    """
+    base = DEFAULTS
+    if model == DEFAULT_MODEL:
+        base = msgspec.structs.replace(
+            base, runtime=before.runtime, architecture=before.architecture, keep_versions=before.keep_versions
+        )
+    return _checked(shown(base) | table)
+
+
+def merged(table: Values, before: ModelSettings) -> ModelSettings:
+    """What the body of a PATCH makes of them (RFC 7396): what it leaves out stays, null is the default."""
+    both = shown(before) | table
+    return _checked({key: value for key, value in both.items() if key not in table or value is not None})
+
+
+def shown(settings: ModelSettings) -> Values:
+    """What a body would have said; what is as by default is left out."""
+    values: Values = msgspec.to_builtins(settings)
+    return values
+
+
+def _checked(table: Values) -> ModelSettings:
+    try:
+        return settings_of(table)
+    except ModelSettingsError as error:
+        raise InvalidRequest("; ".join(error.mistakes)) from None

@@ -1,0 +1,240 @@
+"""The Open Inference Protocol over REST: inferences on the HTTP lane, everything else as ASGI routes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import pybase64
+import trio
+from starlette.requests import Request as AsgiRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from common.errors import InvalidRequest, PipelineError
+from common.tensor import Buffer
+from gateway.catalog import Catalog
+from gateway.doors.answers import json_response
+from gateway.doors.exchange import Asked, answer_over_asgi
+from gateway.doors.predict import provenance, read_timeout
+from gateway.doors.v2 import codec, coding, rest_api
+from gateway.doors.v2.describe import Description
+from gateway.doors.v2.failures import error_body, failure
+from gateway.doors.v2.infer import Inference, InferRequest, InferResponse
+from gateway.doors.v2.repository import FILE, Repository
+from gateway.openapi.operation import Described, NotOffered
+from gateway.requests import Request
+
+_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer\Z")
+_LOAD = re.compile(r"/v2/repository/models/[^/]+/load\Z")
+_MODEL = "/v2/models/{model}"
+_VERSION = _MODEL + "/versions/{version}"
+_BINARY = b"content-type: application/octet-stream\r\n" + codec.HEADER_LENGTH + b": %d\r\n"
+# What Triton serves and nobody can here; its clients are told so, not that the path is wrong.
+_NOT_SERVED = (
+    "/v2/systemsharedmemory/{rest:path}", "/v2/cudasharedmemory/{rest:path}", "/v2/trace/setting",
+    "/v2/models/{model}/trace/setting", "/v2/logging",
+)  # fmt: skip
+
+
+class InferDoor:
+    """Called by the lane with a whole request; the answer is written when the batch loop has it."""
+
+    def __init__(
+        self,
+        inference: Inference,
+        catalog: Catalog,
+        *,
+        max_body: int,
+        model: str = "",
+        version: str | None = None,
+    ) -> None:
+        self._inference = inference
+        self._catalog = catalog
+        self._max_body = max_body
+        self._model = model
+        self._version = version
+
+    def of(self, model: str, version: str | None) -> InferDoor:
+        """The same for one model."""
+        return InferDoor(
+            self._inference, self._catalog, max_body=self._max_body, model=model, version=version
+        )
+
+    def __call__(self, exchange: Asked) -> None:
+        try:
+            timeout = read_timeout(exchange.header(b"x-timeout-ms"))
+            encoding = exchange.header(b"content-encoding")
+            body = coding.decompress(exchange.body, encoding, limit=self._max_body)
+            request = self._read(body, codec.read_header_length(exchange.header(codec.HEADER_LENGTH)))
+            reply = _replier(exchange, request)
+            started = self._inference.start(request, header=exchange.header, timeout=timeout, reply=reply)
+        except PipelineError as error:
+            exchange.respond(*failure(error))
+        else:
+            exchange.on_gone = _canceller(self._inference, started)
+
+    def _read(self, body: Buffer, header_length: int | None) -> InferRequest:
+        if header_length == 0:
+            version = self._catalog.named(self._model, self._version)
+            takes = version.inputs or version.settings.signature
+            return codec.read_raw(body, takes, self._model, self._version)
+        return codec.read_request(body, header_length, self._model, self._version)
+
+
+def _canceller(inference: Inference, request: Request) -> Callable[[], None]:
+    return lambda: inference.cancel(request)
+
+
+def _replier(exchange: Asked, request: InferRequest) -> Callable[[InferResponse | PipelineError], None]:
+    def reply(response: InferResponse | PipelineError) -> None:
+        if isinstance(response, PipelineError):
+            exchange.respond(*failure(response))
+            return
+        try:
+            head, buffers = codec.write_response(response, request)
+        except PipelineError as error:
+            exchange.respond(*failure(error))
+            return
+        extra = _BINARY % len(head) if buffers else b""
+        accepted = exchange.header(b"accept-encoding")
+        wanted = coding.choose(accepted, len(head) + sum(map(len, buffers))) if accepted else None
+        if wanted is not None:
+            head, buffers = coding.compress(b"".join([head, *buffers]), wanted), []
+            extra += b"content-encoding: %b\r\n" % wanted
+        exchange.respond(200, head, extra + provenance(response.answer), buffers)
+
+    return reply
+
+
+class V2Door:
+    """Everything under `/v2`."""
+
+    def __init__(self, infer: InferDoor, description: Description, repository: Repository) -> None:
+        self._infer = infer
+        self._description = description
+        self._repository = repository
+
+    def find_direct(self, method: str, path: str) -> InferDoor | None:
+        """What answers an inference on the lane."""
+        if method != "POST" or (match := _INFER.match(path)) is None:
+            return None
+        return self._infer.of(match[1], match[2])
+
+    def body_limit(self, method: str, path: str, largest: int) -> int | None:
+        """`largest`, in base64 and JSON, for what may hold a model's file; None for all else."""
+        return largest if method == "POST" and _LOAD.match(path) else None
+
+    def routes(self) -> list[Route]:
+        """For the app."""
+        both = list(enumerate((_MODEL, _VERSION)))
+        repository = "/v2/repository/models/{model}"
+        return [
+            Described("/v2", self.server, get=rest_api.SERVER),
+            Described("/v2/health/live", self.live, get=rest_api.LIVE),
+            Described("/v2/health/ready", self.ready, get=rest_api.READY),
+            Described("/v2/models/stats", self.statistics, get=rest_api.ALL_STATISTICS),
+            *(Described(path, self.metadata, get=rest_api.METADATA[i]) for i, path in both),
+            *(Described(f"{path}/ready", self.model_ready, get=rest_api.MODEL_READY[i]) for i, path in both),
+            *(Described(f"{path}/config", self.config, get=rest_api.CONFIG[i]) for i, path in both),
+            *(Described(f"{path}/stats", self.statistics, get=rest_api.STATISTICS[i]) for i, path in both),
+            *(Described(f"{path}/infer", self.infer, post=rest_api.INFER[i]) for i, path in both),
+            Described("/v2/repository/index", self.index, post=rest_api.INDEX),
+            Described(f"{repository}/load", self.load, post=rest_api.LOAD),
+            Described(f"{repository}/unload", self.unload, post=rest_api.UNLOAD),
+            *(NotOffered(path, self.not_served, methods=["GET", "POST"]) for path in _NOT_SERVED),
+        ]
+
+    async def infer(self, request: AsgiRequest) -> Response:
+        """For a client that comes by HTTP/2, where the lane has no part."""
+        return await answer_over_asgi(self._infer.of(*_named(request)), request)
+
+    async def live(self, _request: AsgiRequest) -> Response:
+        """Whoever is answered knows."""
+        return json_response({"live": True})
+
+    async def ready(self, _request: AsgiRequest) -> Response:
+        """Whether requests are taken, and a worker is there for them."""
+        if self._description.is_ready():
+            return json_response({"ready": True})
+        return _unready("no worker is ready")
+
+    async def model_ready(self, request: AsgiRequest) -> Response:
+        """The same of one model."""
+        model, version = _named(request)
+        if self._description.is_model_ready(model, version):
+            return json_response({"name": model, "ready": True})
+        return _unready(f"no worker that is ready holds {model}")
+
+    async def server(self, _request: AsgiRequest) -> Response:
+        """What this is, and which extensions of the protocol it knows."""
+        return json_response(self._description.server())
+
+    async def metadata(self, request: AsgiRequest) -> Response:
+        """What a model takes and gives."""
+        return json_response(self._description.metadata(*_named(request)))
+
+    async def config(self, request: AsgiRequest) -> Response:
+        """How a model is run."""
+        return json_response(self._description.config(*_named(request)))
+
+    async def statistics(self, request: AsgiRequest) -> Response:
+        """What models did since the gateway started."""
+        model = request.path_params.get("model")
+        return json_response(self._description.statistics(model, request.path_params.get("version")))
+
+    async def index(self, request: AsgiRequest) -> Response:
+        """Every version there is; `{"ready":true}`: those that serve."""
+        asked = _read_json(await request.body())
+        return json_response(await self._description.repository_index(ready=bool(asked.get("ready", False))))
+
+    async def load(self, request: AsgiRequest) -> Response:
+        """Have a model serve (again), or a version whose file came along."""
+        parameters = _read_json(await request.body()).get("parameters") or {}
+        if not isinstance(parameters, dict):
+            raise InvalidRequest("parameters should be an object")
+        await self._repository.load(
+            request.path_params["model"], await trio.to_thread.run_sync(_decode_files, parameters)
+        )
+        return json_response({})
+
+    async def unload(self, request: AsgiRequest) -> Response:
+        """Have no version of a model serve; what was asked before is answered."""
+        await self._repository.unload(request.path_params["model"])
+        return json_response({})
+
+    async def not_served(self, request: AsgiRequest) -> Response:
+        """What Triton has beside this, and nobody has here."""
+        what = request.scope["path"].removeprefix("/v2/")
+        return Response(error_body(f"{what} is not served"), 501, media_type="application/json")
+
+
+def _named(request: AsgiRequest) -> tuple[str, str | None]:
+    return request.path_params["model"], request.path_params.get("version")
+
+
+def _unready(reason: str) -> Response:
+    headers = {"retry-after": "1"}
+    return Response(error_body(reason), 503, headers, media_type="application/json")
+
+
+def _read_json(body: bytes) -> dict[str, Any]:
+    """An object; an empty body is an empty one."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any]) if body.strip() else {}
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidRequest(f"the body should be a JSON object: {error}") from None
+
+
+def _decode_files(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with files as bytes: JSON has them in base64."""
+    decoded = dict(parameters)
+    for name, value in parameters.items():
+        if name.startswith(FILE):
+            try:
+                decoded[name] = pybase64.b64decode(value, validate=True)
+            except (TypeError, ValueError):
+                raise InvalidRequest(f"{name} should be the file in base64") from None
+    return decoded

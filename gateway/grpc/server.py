@@ -1,0 +1,100 @@
+"""Serves gRPC on listening sockets: who owns each connection, the sweeper of time limits, and the drain."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import trio
+
+from gateway.grpc.connection import Connection, Methods
+from gateway.grpc.limits import GrpcLimits
+
+log = logging.getLogger("pipeline.grpc")
+
+SWEEP_TIME = 0.25
+_EXHAUSTED_PAUSE = 0.1  # without a file descriptor to spare
+
+
+class GrpcServer:
+    """Serves `methods`, by their paths. Invariant: every open connection is in `connections`."""
+
+    def __init__(self, methods: Methods, limits: GrpcLimits | None = None) -> None:
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self._methods = methods
+        self._limits = limits or GrpcLimits()
+        self._drain = trio.Event()
+        self._accepting = trio.CancelScope()
+        self._work: trio.Nursery | None = None
+
+    async def run(
+        self, sockets: list[socket.socket], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve on the listening `sockets`, which are closed at the end, until drained or cancelled."""
+        listeners = [trio.socket.from_stdlib_socket(each) for each in sockets]
+        async with trio.open_nursery() as loops:
+            loops.start_soon(self._sweep)
+            async with trio.open_nursery() as self._work:
+                self._work.start_soon(self._accept_all, listeners)
+                task_status.started()
+                await self._drain.wait()
+            loops.cancel_scope.cancel()
+
+    def drain(self, grace: float) -> None:
+        """Stop accepting, let calls in progress finish for up to `grace` seconds, then cut them; `run`
+        returns when that is done. A second call can only shorten the grace."""
+        if self._work is not None:
+            scope = self._work.cancel_scope
+            scope.deadline = min(scope.deadline, trio.current_time() + grace)
+        self.draining = True
+        self._accepting.cancel()
+        for connection in self.connections:
+            connection.drain()
+        self._drain.set()
+
+    async def serve(self, stream: trio.abc.HalfCloseableStream) -> None:
+        """Serve one connection."""
+        connection = Connection(stream, self._methods, self._limits)
+        self.connections.add(connection)
+        try:
+            if self.draining:
+                connection.drain()
+            await connection.run()
+        except Exception:  # a fault in serving one client is not the next client's
+            log.exception("serving a connection failed")
+        finally:
+            self.connections.discard(connection)
+
+    async def _accept_all(self, listeners: list[trio.socket.SocketType]) -> None:
+        try:
+            with self._accepting:
+                async with trio.open_nursery() as nursery:
+                    for listener in listeners:
+                        nursery.start_soon(self._accept, listener)
+        finally:
+            for listener in listeners:
+                listener.close()
+
+    async def _accept(self, listener: trio.socket.SocketType) -> None:
+        assert self._work is not None
+        while True:
+            try:
+                client, _ = await listener.accept()
+            except ConnectionAbortedError:
+                continue  # this client has gone, the next may be there
+            except OSError as error:
+                log.error("cannot accept connections for now: %s", error)
+                await trio.sleep(_EXHAUSTED_PAUSE)
+                continue
+            if len(self.connections) >= self._limits.max_connections:
+                client.close()
+                continue
+            self._work.start_soon(self.serve, trio.SocketStream(client))
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_TIME)
+            now = trio.current_time()
+            for connection in list(self.connections):
+                connection.sweep(now)
