@@ -91,6 +91,9 @@ def make_gateway(settings: GatewaySettings, rest: list[socket.socket], grpc: lis
         max_rows=settings.max_rows,
         models=None if settings.models is None else Path(settings.models),
         watch=settings.watch,
+        batch_root=None if settings.batch_root is None else Path(settings.batch_root),
+        webhook_hosts=settings.webhook_hosts,
+        jobs_max=settings.jobs_max,
     )  # fmt: skip
 
 

@@ -43,6 +43,11 @@ class Client:
         self._http.request("GET", path)
         return _json(self._http.getresponse())
 
+    def ask(self, method: str, path: str, body: bytes = b"") -> dict[str, Any]:
+        """What any other request is answered."""
+        self._http.request(method, path, body)
+        return _json(self._http.getresponse())
+
     def predict(self, vector: list[float]) -> Predicted:
         """Ask for one row."""
         self._http.request("POST", "/predict", json.dumps({"vector": vector}))

@@ -71,11 +71,11 @@ def gateway(
     flags: Sequence[str] = (),
 ) -> Iterator[Server]:
     """A gateway with `near` workers of its own (ipc), `far` ones that dial it over ws, and a `crowd` of ones
-    without a model (see bench.crowd); all are ready. It serves the folder `models`."""
+    without a model (see bench.crowd); all are ready. It serves the folder `models`, and is given `flags`."""
     service, link = (f"ws://127.0.0.1:{free_port()}" for _ in range(2))
     addresses = ["--addr_service", service, "--addr_worker", link]
     shared = [*addresses, "--cache_size", str(cache_size)]
-    command = [str(ROOT / "gw.py"), "--addr_rest", "127.0.0.1:0", "--workers", str(near), *shared]
+    command = [str(ROOT / "gw.py"), "--addr_rest", "127.0.0.1:0", "--workers", str(near), *shared, *flags]
     if models is not None:
         command += ["--models", str(models)]
     command += flags

@@ -220,6 +220,11 @@ class GatewaySettings(FleetSettings):
     max_body: int = option(8 << 20, _BYTES, "limits", "largest request body, weights apart")
     max_upload: int = option(1 << 30, _BYTES, "limits", "largest upload of weights")
     max_rows: int = option(65_536, _COUNT, "limits", "most rows in one request")
+    jobs_max: int = option(1000, _COUNT, "jobs", "jobs that may be unfinished; more get 503")
+    batch_root: str | None = option(None, _PATH, "jobs", "folder whose files batch jobs may read and write")
+    webhook_hosts: tuple[str, ...] = option(
+        (), _PATTERNS, "jobs", "hosts that callback_url may go to: hooks.example.com or *.example.com"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -311,7 +316,7 @@ def _parser(cls: type[FleetSettings], *, prog: str, description: str) -> argpars
     )
     options = _options(cls)
     defaults = {each.name: each.default for each in fields(cls)}
-    for title in ("addresses", "workers", "models", "state", "limits", "process"):
+    for title in ("addresses", "workers", "models", "state", "limits", "jobs", "process"):
         group = parser.add_argument_group(title)
         for name, each in options.items():
             if each.group != title:

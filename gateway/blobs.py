@@ -1,4 +1,4 @@
-"""Weights as files that are named for what is in them: `ab/abcd…`, where the name is the sha256.
+"""Weights, and what jobs keep, as files named for what is in them: `ab/abcd…`, where the name is the sha256.
 
 A file under its final name is whole and on the disk, also after a power cut: it is written under another
 name, synced, renamed, and the folder synced. What a blob means is the business of gateway/state.py.
@@ -78,6 +78,12 @@ class BlobStore:
             while length := file.readinto(buffer):
                 digest.update(buffer[:length])
         return digest.hexdigest() == sha256
+
+    def remove(self, sha256: str) -> None:
+        """Remove a blob that nobody names any more. Not there: nothing."""
+        path = self.path(sha256)
+        with disk_errors(path):
+            path.unlink(missing_ok=True)
 
     def sweep(self, keep: Collection[str]) -> int:
         """Remove every blob not in `keep` and what unfinished writers left; how many files went.

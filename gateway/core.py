@@ -6,11 +6,14 @@ doors ─ predictions ─ scheduler ─ dispatcher ─ links
         configuring
         syncing     ─ fleet     ─ surveys
         demand
+        jobs
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from pathlib import Path
 
 import trio
 
@@ -21,6 +24,7 @@ from gateway.demand import Demand
 from gateway.dispatch import Dispatcher
 from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
+from gateway.doors.jobs import JobsDoor, callback_body
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import make_app
@@ -37,6 +41,11 @@ from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
 from gateway.fleet import Bell, Fleet, OpenLink
 from gateway.holders import Holders
+from gateway.jobs.computing import Computing
+from gateway.jobs.going import Going
+from gateway.jobs.running import Jobs
+from gateway.jobs.storage import Storage
+from gateway.jobs.webhooks import Webhooks
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.rollout import Rollouts
@@ -61,6 +70,9 @@ class Core:
         *,
         timeout: float,
         max_rows: int,
+        batch_root: Path | None = None,
+        webhook_hosts: Sequence[str] = (),
+        jobs_max: int = 1000,
     ) -> None:
         self.state = state
         self.scheduler = scheduler
@@ -89,10 +101,18 @@ class Core:
         self.dispatcher.on_unserved = self.demand.notice
         self.folder: ModelFolder | None = None  # whoever serves one says so
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
+        self.predictions.join, self.switching.is_held = self.experimenting.join, self.experimenting.holds
+        computing = Computing(self.predictions, self.fleet, self.holders, self.switching.is_served)
+        self.going = Going(computing, state.jobs, Storage(batch_root))
+        self.webhooks = Webhooks(webhook_hosts, callback_body)
+        self.jobs = Jobs(
+            state, self.catalog, self.switching, self.going, self.webhooks.call, jobs_max=jobs_max
+        )
+        self.switching.is_kept = lambda key: self.jobs.needs(key) is not None
+        self.switching.of_jobs = lambda key: computing.live[key]
         self.events = Events(uuid.uuid4().hex[:8])
         for publisher in (self.fleet, self.switching, self.experimenting):
             publisher.publish = self.events.publish
-        self.predictions.join, self.switching.is_held = self.experimenting.join, self.experimenting.holds
 
     async def load_folder(self, model: str) -> bool:
         """Serve what the folder of models holds of one now; whether it holds any, where there is a folder."""
@@ -102,13 +122,20 @@ class Core:
         """Serve what the state remembers with whoever comes, until cancelled. Raises `StateError`."""
         await self.rollouts.restore()
         await self.experimenting.restore()
+        await self.jobs.restore()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.fleet.run)
             nursery.start_soon(self.dispatcher.expire)
             nursery.start_soon(self.syncing.keep_placed)
             nursery.start_soon(self.demand.run)
             nursery.start_soon(self.experimenting.run)
+            nursery.start_soon(self.jobs.run)
             task_status.started()
+
+    def drain(self) -> None:
+        """Take nothing new in; what was admitted is answered, and jobs go on after the next start."""
+        self.predictions.draining = True
+        self.jobs.drain()
 
 
 class Doors:
@@ -131,6 +158,9 @@ class Doors:
         limits = SocketLimits(max_bytes=max_body, max_bytes_in_flight=4 * max_body)
         self.socket = SocketDoor(core.predictions, core.catalog, limits)
         self.events = EventsDoor(core.events)
+        jobs = JobsDoor(
+            core.jobs, core.going, core.catalog, core.webhooks, max_rows=core.predictions.max_rows
+        )
         self.app = make_app(
             self.predict,
             StatusDoor(core.fleet, core.predictions, core.catalog),
@@ -140,6 +170,7 @@ class Doors:
             max_upload=max_upload,
             also=[
                 *experiment_routes(core.experimenting),
+                *jobs.routes(),
                 *self.v2.routes(),
                 *self.socket.routes(),
                 *self.events.routes(),

@@ -6,9 +6,11 @@ What is in its tables, and what may be done with it, is in `state`.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -63,7 +65,53 @@ MIGRATIONS = (
         settings TEXT NOT NULL
     );
     """,
+    """
+    CREATE TABLE jobs (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        key TEXT UNIQUE,
+        state TEXT NOT NULL,
+        expires REAL NOT NULL,
+        to_call INTEGER NOT NULL CHECK (to_call IN (0, 1)),
+        sha256 TEXT,
+        body BLOB NOT NULL
+    );
+    CREATE INDEX jobs_by_state ON jobs (state, seq);
+    CREATE INDEX jobs_by_expiry ON jobs (expires);
+    CREATE INDEX jobs_by_blob ON jobs (sha256);
+    CREATE TABLE chunks (
+        job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        rows INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        PRIMARY KEY (job, number)
+    );
+    CREATE INDEX chunks_by_blob ON chunks (sha256);
+    """,
 )
+
+
+class Connection(sqlite3.Connection):
+    """A connection that several threads share; a transaction is one thread's at a time."""
+
+    def __init__(self, *told: Any, **named: Any) -> None:
+        super().__init__(*told, **named)
+        self.path = Path()
+        self.turn = threading.Lock()
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[Connection]:
+    """All of what is done inside or nothing, on the disk when this ends."""
+    with connection.turn, database_errors(connection.path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # a full disk makes SQLite roll back by itself
+                connection.execute("ROLLBACK")
+            raise
 
 
 def create(path: Path) -> None:
@@ -80,10 +128,13 @@ def create(path: Path) -> None:
     sync_directory(path.parent)
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> Connection:
     """A connection on which every commit is on the disk before it returns."""
     with database_errors(path):
-        connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=5.0, isolation_level=None, check_same_thread=False, factory=Connection
+        )
+        connection.path = path
         try:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 connection.execute(f"PRAGMA {pragma}")

@@ -89,10 +89,12 @@ class Rollouts:
         return await self._change(previous, activate=True)
 
     async def remove(self, model: str, version: str) -> None:
-        """Forget a version for good; `NotFound`, or `Conflict` while it is the active one."""
+        """Forget a version for good; `NotFound`, or `Conflict` while it is active or a job needs it."""
 
         def forget() -> None:
-            self._known(model, version)
+            record = self._known(model, version)
+            if self._switching.is_kept(record.key):
+                raise Conflict(f"version {version} of {model} is needed by a job: wait or cancel it first")
             self._state.forget_version(model, version)
 
         async with self.turn:

@@ -68,6 +68,9 @@ class Gateway:
     max_rows: int
     models: Path | None = None
     watch: bool = False
+    batch_root: Path | None = None
+    webhook_hosts: tuple[str, ...] = ()
+    jobs_max: int = 1000
 
 
 async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -83,7 +86,8 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
             core = Core(
                 state, surveyor, came, _link_opener(gateway, directory),
                 Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT),
-                timeout=gateway.timeout, max_rows=gateway.max_rows,
+                timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
+                webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
             )  # fmt: skip
             http = Doors(core, max_upload=gateway.max_upload, max_body=gateway.max_body)
             listeners: list[Lane | GrpcServer] = [_make_lane(gateway, http)]
@@ -91,7 +95,7 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                 listeners.append(_make_grpc(gateway, core, http))
 
             def drain(grace: float) -> None:
-                core.predictions.draining = True
+                core.drain()
                 http.drain()
                 for listener in listeners:
                     listener.drain(grace)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from common.errors import Conflict, NotFound
 from common.models import DEFAULTS, ModelSettings
 from common.tensor import TensorSpec
 from gateway.blobs import BlobStore, disk_errors, sync_directory
-from gateway.database import connect, create, database_errors, migrate
+from gateway.database import Connection, connect, create, database_errors, migrate, transaction
+from gateway.jobs.store import JobStore
 from gateway.requests import ModelKey
-from gateway.state_folder import BLOBS, DATABASE, claim, lock
+from gateway.state_folder import BLOBS, DATABASE, JOB_BLOBS, claim, lock
 
 _COLUMNS = "model, version, nn_id, sha256, size, created, checked, file, settings, inputs, outputs, serves"
 Signature = tuple[TensorSpec, ...]
@@ -63,10 +64,11 @@ class State:
     A version, once added, never changes its bytes; the one that is active cannot be forgotten.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, path: Path, blobs: BlobStore) -> None:
+    def __init__(self, connection: Connection, *, blobs: BlobStore, job_blobs: BlobStore) -> None:
         self._connection = connection
-        self._path = path
+        self._path = connection.path
         self.blobs = blobs
+        self.jobs = JobStore(connection, job_blobs)
 
     def add_version(self, record: VersionRecord) -> None:
         """Remember a version. Again the same: the first one's `created` and `checked` stay, and its settings
@@ -239,17 +241,8 @@ class State:
         if self._version(model, version) is None:
             raise NotFound(f"there is no version {version} of {model}")
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with database_errors(self._path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk makes SQLite roll back by itself
-                    self._connection.execute("ROLLBACK")
-                raise
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self._connection)
 
 
 def _row(record: VersionRecord) -> tuple[object, ...]:
@@ -293,8 +286,9 @@ def open_state(directory: Path | None) -> Iterator[State]:
                 create(path)
         connection = stack.enter_context(closing(connect(path)))
         migrate(connection, path, is_new=is_ephemeral)
-        blobs = BlobStore(directory / BLOBS)
+        blobs, job_blobs = BlobStore(directory / BLOBS), BlobStore(directory / JOB_BLOBS)
         with disk_errors(directory):
-            blobs.directory.mkdir(mode=0o700, exist_ok=True)
+            for each in (blobs, job_blobs):
+                each.directory.mkdir(mode=0o700, exist_ok=True)
             sync_directory(directory)
-        yield State(connection, path=path, blobs=blobs)
+        yield State(connection, blobs=blobs, job_blobs=job_blobs)

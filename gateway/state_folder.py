@@ -13,13 +13,15 @@ from common.errors import StateError
 DATABASE = "pipeline.sqlite"
 LOCK = "lock"
 BLOBS = "blobs"
+JOB_BLOBS = "job_blobs"
 
 
 def claim(directory: Path) -> None:
     """Make the folder and keep others out of it; never change one that is plainly somebody else's."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     names = {path.name for path in directory.iterdir()}
-    strangers = {name for name in names if not name.startswith(DATABASE)} - {LOCK, BLOBS, "lost+found"}
+    ours = {LOCK, BLOBS, JOB_BLOBS, "lost+found"}
+    strangers = {name for name in names if not name.startswith(DATABASE)} - ours
     if strangers and DATABASE not in names:
         raise StateError(f"{directory} holds other things and no state: give --state a new or empty folder")
     with suppress(PermissionError):  # a mounted volume may belong to somebody else

@@ -74,6 +74,8 @@ class Switching:
         self.turn = trio.Lock()
         self.retiring: dict[ModelKey, Version] = {}
         self.is_held: Callable[[ModelKey], bool] = lambda key: False  # whether an experiment needs a version
+        self.is_kept: Callable[[ModelKey], bool] = lambda key: False  # whether a job does, until it is over
+        self.of_jobs: Callable[[ModelKey], int] = lambda key: 0  # how many live requests are jobs' own
         self._fleet = fleet
         self._catalog = catalog
         self._holders = holders
@@ -194,15 +196,25 @@ class Switching:
         if not versions:
             return
         with trio.move_on_after(OLD_VERSION_GRACE):
-            while any(self._is_needed(version.key) for version in versions):  # noqa: ASYNC110 - no events there
+            while any(self._is_answering(version.key) for version in versions):  # noqa: ASYNC110 - no events there
                 await trio.sleep(DRAIN_TICK)
+        await self.drop_retired()
+
+    async def drop_retired(self) -> None:
+        """Have every worker forget the versions that serve no more and that nobody needs any longer."""
+        if not self.retiring:
+            return
         async with self.turn:
-            # With those of former rollouts, should their requests have taken longer than the grace.
+            # With those of former rollouts, should their requests or jobs have taken longer.
             for key in [key for key in self.retiring if not self._is_needed(key)]:
                 await self.drop(self.retiring.pop(key))
 
+    def _is_answering(self, key: ModelKey) -> bool:
+        """Whether somebody who is no job still waits for its answer."""
+        return key in self.retiring and self._scheduler.live(key) > self.of_jobs(key)
+
     def _is_needed(self, key: ModelKey) -> bool:
-        return key in self.retiring and self._scheduler.live(key) > 0
+        return self._scheduler.live(key) > 0 or self.is_kept(key)
 
     def switch(self, version: Version) -> None:
         """From now on this version answers who names none, and its settings say how its model's requests are

@@ -29,6 +29,7 @@ REFUSALS: dict[int, tuple[str, str]] = {
     413: ("TooLarge", "The body, or the number of rows in it, is over its limit."),
     414: ("TargetTooLong", "The path with its query is longer than 8 KiB."),
     417: ("ExpectationFailed", "No expectation but `100-continue` is understood."),
+    422: ("KeyReused", "The idempotency key came before, with another body."),
     429: ("TooManyRequests", "More is in flight on this connection than it may have."),
     431: ("HeadersTooLarge", "The headers are larger than 32 KiB."),
     500: ("Failed", "The server failed on this request, or two workers died of it."),

@@ -242,20 +242,21 @@ class Site:
             return
         self.addr_service, self.addr_worker = (f"{scheme}://127.0.0.1:{self.ports.take()}" for _ in range(2))
 
-    def start_gateway(self, *flags: str, ephemeral: bool = True) -> Gateway:
+    def start_gateway(self, *flags: str, ephemeral: bool = True, **environment: str) -> Gateway:
         """Start a gateway at this site's addresses and wait until it answers."""
-        gateway = self.spawn_gateway(*flags, ephemeral=ephemeral)
+        gateway = self.spawn_gateway(*flags, ephemeral=ephemeral, **environment)
         wait_for(
             lambda: gateway.lines("Pipeline serves on") or not gateway.is_alive, "the gateway's greeting"
         )
         assert gateway.is_alive, gateway.output
         return gateway
 
-    def spawn_gateway(self, *flags: str, ephemeral: bool = True) -> Gateway:
+    def spawn_gateway(self, *flags: str, ephemeral: bool = True, **environment: str) -> Gateway:
         """The same without waiting, for a gateway that may not start."""
         kept = ("--ephemeral",) if ephemeral else ("--state", str(self.state))
         rest = ("--addr_rest", f"127.0.0.1:{self.rest_port}")
-        gateway: Gateway = self.spawn(Gateway, ROOT / "gw.py", *rest, *self.fleet, *kept, *flags)
+        told = (*rest, *self.fleet, *kept, *flags)
+        gateway: Gateway = self.spawn(Gateway, ROOT / "gw.py", *told, **environment)
         gateway.port = self.rest_port
         return gateway
 

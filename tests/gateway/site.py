@@ -24,6 +24,7 @@ from gateway.requests import Answer, Request
 from gateway.roster import State as Life
 from gateway.scheduler import Scheduler
 from gateway.state import State, VersionRecord, open_state
+from gateway.state_folder import JOB_BLOBS
 from gateway.switching import Rolled
 from tests.gateway.fakes import SERVICE, FakeWorker
 
@@ -69,7 +70,11 @@ class Site(Core):
         self.came = came
         scheduler = Scheduler(queue_max=how.get("queue_max", 1000), max_batch=64, worker_wait=WORKER_WAIT)
         timeout = how.get("timeout", 10.0)
-        super().__init__(state, surveyor, came, self.open_link, scheduler, timeout=timeout, max_rows=1000)
+        super().__init__(
+            state, surveyor, came, self.open_link, scheduler, timeout=timeout, max_rows=1000,
+            jobs_max=how.get("jobs_max", 1000),
+        )  # fmt: skip
+        self.job_blobs = state.blobs.directory.with_name(JOB_BLOBS)
         self.nursery: trio.Nursery
         self._names = 0
 
@@ -153,7 +158,7 @@ class Site(Core):
 
 @asynccontextmanager
 async def open_site(directory: Path | None = None, **how: Any) -> AsyncIterator[Site]:
-    """A gateway at work (`queue_max`, `timeout`). At the end nothing may be left in it."""
+    """A gateway at work (`queue_max`, `timeout`, `jobs_max`). At the end nothing may be left in it."""
     network, came = FakeNetwork(), Bell()
     with open_state(directory) as state:
         async with network.open_surveyor([SERVICE], came.ring, came.ring) as surveyor:

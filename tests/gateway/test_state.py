@@ -566,7 +566,7 @@ def test_a_gateway_killed_while_it_made_the_database_is_no_harm(tmp_path: Path) 
     (tmp_path / f"{DATABASE}-wal").write_bytes(b"of a database that is gone")
     with open_state(tmp_path) as state:
         state.add_version(record("1"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["blobs", "lock", DATABASE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blobs", "job_blobs", "lock", DATABASE]
 
 
 def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path: Path) -> None:

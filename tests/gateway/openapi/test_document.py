@@ -20,7 +20,7 @@ from gateway.openapi.operation import Described, NotOffered
 from tests.gateway.site import open_site
 
 METHODS = {"get", "put", "post", "delete", "patch", "options", "head", "trace"}
-VALUES = {"model": "default", "version": "1", "name": "sum-2", "part": "docs.js"}
+VALUES = {"model": "default", "version": "1", "name": "sum-2", "part": "docs.js", "id": "none"}
 
 
 class Made:
