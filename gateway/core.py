@@ -111,7 +111,7 @@ class Core:
         self.switching.is_kept = lambda key: self.jobs.needs(key) is not None
         self.switching.of_jobs = lambda key: computing.live[key]
         self.events = Events(uuid.uuid4().hex[:8])
-        for publisher in (self.fleet, self.switching, self.experimenting):
+        for publisher in (self.fleet, self.switching, self.experimenting, self.jobs):
             publisher.publish = self.events.publish
 
     async def load_folder(self, model: str) -> bool:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-FLEET, ROLLOUT, EXPERIMENT = "fleet", "rollout", "experiment"
+FLEET, ROLLOUT, EXPERIMENT, JOB = "fleet", "rollout", "experiment", "job"
 
 Publish = Callable[..., None]
 

@@ -12,7 +12,7 @@ EVENTS = Operation(
     name="events",
     tag=LIVE,
     summary="What happens, as Server-Sent Events",
-    description="Workers that come and go, versions that serve, experiments; until the client goes.",
+    description="Workers that come and go, versions that serve, experiments, jobs; until the client goes.",
     parameters=(Parameter("Last-Event-ID", "header", "the last event that is known already"),),
     answers={200: Answer("The events", (Shape(media_type="text/event-stream"),))},
     errors=(Overloaded,),

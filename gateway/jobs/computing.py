@@ -96,7 +96,9 @@ class Computing:
 
     def _has_room(self, key: ModelKey, came: float) -> bool:
         self._look()
-        if self._places >= len(self._fleet.ids(Life.READY)) or not self._holders.of(key):
+        # Who made room for others loads it again once a slice asks for it.
+        is_there = self._holders.of(key) or self._holders.evicted_at(key)
+        if self._places >= len(self._fleet.ids(Life.READY)) or not is_there:
             return False
         is_room = not self._predictions.waiting or trio.current_time() - came >= STARVED
         return is_room and not self._predictions.draining

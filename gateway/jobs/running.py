@@ -13,6 +13,7 @@ import trio
 from common.errors import Conflict, Draining, NotFound, PipelineError, QueueFull, StateError
 from common.log import event
 from gateway.catalog import Catalog, Version
+from gateway.events import JOB, Publish, nobody
 from gateway.jobs.going import Going
 from gateway.jobs.job import Event, Job, State
 from gateway.jobs.line import Line
@@ -32,6 +33,8 @@ RETRIES = (1.0, 5.0, 25.0)  # pauses after which a file that could not be read o
 
 class Jobs:
     """Every change is kept before it is seen here. The line holds what is unfinished and nothing else."""
+
+    publish: Publish = staticmethod(nobody)
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class Jobs:
             self._news.set()
         if is_new:
             event(log, logging.INFO, "job accepted", job=job.id, model=job.model, version=job.version)
+            self.publish(JOB, "job accepted", job=job.id, model=job.model, version=job.version)
         return kept
 
     async def known(self, key: str, digest: str) -> Job | None:
@@ -228,6 +232,7 @@ class Jobs:
     def _put(self, job: Job) -> None:
         self.line.change(job)
         if job.is_over:
+            self.publish(JOB, f"job {job.state.value}", job=job.id, model=job.model, version=job.version)
             self._over.pop(job.id, trio.Event()).set()
             self._ended.append(job)
             self._news.set()

@@ -126,6 +126,17 @@ async def test_after_a_restart_a_job_goes_on_under_a_version_that_serves_no_more
         await site.until(lambda: set(worker.weights) == {NN2})
 
 
+async def test_a_version_that_made_room_for_others_is_loaded_again_for_its_job():
+    async with open_site() as site:
+        await site.ready_worker(room=2)
+        await site.set_weights(b"2")
+        for model in ("a", "b"):
+            assert (await site.add(model, "1", b"3")).ok
+        assert site.holders.of(site.catalog.active().key) == set()
+        await submit(site, 100)
+        assert await answers(site) == [2.0 * n for n in range(100)]
+
+
 async def test_a_version_that_turns_out_not_to_load_fails_its_jobs():
     async with open_site() as site:
         await site.set_weights(b"bad")  # nobody is there to try it

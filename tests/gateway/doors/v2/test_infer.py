@@ -224,8 +224,8 @@ def test_compression_is_the_standard_librarys() -> None:
     [
         (b"body", b"br", "content-encoding br is not served: use gzip or deflate"),
         (b"body", b"gzip", "the body is not gzip: "),
-        (gzip.compress(b"body")[:-1], b"gzip", "the body is not one whole gzip stream"),
-        (gzip.compress(b"body") + b"more", b"gzip", "the body is not one whole gzip stream"),
+        (gzip.compress(b"body", mtime=0)[:-1], b"gzip", "the body is not one whole gzip stream"),
+        (gzip.compress(b"body", mtime=0) + b"more", b"gzip", "the body is not one whole gzip stream"),
     ],
 )
 def test_a_body_that_is_not_what_it_says_is_refused(body: bytes, coding: bytes, sentence: str) -> None:
