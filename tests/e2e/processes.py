@@ -314,7 +314,8 @@ class Site:
             self.ports.close()
         assert not orphans, f"left behind: {orphans}"
         for process in self.processes:
-            assert "Traceback (most recent call last)" not in process.output, f"{process.name} failed"
+            _, trace, rest = process.output.partition("Traceback (most recent call last)")
+            assert not trace, f"{process.name} failed: {rest[:4000]}"
 
 
 @contextmanager
