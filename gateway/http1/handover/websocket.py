@@ -165,6 +165,7 @@ class _Stream(WSStream):
 
     async def app_send(self, message: Any) -> None:
         """What the app says; None once it has ended."""
+        await trio.lowlevel.checkpoint()  # an app that goes on after the end must not keep all others waiting
         self._app_ended = self._app_ended or message is None
         if not self._failed:  # else the close frame is out, and the client has a while to read it
             await super().app_send(message)
