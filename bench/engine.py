@@ -21,7 +21,7 @@ from queue import SimpleQueue
 import numpy as np
 import torch
 
-from bench.figures import Figure, table
+from bench.figures import Figure, exit_code, table
 from bench.programs import ROOT
 from bench.run import SAMPLE
 from bench.weights_file import state_dict
@@ -33,8 +33,6 @@ from engine.registry import Registry
 from engine.runtimes.networks import SampleNetwork
 from engine.server import ModelServer
 from engine.staging import Staging
-
-EXIT_OK, EXIT_MISSED = 0, 1
 
 THREADS = 64
 ROWS = 32
@@ -279,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{name} …", file=sys.stderr, flush=True)
             figures += MEASUREMENTS[name](bench)
     print(table(figures))
-    return EXIT_MISSED if any(figure.verdict == "missed" for figure in figures) else EXIT_OK
+    return exit_code(figures)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+EXIT_OK, EXIT_MISSED, EXIT_FAILED = 0, 1, 2
+
 
 class Figure(NamedTuple):
     """One measured number. It has a bound from below, one from above, or none."""
@@ -36,6 +38,11 @@ class Figure(NamedTuple):
 def number(value: float) -> str:
     """Three digits or so, thousands apart."""
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def exit_code(figures: Iterable[Figure]) -> int:
+    """What a benchmark ends with that could be run: whether a bound was missed."""
+    return EXIT_MISSED if any(figure.verdict == "missed" for figure in figures) else EXIT_OK
 
 
 def table(figures: Iterable[Figure]) -> str:

@@ -5,38 +5,22 @@ The client is grpcio's, in Python, and takes as much of the machine as the serve
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.figures import Figure, table
+from bench.figures import Figure
 from bench.programs import ROOT, Server, free_port, gateway
-from bench.run import Run, upload_sample
-from bench.wrk import drive, find_wrk
+from bench.run import Run, run_benchmark, upload_sample
+from bench.wrk import drive
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure; an exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.grpc_door", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--quick", action="store_true", help="short runs: figures to look at, not to quote")
-    arguments = parser.parse_args(argv)
-    try:
-        find_wrk()
-        with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as directory:
-            figures = measure(Run(Path(directory), arguments.quick))
-    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-        print(f"bench.grpc_door: {error}", file=sys.stderr)
-        return 2
-    print(table(figures))
-    return 0
+    """Measure and print; an exit code."""
+    return run_benchmark("bench.grpc_door", (__doc__ or "").split("\n")[0], measure, argv)
 
 
 def measure(run: Run) -> list[Figure]:

@@ -19,10 +19,9 @@ from pathlib import Path
 
 import psutil
 
-from bench.figures import Figure, table
+from bench.figures import EXIT_FAILED, Figure, exit_code, table
 from bench.programs import ROOT, running
 
-EXIT_OK, EXIT_MISSED, EXIT_FAILED = 0, 1, 2
 FILES, ROWS, REPEATS = 8, 3000, 3
 AT_LEAST = 2500.0
 START_TIME = 60.0
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bench.modelserver: {error}", file=sys.stderr)
         return EXIT_FAILED
     print(table(figures))
-    return EXIT_MISSED if any(figure.verdict == "missed" for figure in figures) else EXIT_OK
+    return exit_code(figures)
 
 
 def measure(directory: Path, *, rows: int) -> list[Figure]:

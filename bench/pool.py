@@ -20,11 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from bench import pool_jobs
-from bench.figures import Figure, table
+from bench.figures import Figure, exit_code, table
 from bench.programs import ROOT
 from ml_pool import MLPool
-
-EXIT_OK, EXIT_MISSED = 0, 1
 
 JOB = 0.001
 HEAVY_JOB = 0.05
@@ -168,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name} …", file=sys.stderr, flush=True)
         figures += MEASUREMENTS[name](bench)
     print(table(figures))
-    return EXIT_MISSED if any(figure.verdict == "missed" for figure in figures) else EXIT_OK
+    return exit_code(figures)
 
 
 if __name__ == "__main__":

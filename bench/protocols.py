@@ -5,22 +5,19 @@ Exit codes: 0 every bound reached, 1 one missed, 2 it could not be run.
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 
 from bench.client import Client
-from bench.figures import Figure, table
+from bench.figures import Figure
 from bench.programs import ROOT, Server, gateway
-from bench.run import Run
-from bench.wrk import Load, drive, find_wrk
+from bench.run import Run, run_benchmark
+from bench.wrk import Load, drive
 
 CLIENTS = 32
 WIDTH = 784
@@ -29,21 +26,8 @@ MODELS = {"perceptron", "same"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure; an exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.protocols", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--quick", action="store_true", help="short runs: figures to look at, not to quote")
-    arguments = parser.parse_args(argv)
-    try:
-        find_wrk()
-        with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as directory:
-            figures = rest(Run(Path(directory), arguments.quick))
-    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-        print(f"bench.protocols: {error}", file=sys.stderr)
-        return 2
-    print(table(figures))
-    return 1 if any(figure.verdict == "missed" for figure in figures) else 0
+    """Measure and print; an exit code."""
+    return run_benchmark("bench.protocols", (__doc__ or "").split("\n")[0], rest, argv)
 
 
 def rest(run: Run) -> list[Figure]:

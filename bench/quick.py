@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from bench.caching import caching
-from bench.figures import Figure, table
+from bench.figures import EXIT_FAILED, Figure, exit_code, table
 from bench.memory import memory
 from bench.modelling import switching, transformer
 from bench.polling import status
@@ -27,8 +27,6 @@ from bench.programs import ROOT
 from bench.run import Measurement, Run
 from bench.uploading import set_weights
 from bench.wrk import find_wrk
-
-EXIT_OK, EXIT_MISSED, EXIT_FAILED = 0, 1, 2
 
 MEASUREMENTS: dict[str, Measurement] = {
     each.__name__: each
@@ -53,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     print(table(figures))
     print(f"\nwritten to {_write(run, figures)}")
-    return EXIT_MISSED if any(figure.verdict == "missed" for figure in figures) else EXIT_OK
+    return exit_code(figures)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.client import Client
-from bench.figures import Figure
+from bench.figures import EXIT_FAILED, Figure, exit_code, table
 from bench.programs import ROOT, Server
+from bench.wrk import find_wrk
 
 SAMPLE = "000127a35b5f462b8ec68fb4d905ac36"
 
@@ -54,3 +58,19 @@ def upload_sample(server: Server) -> None:
         answer = client.set_weights(SAMPLE, file.read_bytes()).answer
     if not answer["status"]:
         raise RuntimeError(f"the sample weights were refused: {answer}")
+
+
+def run_benchmark(name: str, description: str, measurement: Measurement, argv: Sequence[str] | None) -> int:
+    """The main of a benchmark that is one measurement and takes wrk: its table, and an exit code."""
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=description)
+    parser.add_argument("--quick", action="store_true", help="short runs: figures to look at, not to quote")
+    arguments = parser.parse_args(argv)
+    try:
+        find_wrk()
+        with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as directory:
+            figures = measurement(Run(Path(directory), arguments.quick))
+    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    print(table(figures))
+    return exit_code(figures)

@@ -6,23 +6,20 @@ the clients, one in Python and wrk, do not cost the same.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import socket
 import struct
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from bench.figures import Figure, table
+from bench.figures import Figure
 from bench.programs import Server, gateway
-from bench.run import Run, upload_sample
-from bench.wrk import drive, find_wrk
+from bench.run import Run, run_benchmark, upload_sample
+from bench.wrk import drive
 
 HANDSHAKE = (
     "GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -130,18 +127,8 @@ def websocket(run: Run) -> list[Figure]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; an exit code: 0, or 2 if it could not be run."""
-    parser = argparse.ArgumentParser(prog="python -m bench.websocket", description="A WebSocket beside HTTP.")
-    parser.add_argument("--quick", action="store_true", help="short runs: figures to look at, not to quote")
-    arguments = parser.parse_args(argv)
-    try:
-        find_wrk()
-        with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as directory:
-            print(table(websocket(Run(Path(directory), arguments.quick))))
-    except (RuntimeError, OSError) as error:
-        print(f"bench.websocket: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Measure and print; an exit code."""
+    return run_benchmark("bench.websocket", "A WebSocket beside HTTP.", websocket, argv)
 
 
 if __name__ == "__main__":

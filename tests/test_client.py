@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pty
 import socket
@@ -19,20 +18,9 @@ import pytest
 import client
 import modelserver_pb2 as pb
 import modelserver_pb2_grpc
+from tests.services.model_server import model_server
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def load(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-model_server = load(ROOT / "tests" / "services" / "model_server.py").model_server
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from common.model_file import read_model_settings
 from common.models import RUNTIMES
 from tests.e2e.processes import open_site
 from tests.e2e.weights import stored
+from tests.services.model_server import model_server
 
 SAMPLE = "000127a35b5f462b8ec68fb4d905ac36"
 ROOT = Path(__file__).parents[1]
@@ -136,15 +137,9 @@ def test_the_model_server_answers_as_its_section_shows(tmp_path: Path) -> None:
     (commands,), (program,) = blocks("bash", shown), blocks("python", shown)
     start, *commands_after = commands.splitlines()
     assert start == "python server.py &"
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "server.py"), "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        found = re.search(r":(\d+)\.", process.stdout.readline())
-        assert found is not None
+    with model_server() as running:
         texts = ("\n".join(commands_after).replace("python ", f"{sys.executable} {ROOT}/"), program)
-        script, program = (text.replace("5440", found[1]) for text in texts)
+        script, program = (text.replace("5440", str(running.port)) for text in texts)
         runs = [
             subprocess.run(
                 command,
@@ -157,10 +152,6 @@ def test_the_model_server_answers_as_its_section_shows(tmp_path: Path) -> None:
             )
             for command in (["bash", "-ec", script], [sys.executable, "-c", program])
         ]
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0
-        process.stdout.close()
     said = "there are 3 coefs, so X has to be of shape [rows, 3], not [1, 2]"
     assert [(run.stdout, run.stderr) for run in runs] == [("0.4\n", ""), (f"{said}\n", "")]
 

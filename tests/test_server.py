@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import signal
 import socket
@@ -24,22 +23,11 @@ import modelserver_pb2_grpc
 import server
 from common.errors import InvalidRequest, NoWeights
 from server import ModelServer, PredictionCache
+from tests.services.model_server import model_server
 
 ROOT = Path(__file__).resolve().parent.parent
 COEFS = torch.tensor([[1.0], [2.0], [3.0]])
 TIMEOUT = 30.0
-
-
-def load(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-model_server = load(ROOT / "tests" / "services" / "model_server.py").model_server
 
 
 @pytest.fixture

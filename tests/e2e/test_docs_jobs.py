@@ -5,22 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
-
-import pytest
 
 from gateway.doors.jobs import Order
-from tests.e2e.processes import Gateway, Site, open_site, wait_for
+from tests.e2e.processes import ROOT, Gateway, Site, wait_for
+from tests.e2e.weights import ONE, stored
 
-ROOT = Path(__file__).parents[1]
 JOBS = (ROOT / "docs" / "jobs.md").read_text()
 URL = "http://127.0.0.1:54321"
-
-
-@pytest.fixture
-def site(tmp_path):
-    with open_site(tmp_path) as opened:
-        yield opened
 
 
 def start(site: Site) -> Gateway:
@@ -29,10 +20,7 @@ def start(site: Site) -> Gateway:
     gateway = site.start_gateway("--batch_root", str(site.folder / "batch"))
     site.spawn_worker()
     gateway.wait_ready(1)
-    nn_id = "000127a35b5f462b8ec68fb4d905ac36"
-    (weights,) = (ROOT / "data").glob(f"{nn_id}_*.b64")
-    form = ["-F", f"nn_id={nn_id}", "-F", f"data=@{weights};type=application/octet-stream"]
-    subprocess.run(["curl", "-fsS", "-X", "PUT", f"{gateway.url}/set_weights", *form], check=True)
+    assert gateway.set_weights(ONE, stored(ONE)).json["status"] is True
     return gateway
 
 
