@@ -188,3 +188,10 @@ class IllegalTransition(PipelineError):
     """Raised when a life (of a worker, a rollout) is told of an event its state does not know."""
 
     code = "transition"
+
+
+class LaunchError(PipelineError):
+    """Raised when what starts workers cannot be asked, or refuses; the same order may succeed later."""
+
+    code = "launch"
+    status = 503

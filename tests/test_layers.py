@@ -48,6 +48,8 @@ pure_modules = {
     "engine.rounding",
     "gateway.batches",
     "gateway.catalog",
+    "gateway.launchers.ids",
+    "gateway.launchers.launcher",
     "gateway.loads",
     "gateway.placement",
     "gateway.queues",
