@@ -9,12 +9,12 @@ from typing import Any, cast
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 
 from gateway.http1.asgi import App, Message, Receive, Send
 from gateway.http1.exchange import Exchange
+from gateway.http1.handover.http2 import Http2Server
 from gateway.http1.handover.stream import ReadAheadStream
 from gateway.http1.handover.websocket import WebSocketServer
 from gateway.http1.limits import HttpLimits
@@ -52,7 +52,7 @@ class Handover:
         self._streams.add(stream)
         server: Any
         if upgrade is None:
-            server = TCPServer(self._app, self._config, self._context, {}, stream)  # type: ignore[arg-type]
+            server = Http2Server(self._app, self._config, self._context, {}, stream)  # type: ignore[arg-type]
         else:
             server = WebSocketServer(
                 self._app, self._config, self._context, stream, upgrade, self._limits, self._error_body

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from h2.connection import H2Connection
+from h2.events import DataReceived, StreamEnded
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -95,6 +97,43 @@ async def test_a_body_over_the_limit_is_413_on_http2_too(
         assert answer.status_code == 413
         assert answer.json() == {"status": False, "message": "The body is larger than 1000 bytes."}
     assert caplog.records[0].getMessage() == "an HTTP/2 body larger than 1000 bytes was cut"
+
+
+async def test_a_body_that_goes_on_after_its_answer_costs_no_other_stream(
+    serve_lane: ServeLane, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve_lane(app=APP) as served:
+        client = await served.connect()
+        http2 = H2Connection()
+        http2.initiate_connection()
+        http2.send_headers(1, request_head("POST", "/nothing"))
+        http2.send_data(1, bytes(10))
+        await client.send(http2.data_to_send())
+        await until_ended(client, http2, 1)
+        for _ in range(2):
+            # Sent before the answer came, as far as the server can tell.
+            http2.send_data(1, bytes(10))
+        http2.end_stream(1)
+        http2.send_headers(3, request_head("GET", "/what"), end_stream=True)
+        await client.send(http2.data_to_send())
+        assert await until_ended(client, http2, 3) == b'{"version":"2","size":0}'
+    assert caplog.records == []
+
+
+def request_head(method: str, path: str) -> list[tuple[str, str]]:
+    return [(":method", method), (":path", path), (":authority", "a"), (":scheme", "http")]
+
+
+async def until_ended(client: Any, http2: H2Connection, stream: int) -> bytes:
+    """The body of the stream's answer."""
+    body = b""
+    with trio.fail_after(20):
+        while True:
+            for event in http2.receive_data(await client.stream.receive_some()):
+                if isinstance(event, DataReceived) and event.stream_id == stream:
+                    body += event.data
+                if isinstance(event, StreamEnded) and event.stream_id == stream:
+                    return body
 
 
 async def test_the_drain_closes_an_idle_websocket(serve_lane: ServeLane) -> None:
