@@ -79,7 +79,7 @@ def test_secrets_and_state_are_not_sent_to_the_build(tmp_path: Path) -> None:
     assert not here & {".git", ".env", ".venv", "tests", "state", "docs"}
 
 
-@pytest.mark.slow
+@pytest.mark.apart
 def test_the_steps_make_a_folder_that_serves(tmp_path: Path) -> None:
     source, venv, work = tmp_path / "src", tmp_path / "opt" / "pipeline", tmp_path / "srv"
     build_context(source)
