@@ -46,11 +46,18 @@ def wait_for(happened: Callable[[], Any], what: str, timeout: float = START) -> 
 class Process:
     """One program at work; both its streams go to the file `log`."""
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        log: Path,
+        popen: Callable[..., subprocess.Popen[Any]] = subprocess.Popen,
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as file:
-            self._popen = subprocess.Popen(
+            self._popen = popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -274,7 +281,7 @@ class Site:
         process = kind(
             name,
             [sys.executable, str(program), *flags],
-            {**_environment(), MARK: self._mark, **environment},
+            {**clean_environment(), MARK: self._mark, **environment},
             self.folder / f"{name}.log",
         )
         self.processes.append(process)
@@ -329,7 +336,7 @@ def open_site(folder: Path) -> Iterator[Site]:
         site.close()
 
 
-def _environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """This process's own, without anything that would configure ours."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_")}
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}

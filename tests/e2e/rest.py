@@ -42,6 +42,10 @@ class Client:
     ) -> None:
         self.close()
 
+    def connect(self) -> None:
+        """Connect now, not with the first request."""
+        self._connection.connect()
+
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
