@@ -66,14 +66,14 @@ def listen(address: str) -> list[socket.socket]:
 
 def make_gateway(settings: GatewaySettings, rest: list[socket.socket], grpc: list[socket.socket]) -> Gateway:
     """What the settings ask for."""
-    threads = settings.threads or max(1, (os.cpu_count() or 1) // max(1, settings.workers))
+    threads = settings.threads or max(1, (os.cpu_count() or 1) // max(1, settings.scale.first))
     return Gateway(
         rest=rest,
         grpc=grpc,
         addr_service=settings.addr_service,
         addr_worker=settings.addr_worker,
         state=settings.state_directory,
-        workers=settings.workers,
+        workers=settings.scale.first,
         worker_arguments=(
             "--threads", str(threads),
             "--cache_size", str(settings.cache_size),
@@ -102,8 +102,8 @@ def greeting(rest: list[socket.socket], grpc: list[socket.socket], settings: Gat
     url, *others = ("{}:{}".format(*each[0].getsockname()[:2]) for each in (rest, grpc) if each)
     url = f"http://{url}"
     where = "".join([url, *(f" and, for gRPC, on {other}" for other in others)])
-    if settings.workers:
-        return f"Pipeline serves on {where} with {settings.workers} workers. Next: curl {url}/status"
+    if settings.scale.first:
+        return f"Pipeline serves on {where} with {settings.scale.first} workers. Next: curl {url}/status"
     return (
         f"Pipeline serves on {where}. Next, on any host: python worker.py"
         f" --addr_service {settings.addr_service} --addr_worker {settings.addr_worker}"

@@ -82,7 +82,7 @@ def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[No
     sys.setswitchinterval(0.0005)
     limit_threads()
     service = WorkerService(
-        identify(settings.name),
+        identify(settings.name, settings.incarnation),
         Addresses(settings.addr_service, settings.addr_worker),
         device=device,
         cache_size=settings.cache_size,
@@ -91,6 +91,8 @@ def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[No
         ),
         models=settings.models,
         memory_limit=None if settings.memory_mb is None else settings.memory_mb << 20,
+        gateway_timeout=settings.gateway_timeout,
+        spot=settings.spot,
         stops=stops,
     )
     try:

@@ -144,7 +144,8 @@ class VersionKey(msgspec.Struct, frozen=True, array_like=True):
 
 class HelloAnswer(Message, frozen=True, array_like=True):
     """`worker` is made anew by each worker process; `scheme` says how its link is to be dialled, `models` are
-    patterns of the models it may hold (none: all)."""
+    patterns of the models it may hold (none: all). Of workers that have one name and an `incarnation`, the
+    newest counts; 0 is that of one which was started by hand."""
 
     worker: str
     name: str
@@ -157,6 +158,7 @@ class HelloAnswer(Message, frozen=True, array_like=True):
     caches: bool
     versions: list[VersionKey]
     models: list[str] = []
+    incarnation: int = 0
 
 
 class LinkUp(Message, frozen=True, array_like=True):

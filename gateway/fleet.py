@@ -19,6 +19,7 @@ from common.errors import PipelineError
 from common.log import event
 from gateway.dispatch import Dispatcher, Exchanger
 from gateway.events import FLEET, Publish, nobody
+from gateway.incarnations import Incarnations
 from gateway.roster import Event, Roster, State, Worker
 from gateway.surveys import Surveys
 
@@ -86,16 +87,20 @@ class Fleet:
 
     `open_link` makes a worker's link and says which endpoint to tell it; `came` is rung when the survey
     socket sees somebody come or go; `sync`, set before `run`, gives a worker every active version and raises
-    when it cannot; `left` is told who takes nothing new any more. Whatever goes wrong with one worker costs
+    when it cannot; `left` is told who takes nothing new any more, `changed` is called whenever somebody's
+    state of life is another. Whatever goes wrong with one worker costs
     that worker and nobody else.
     """
 
     sync: Sync
     left: Callable[[str], None] = staticmethod(lambda worker: None)
+    changed: Callable[[], None] = staticmethod(lambda: None)
     publish: Publish = staticmethod(nobody)
 
     def __init__(self, surveys: Surveys, dispatcher: Dispatcher, *, open_link: OpenLink, came: Bell) -> None:
         self.roster = Roster(silence=SILENCE)
+        self._incarnations = Incarnations()
+        self._dismissing: set[str] = set()
         self.surveys = surveys
         self._dispatcher = dispatcher
         self._id = uuid.uuid4().hex
@@ -183,11 +188,17 @@ class Fleet:
     def _hear(self, answer: wire.HelloAnswer) -> None:
         if self._nursery is None or (answer.draining and self.roster.get(answer.worker) is None):
             return  # it is over; or the worker has left already, or never was ours
+        if not self._incarnations.hear(answer.name, answer.incarnation):
+            if not answer.draining:
+                self.dismiss(answer.worker)
+            if self.roster.get(answer.worker) is None:
+                return
         worker, is_new = self.roster.hear(answer, trio.current_time())
         if is_new:
             event(log, logging.INFO, "worker joining", worker=worker.name, host=answer.host, pid=answer.pid)
             fields = {"host": answer.host, "pid": answer.pid}
             self.publish(FLEET, "worker joining", worker=worker.name, id=worker.id, **fields)
+            self._dismiss_outdated(worker.name)
         member = self._members.get(worker.id)
         if member is not None:
             member.heard.set()
@@ -195,6 +206,31 @@ class Fleet:
             self._join(worker)
         if answer.draining and worker.state is not State.DRAINING:
             self._happen(worker, Event.DRAIN)
+
+    def _dismiss_outdated(self, name: str) -> None:
+        for worker in self.roster:
+            if worker.name == name and not self._incarnations.counts(name, worker.hello.incarnation):
+                self.dismiss(worker.id)
+
+    def retire(self, name: str, incarnation: int) -> None:
+        """A worker that a launcher started is not wanted any more: it is sent nothing new, and told to finish
+        what it has and leave, now and whenever it comes back."""
+        self._incarnations.retire(name, incarnation)
+        self._dismiss_outdated(name)
+
+    def dismiss(self, worker_id: str) -> None:
+        """Tell a worker to leave, known or not: once, so whoever wants to be sure does it again."""
+        worker = self.roster.get(worker_id)
+        if worker is not None and worker.state is not State.DRAINING:
+            self._happen(worker, Event.DRAIN)
+        if self._nursery is not None and worker_id not in self._dismissing:
+            self._dismissing.add(worker_id)
+            self._nursery.start_soon(self._tell_to_leave, worker_id)
+
+    async def _tell_to_leave(self, worker_id: str) -> None:
+        event(log, logging.INFO, "worker told to leave", id=worker_id)
+        await self._ask(wire.Drain([worker_id]), wire.Done, LINK_TIME, {worker_id})
+        self._dismissing.discard(worker_id)
 
     def _look_after(self, *, stalled: float) -> None:
         """Notice who fell silent, and tell its link again to who did not find it.
@@ -273,6 +309,7 @@ class Fleet:
         except Exception:
             log.exception("%s could not be dealt with: worker %s", what.value, worker.name)
         self.surveys.membership_changed()
+        self.changed()
 
     def _act(self, worker: Worker, before: State, now: State, what: Event, *, strike: bool) -> None:
         """What a new state asks for."""

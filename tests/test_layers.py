@@ -67,6 +67,7 @@ pure_modules = {
     "gateway.grpc.outbox",
     "gateway.grpc.statuses",
     "gateway.guard",
+    "gateway.incarnations",
     "gateway.jobs.job",
     "gateway.jobs.line",
     "gateway.jobs.pace",

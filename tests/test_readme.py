@@ -39,7 +39,7 @@ def wait_until_ready(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("program", "settings", "hidden"),
-    [("gw.py", GatewaySettings, set()), ("worker.py", WorkerSettings, {"exit_with_parent"})],
+    [("gw.py", GatewaySettings, set()), ("worker.py", WorkerSettings, {"exit_with_parent", "fork_server"})],
 )
 def test_the_flag_tables_name_every_flag_and_no_other(
     program: str, settings: type[GatewaySettings | WorkerSettings], hidden: set[str]

@@ -120,6 +120,14 @@ def test_with_its_parent_gone_it_ends_when_it_was_told_to(start) -> None:
     process.process.stdin = io.BytesIO()
 
 
+def test_without_a_gateway_it_leaves_when_it_was_told_to(start) -> None:
+    process = start("--gateway_timeout", "0.3")
+    process.wait_for("without a gateway worker=bob seconds=0.")
+    code, said = process.end()
+    assert code == 0
+    assert "leaving worker=bob finished=True" in said
+
+
 def test_without_that_flag_the_end_of_its_input_means_nothing(start) -> None:
     process = start()
     process.process.stdin.close()

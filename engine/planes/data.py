@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 
 from common import wire
 from common.errors import (
@@ -31,15 +32,26 @@ FRAME_HEAD = 1 << 20  # what is kept for all that is not rows
 
 
 class DataPlane:
-    """Answers the frames of this worker's own link. Called from several threads at once."""
+    """Answers the frames of this worker's own link. Called from several threads at once.
 
-    def __init__(self, registry: Registry, staging: Staging, counters: Counters) -> None:
+    `on_used` makes it one for a single batch: it is called once that has been run.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        staging: Staging,
+        counters: Counters,
+        on_used: Callable[[], None] | None = None,
+    ) -> None:
         self._registry = registry
         self._staging = staging
         self._counters = counters
         self._noted = OncePer(10.0)
         self._idle = threading.Condition()
         self._busy = 0
+        self._on_used = on_used
+        self._is_used = False
         self.draining = False
 
     def handle(self, frame: memoryview) -> bytes:
@@ -77,7 +89,16 @@ class DataPlane:
         if self.draining:
             raise Draining("the worker is leaving")
         with self._registry.use(batch.model, batch.version) as execution:
-            return self._run_through(execution, batch, buffers, received)
+            if self._on_used is None:
+                return self._run_through(execution, batch, buffers, received)
+            with self._idle:
+                if self._is_used:
+                    raise Draining("the worker is for one batch, and has had it")
+                self._is_used = True
+            try:
+                return self._run_through(execution, batch, buffers, received)
+            finally:
+                self._on_used()
 
     def _run_through(
         self, execution: Execution, batch: wire.Batch, buffers: list[memoryview], received: float

@@ -13,17 +13,19 @@ import netifaces
 
 @dataclass(frozen=True)
 class Identity:
-    """`id` is made anew by each process, so a worker that died can never be taken for its successor."""
+    """`id` is made anew by each process, so a worker that died can never be taken for its successor.
+    `incarnation` is what its launcher counts; 0 where it was started by hand."""
 
     name: str
+    incarnation: int = 0
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
-def identify(name: str | None) -> Identity:
+def identify(name: str | None, incarnation: int = 0) -> Identity:
     """This process, called `name`, or after its host and process id."""
-    return Identity(name or f"{socket.gethostname()}-{os.getpid()}")
+    return Identity(name or f"{socket.gethostname()}-{os.getpid()}", incarnation)
 
 
 def host_addresses() -> list[str]:

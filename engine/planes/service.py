@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import torch
 
@@ -46,7 +47,9 @@ class WorkerService:
 
     `run` serves until `stop` is called from anywhere, a signal handler too, and then drains.
 
-    `stops` is what `stop` writes to and `run` waits for; given by whoever may want to stop it before it is.
+    `gateway_timeout` is how many seconds it stays without a gateway (0: for ever); a `spot` worker leaves
+    after one batch. `stops` is what `stop` writes to and `run` waits for; given by whoever may want to stop
+    it before it is.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class WorkerService:
         allowed: LoadOptions = NOTHING_ALLOWED,
         models: Sequence[str] = (),
         memory_limit: int | None = None,
+        gateway_timeout: float = 0.0,
+        spot: bool = False,
         stops: SimpleQueue[None] | None = None,
     ) -> None:
         self.identity = identity
@@ -66,6 +71,7 @@ class WorkerService:
         # Not an Event: its lock is not reentrant, and Ctrl-C is two signals at once (the terminal's to the
         # whole group, the gateway's to its worker): the second one's handler would wait for the first one's.
         self._stops: SimpleQueue[None] = SimpleQueue() if stops is None else stops
+        self._gateway_timeout = gateway_timeout
         self._closed = False
         self._link: Answerer | None = None
         self._told_over: object = None
@@ -73,11 +79,11 @@ class WorkerService:
         self._staging = Staging()
         registry = Registry(device=device, cache_size=cache_size, allowed=allowed, memory_limit=memory_limit)
         counters = Counters()
-        self._data = DataPlane(registry, self._staging, counters)
+        self._data = DataPlane(registry, self._staging, counters, self.stop if spot else None)
         self._control = ControlPlane(
             identity,
             scheme=parse_address(addresses.worker).scheme,
-            slots=SLOTS,
+            slots=1 if spot else SLOTS,
             registry=registry,
             staging=self._staging,
             counters=counters,
@@ -96,7 +102,7 @@ class WorkerService:
         surveys = answer_surveys(service_url(parse_address(self._addresses.service)), self._control.handle)
         event(log, logging.INFO, "looking for the gateway", at=surveys.url, worker=self.identity.name)
         try:
-            self._stops.get()
+            self._wait()
             finished = self._data.drain(DRAIN_GRACE)
             self._say_farewell(surveys)
             event(log, logging.INFO, "leaving", worker=self.identity.name, finished=finished)
@@ -107,6 +113,19 @@ class WorkerService:
                     self._link.close()
             surveys.close()
             self._staging.close()
+
+    def _wait(self) -> None:
+        """Until it is told to stop, or has been without a gateway for too long. NNG may not notice for
+        minutes that one is gone: it has to say hello. Counted in steps, so that a process that was stopped
+        listens again before it gives up."""
+        step = min(1.0, self._gateway_timeout / 4)
+        alone = 0.0
+        while alone <= self._gateway_timeout:
+            with contextlib.suppress(Empty):
+                return self._stops.get(timeout=step or None)
+            alone = 0.0 if self._control.called.is_set() else alone + step
+            self._control.called.clear()
+        event(log, logging.WARNING, "without a gateway", worker=self.identity.name, seconds=round(alone, 1))
 
     def _say_farewell(self, surveys: Answerer) -> None:
         """Wait until the gateway, while there is one, has heard that this worker leaves."""

@@ -8,13 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.settings import (
-    FleetSettings,
-    GatewaySettings,
-    WorkerSettings,
-    parse_size,
-    read_settings,
-)
+from common.flags import parse_size
+from common.settings import FleetSettings, GatewaySettings, WorkerSettings, read_settings
 
 NOTHING: Mapping[str, str] = {}
 
@@ -46,7 +41,7 @@ def test_the_gateway_without_flags_has_the_ports_of_the_contract() -> None:
         addr_rest="127.0.0.1:54321",
         addr_service="ws://127.0.0.1:54000",
         addr_worker="ws://127.0.0.1:54001",
-        workers=0,
+        workers=None,
         state="./state",
         ephemeral=False,
         insecure=False,
@@ -109,7 +104,7 @@ def test_a_boolean_variable_takes_the_usual_words(text: str, value: bool) -> Non
 def test_variables_of_the_other_process_and_of_the_scripts_are_known() -> None:
     environ = {"PIPELINE_URL": "http://x", "PIPELINE_NAME": "w", "PIPELINE_ADDR_REST": ":::", "HOME": "/"}
     assert worker(environ={**environ}).name == "w"
-    assert gateway(environ={"PIPELINE_NAME": "not a name"}).workers == 0
+    assert gateway(environ={"PIPELINE_NAME": "not a name"}).workers is None
 
 
 @pytest.mark.parametrize(
@@ -322,7 +317,7 @@ def test_help_names_every_flag_its_variable_and_its_default(
         read_settings(cls, ["-h"], NOTHING, prog="x.py", description="What it is.")
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    hidden = {"exit_with_parent"}
+    hidden = {"exit_with_parent", "fork_server"}
     for each in dataclasses.fields(cls):
         variable = f"[PIPELINE_{VARIABLES.get((cls, each.name), each.name.upper())}]"
         assert (variable in shown) is (f"--{each.name}" in shown) is (each.name not in hidden), each.name
@@ -356,3 +351,54 @@ def test_any_text_is_a_size_or_refused_with_a_sentence(text: str) -> None:
         assert parse_size(text) >= 0
     except ValueError as error:
         assert str(error).startswith("must be a size like ")  # noqa: PT017 - either is right
+
+
+# --- how many workers
+
+
+@pytest.mark.parametrize(
+    ("argv", "scale"),
+    [
+        ([], (0, 0, 0)),
+        (["--workers", "3"], (3, 3, 3)),
+        (["--min_workers", "2"], (2, 2, 2)),
+        (["--max_workers", "4"], (0, 0, 4)),
+        (["--min_workers", "1", "--max_workers", "4"], (1, 1, 4)),
+        (["--num_init_workers", "2", "--max_workers", "4"], (2, 0, 4)),
+        (["--num_init_workers", "2"], (2, 0, 2)),
+    ],
+)
+def test_the_scale_follows_from_whichever_numbers_are_given(argv: list[str], scale: tuple[int, ...]) -> None:
+    assert gateway(*argv).scale == scale
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (
+            ["--workers", "2", "--max_workers", "4"],
+            "--workers says how many there are at least, at most and at first: leave it out, or"
+            " --min_workers, --max_workers and --num_init_workers",
+        ),
+        (
+            ["--min_workers", "3", "--max_workers", "2"],
+            "--min_workers 3, --num_init_workers 3 and --max_workers 2 have to be in this order, none less"
+            " than the one before",
+        ),
+        (
+            ["--keep", "--ephemeral"],
+            "--keep notes in the state folder which workers there are: leave out --ephemeral",
+        ),
+        (
+            ["--keep", "--launcher", "ray"],
+            "--keep is for local workers: those of ray stay without it",
+        ),
+        (["--stop_workers"], "--stop_workers is for ray and kubernetes: local workers end without it"),
+        (["--launcher", "slurm"], "--launcher must be local, ray or kubernetes, not 'slurm'"),
+        (["--gateway_timeout", "-1"], "--gateway_timeout must be 0 seconds or more and finite, not -1.0"),
+    ],
+)
+def test_settings_of_the_manager_that_contradict_each_other_are_refused(
+    capsys: pytest.CaptureFixture[str], argv: list[str], sentence: str
+) -> None:
+    assert refusal(capsys, *argv) == sentence

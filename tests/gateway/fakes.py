@@ -50,6 +50,8 @@ class FakeWorker:
         models: tuple[str, ...] = (),
         inputs: tuple[TensorSpec, ...] = (),
         room: int = 1000,
+        incarnation: int = 0,
+        obeys: bool = True,
     ) -> None:
         self.network, self.name, self.scheme, self.slots = network, name, scheme, slots
         self.id = worker_id or uuid.uuid4().hex
@@ -61,6 +63,7 @@ class FakeWorker:
         self.finds_link = finds_link
         self.models, self.inputs = models, inputs  # patterns; and what it says that every model takes
         self.room = room  # versions that it holds at most: the one that was asked least lately goes
+        self.incarnation, self.obeys = incarnation, obeys  # and whether it leaves when it is told to
         self.says_draining = self.refuses_batches = False
         self.tells_evicted = True
         self.held = trio.Event()  # not set: batches wait in it
@@ -115,6 +118,14 @@ class FakeWorker:
         heard: list[Any] = [message for message in self.surveyed if isinstance(message, kind)]
         return [message for message in heard if self.id in getattr(message, "workers", [self.id])]
 
+    async def _leave(self) -> None:
+        """Finish what it has, say so in a heartbeat, and end."""
+        self.says_draining = True
+        heard = len(self.surveyed)
+        while self.in_hand or not any(isinstance(each, wire.Hello) for each in self.surveyed[heard:]):  # noqa: ASYNC110
+            await trio.sleep(0.001)  # what is waited for has no event
+        self.die()
+
     # --- surveys
 
     async def _survey(self, question: memoryview) -> bytes | None:
@@ -127,7 +138,7 @@ class FakeWorker:
         if isinstance(message, wire.Hello):
             return wire.HelloAnswer(
                 self.id, self.name, "host", 1, self.scheme, self.slots, "cpu",
-                self.says_draining, True, self._keys(), list(self.models),
+                self.says_draining, True, self._keys(), list(self.models), self.incarnation,
             )  # fmt: skip
         if isinstance(message, wire.Status):
             return wire.StatusAnswer(
@@ -139,6 +150,8 @@ class FakeWorker:
             return None
         if isinstance(message, wire.Load):
             return await self._load(message, buffers)
+        if isinstance(message, wire.Drain) and self.obeys:
+            self._nursery.start_soon(self._leave)
         if isinstance(message, wire.Drop):
             self.weights.pop(_name(message.model, message.version), None)
             self.staged.pop(_name(message.model, message.version), None)

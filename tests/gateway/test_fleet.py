@@ -496,3 +496,67 @@ async def test_workers_that_come_and_die_all_the_time_leave_nothing_behind():
         assert [await each.answer() for each in asked] == [2.0 * n for n in range(100)]
         await site.until(lambda: site.fleet.ids() == {steady.id})
         assert set(site.network.listening) == {SERVICE, f"mem://link/{steady.id}"}
+
+
+# --- incarnations
+
+
+async def test_of_two_workers_with_one_name_the_newer_serves_and_the_older_is_told_to_leave():
+    async with open_site() as site:
+        older = await site.ready_worker("bob", incarnation=5)
+        await site.set_weights(b"2")
+        newer = await site.ready_worker("bob", incarnation=6)
+        await site.until_life(older, Life.GONE)
+        assert [message.workers for message in older.asked(wire.Drain)] == [[older.id]]
+        assert newer.asked(wire.Drain) == []
+        asked = site.ask(1)
+        assert await asked.answer() == 2.0
+        assert [name for name, _ in older.batches] == []
+
+
+async def test_an_older_worker_that_comes_back_is_never_taken_in():
+    async with open_site() as site:
+        await site.set_weights(b"2")
+        newer = await site.ready_worker("bob", incarnation=6)
+        older = site.worker("bob", incarnation=5, obeys=False)
+        await site.until(lambda: len(older.asked(wire.Drain)) > 1)  # again, as long as it is there
+        assert site.life(older) is Life.GONE
+        assert older.asked(wire.LinkUp) == [] or all(
+            older.id not in message.endpoints for message in older.asked(wire.LinkUp)
+        )
+        assert site.fleet.ids() == {newer.id}
+
+
+async def test_workers_with_one_name_that_were_started_by_hand_all_serve():
+    async with open_site() as site:
+        workers = [await site.ready_worker("bob") for _ in range(3)]
+        assert site.fleet.ids(Life.READY) == {each.id for each in workers}
+
+
+async def test_a_retired_worker_answers_what_it_has_and_takes_nothing_new():
+    async with open_site() as site:
+        retired = await site.ready_worker("bob", incarnation=5)
+        await site.set_weights(b"2")
+        retired.hold()
+        asked = site.ask(1)
+        await trio.testing.wait_all_tasks_blocked()
+        site.fleet.retire("bob", 5)
+        assert site.life(retired) is Life.DRAINING
+        later = site.ask(3)
+        other = await site.ready_worker("bob", incarnation=6)
+        assert (await later.answer(), later.worker) == (6.0, other.name)
+        retired.held.set()
+        assert await asked.answer() == 2.0
+        assert (asked.request.strikes, len(retired.batches)) == (0, 1)
+        await site.until_life(retired, Life.GONE)
+
+
+async def test_a_retired_worker_that_was_silent_is_told_to_leave_when_it_comes_back():
+    async with open_site() as site:
+        lost = await site.ready_worker("bob", incarnation=5)
+        lost.stop()
+        await site.until_life(lost, Life.GONE)
+        site.fleet.retire("bob", 5)
+        lost.go_on()
+        await site.until(lambda: bool(lost.asked(wire.Drain)))
+        assert site.life(lost) is Life.GONE

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -25,11 +26,11 @@ TEXT = TensorSpec("t", "BYTES", (1,))
 class Plane(DataPlane):
     """A data plane with what is under it."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_used: Callable[[], None] | None = None) -> None:
         self.registry = Registry(device=torch.device("cpu"), cache_size=100)
         self.staging = Staging()
         self.counters = Counters()
-        super().__init__(self.registry, self.staging, self.counters)
+        super().__init__(self.registry, self.staging, self.counters, on_used)
 
     def ask(self, frame: bytes) -> tuple[wire.Message, list[memoryview]]:
         return wire.decode(self.handle(memoryview(frame)))
@@ -108,6 +109,21 @@ def test_a_request_past_its_deadline_never_reaches_the_model(fake, batch) -> Non
     answer, _ = plane.ask(batch("adding", [1, 2], timeout=0.0))
     assert [error.code for error in answer.parts[0].errors] == ["deadline"]
     assert runtime.calls == []
+
+
+def test_a_worker_for_one_batch_runs_one_and_says_when_it_has(adding, batch, floats) -> None:
+    used: list[int] = []
+    plane = Plane(on_used=lambda: used.append(plane.counters.requests))
+    plane.registry.load(adding.key, adding.data)
+    assert plane.ask(batch("other", [0.3, 0.7]))[0].code == "not_found"
+    assert used == []  # that was none
+    _, buffers = plane.ask(batch("adding", [0.3, 0.7]))
+    assert floats(buffers[0]) == pytest.approx([1.0], abs=0.01)
+    assert used == [1]
+    refusal = wire.Refused("draining", "the worker is for one batch, and has had it")
+    assert plane.ask(batch("adding", [0.3, 0.7])) == (refusal, [])
+    assert used == [1]
+    plane.staging.close()
 
 
 def test_counters_count_requests_rows_and_only_batches_that_were_run(plane, batch) -> None:

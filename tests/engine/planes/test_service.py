@@ -75,8 +75,8 @@ async def open_gateway(addresses: Addresses, came: trio.Event) -> AsyncIterator[
             await gateway.link.aclose()
 
 
-def new_service(addresses: Addresses) -> WorkerService:
-    return WorkerService(identify("bob"), addresses, device=torch.device("cpu"), cache_size=100)
+def new_service(addresses: Addresses, **how: Any) -> WorkerService:
+    return WorkerService(identify("bob", 7), addresses, device=torch.device("cpu"), cache_size=100, **how)
 
 
 @asynccontextmanager
@@ -165,6 +165,29 @@ async def test_a_worker_without_a_gateway_stops_when_told_even_before_it_runs(ad
     service.stop()
     service.stop()
     async with running(service) as ended:
+        await ended.wait()
+
+
+async def test_a_worker_stays_as_long_as_a_gateway_says_hello_and_leaves_some_time_after(addresses) -> None:
+    service = new_service(addresses, gateway_timeout=1.0)
+    async with running(service) as ended, open_gateway(addresses, trio.Event()) as gateway:
+        until = trio.current_time() + 1.5
+        while trio.current_time() < until:
+            assert (await gateway.survey(wire.Hello("gateway"))).incarnation == 7
+            await trio.sleep(0.02)
+        assert not ended.is_set()
+        await ended.wait()  # though it is connected all the time
+
+
+async def test_a_spot_worker_answers_one_batch_and_leaves(addresses, adding, batch, floats) -> None:
+    service = new_service(addresses, spot=True)
+    async with running(service) as ended, open_gateway(addresses, trio.Event()) as gateway:
+        assert (await gateway.survey(wire.Hello("gateway"))).slots == 1
+        await gateway.survey(wire.Load([gateway.worker], adding.key, len(adding.data)), adding.data)
+        _, buffers = await gateway.ask(batch("adding", [0.3, 0.7]))
+        assert floats(buffers[0]) == pytest.approx([1.0], abs=0.01)
+        while not (await gateway.survey(wire.Hello("gateway"))).draining:
+            await trio.lowlevel.checkpoint()
         await ended.wait()
 
 

@@ -1,0 +1,301 @@
+"""Flags and environment variables: how a dataclass whose fields are options is filled, and the kinds of
+their values. Which settings there are, `settings` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import field, fields
+from typing import Any, NamedTuple, TypeVar
+
+from common.addresses import parse_address, parse_host_port, parse_link_base
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_SIZE = re.compile(r"([0-9]{1,12}) ?(?:([kmgt])(?:ib)?)?", re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
+_PATTERN = re.compile(r"[\w.*?\[\]-]{1,200}")
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_BOOLS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+class Kind(NamedTuple):
+    """A kind of value: `parse` makes one of text, `check` refuses nonsense, `show` writes it for the help.
+
+    The first two raise `ValueError` with the end of a sentence that begins with the setting's name.
+    """
+
+    metavar: str
+    parse: Callable[[str], Any]
+    check: Callable[[Any], object]
+    show: Callable[[Any], str] = str
+
+
+class Option(NamedTuple):
+    """What is known of a setting beside its name and default; one without `help` is not shown."""
+
+    kind: Kind
+    group: str
+    help: str
+    excludes: str
+    variable: str
+    bare: str | None  # the value of the flag alone
+
+
+def option(
+    default: Any,
+    kind: Kind,
+    group: str,
+    help: str,
+    *,
+    excludes: str = "",
+    variable: str = "",
+    bare: str | None = None,
+) -> Any:
+    """A dataclass field that is a setting; `excludes` names another that cannot be given together with it,
+    `variable` what its variable is called where the flag's name would mean something else to another process,
+    `bare` is what the flag means without a value, where it may have none."""
+    return field(default=default, metadata={"option": Option(kind, group, help, excludes, variable, bare)})
+
+
+def parse_size(text: str) -> int:
+    """Bytes, of text like 1000, 512k, 64M, 1G or 8 MiB; every unit is a power of 1,024."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"must be a size like 1000000, 512k, 64M or 1GiB, not {text!r}")
+    return int(match[1]) * _UNITS[(match[2] or "").lower()]
+
+
+def _show_size(size: int) -> str:
+    units = [unit for unit, factor in _UNITS.items() if size % factor == 0]
+    return f"{size // _UNITS[units[-1]]} {units[-1].upper()}iB" if units[-1] else str(size)
+
+
+def _parse_whole(text: str) -> int:
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"must be a whole number, not {text!r}")
+    return int(text)
+
+
+def _parse_seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"must be a number of seconds, not {text!r}") from None
+
+
+def _parse_bool(text: str) -> bool:
+    if text.lower() not in _BOOLS:
+        raise ValueError(f"must be one of {', '.join(_BOOLS)}, not {text!r}")
+    return _BOOLS[text.lower()]
+
+
+def _parse_patterns(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(","))
+
+
+def _check_patterns(patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        if not _PATTERN.fullmatch(pattern):
+            raise ValueError(
+                f"must be names, with * and ? in them or not, and commas between, not {pattern!r}"
+            )
+
+
+def _at_least(least: int) -> Callable[[int], None]:
+    def check(value: int) -> None:
+        if value < least:
+            raise ValueError(f"must be {least} or more, not {value}")
+
+    return check
+
+
+def _among(*choices: str) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        if value not in choices:
+            raise ValueError(f"must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
+
+    return check
+
+
+def _check_seconds(value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"must be more than 0 seconds and finite, not {value}")
+
+
+def _check_seconds_or_zero(value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"must be 0 seconds or more and finite, not {value}")
+
+
+def _check_name(value: str) -> None:
+    if not _NAME.fullmatch(value):
+        raise ValueError(f"must be up to 64 letters, digits and . _ : @ - without spaces, not {value!r}")
+
+
+def _check_path(value: str) -> None:
+    if not value or "\0" in value:
+        raise ValueError(f"must be a path, not {value!r}")
+
+
+def _parsed_by(parse: Callable[[str], object]) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        try:
+            parse(value)
+        except ValueError as error:
+            raise ValueError(f"cannot be used: {error}") from None
+
+    return check
+
+
+FLAG = Kind("", _parse_bool, bool)
+COUNT = Kind("N", _parse_whole, _at_least(1))
+COUNT_OR_ZERO = Kind("N", _parse_whole, _at_least(0))
+BYTES = Kind("SIZE", parse_size, _at_least(1), _show_size)
+SECONDS = Kind("SECONDS", _parse_seconds, _check_seconds)
+SECONDS_OR_ZERO = Kind("SECONDS", _parse_seconds, _check_seconds_or_zero)
+HOST_PORT = Kind("HOST:PORT", str, _parsed_by(parse_host_port))
+SERVICE = Kind("URL", str, _parsed_by(parse_address))
+LINKS = Kind("URL", str, _parsed_by(parse_link_base))
+PATH = Kind("PATH", str, _check_path)
+WORKER = Kind("NAME", str, _check_name)
+PATTERNS = Kind("PATTERN,…", _parse_patterns, _check_patterns, ",".join)
+DEVICE = Kind("DEVICE", str.lower, _among("cpu", "cuda", "auto"))
+LAUNCHER = Kind("NAME", str.lower, _among("local", "ray", "kubernetes"))
+LEVEL = Kind("LEVEL", str.lower, _among("debug", "info", "warning", "error"))
+
+
+_Settings = TypeVar("_Settings")
+
+
+def read_flags(
+    cls: type[_Settings],
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    prog: str,
+    description: str,
+    family: Sequence[type],
+    unclear: Mapping[str, str],
+) -> _Settings:
+    """The settings that flags (without the program's name) and `PIPELINE_*` variables give; flags win.
+
+    Ends the process as argparse does: status 0 after `-h`, 2 with a sentence on stderr for what is unknown
+    or nonsense. An empty variable counts as none. The settings of the whole `family` of processes may stand
+    in one environment: each knows the others' variables too. `unclear` are variables that could mean two
+    things, each with the sentence that says what to give instead.
+    """
+    parser = _parser(cls, prog=prog, description=description)
+    given, unknown = parser.parse_known_args([_with_underscores(each) for each in argv])
+    try:
+        _refuse_unknown("argument", unknown, list(_options(cls)), _flag)
+        for variable in unclear:
+            if environ.get(variable):
+                raise ValueError(unclear[variable])
+        _refuse_unknown_variables(environ, family, unclear)
+        return cls(**_values(cls, vars(given), environ))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def check_options(settings: Any) -> None:
+    """`ValueError` with a sentence for the first value that makes no sense; for `__post_init__`."""
+    for name, each in _options(type(settings)).items():
+        value = getattr(settings, name)
+        try:
+            if value is not None:
+                each.kind.check(value)
+        except ValueError as error:
+            raise ValueError(f"{_flag(name)} {error}") from None
+
+
+def _options(cls: type[Any]) -> dict[str, Option]:
+    return {each.name: each.metadata["option"] for each in fields(cls)}
+
+
+def _flag(name: str) -> str:
+    return f"--{name}"
+
+
+def _variable(name: str) -> str:
+    return f"PIPELINE_{name.upper()}"
+
+
+def _with_underscores(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    flag, equals, value = argument[2:].partition("=")
+    return f"--{flag.replace('-', '_')}{equals}{value}"
+
+
+def _parser(cls: type[Any], *, prog: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog="Flags are taken with dashes too. Each may come from the variable in brackets; the flag wins.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    options = _options(cls)
+    defaults = {each.name: each.default for each in fields(cls)}
+    for title in ("addresses", "workers", "manager", "models", "state", "limits", "jobs", "process"):
+        group = parser.add_argument_group(title)
+        for name, each in options.items():
+            if each.group != title:
+                continue
+            help = _help(name, each, defaults[name]) if each.help else argparse.SUPPRESS
+            if each.kind is FLAG:
+                group.add_argument(_flag(name), action="store_const", const="1", help=help)
+            else:
+                may_be_bare: dict[str, Any] = {} if each.bare is None else {"nargs": "?", "const": each.bare}
+                group.add_argument(_flag(name), metavar=each.kind.metavar, help=help, **may_be_bare)
+    return parser
+
+
+def _help(name: str, each: Option, default: object) -> str:
+    shown = f" (default: {each.kind.show(default)})" if default not in (None, False, ()) else ""
+    return f"{each.help}{shown} [{_variable(each.variable or name)}]".replace("%", "%%")
+
+
+def _refuse_unknown_variables(
+    environ: Mapping[str, str], family: Sequence[type], unclear: Collection[str]
+) -> None:
+    options = [pair for cls in family for pair in _options(cls).items()]
+    names = [each.variable or name for name, each in options]
+    known = {*map(_variable, [*names, "url"]), *unclear}  # the curl scripts take PIPELINE_URL
+    strange = [each for each in environ if each.startswith(_variable("")) and each not in known]
+    _refuse_unknown("environment variable", strange, names, _variable)
+
+
+def _refuse_unknown(
+    what: str, unknown: Iterable[str], names: Sequence[str], spell: Callable[[str], str]
+) -> None:
+    for each in unknown:
+        bare = each.partition("=")[0].lower().removeprefix(_flag("")).removeprefix(_variable("").lower())
+        near = difflib.get_close_matches(bare, names, n=1)
+        raise ValueError(f"unknown {what} {each}" + (f": did you mean {spell(near[0])}?" if near else ""))
+
+
+def _values(cls: type[Any], given: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, each in _options(cls).items():
+        variable = _variable(each.variable or name)
+        text = given.get(name) if name in given else environ.get(variable) or None
+        if text is None:
+            continue
+        sources[name] = _flag(name) if name in given else variable
+        try:
+            values[name] = each.kind.parse(text)
+            each.kind.check(values[name])
+        except ValueError as error:
+            raise ValueError(f"{sources[name]} {error}") from None
+    for name, each in _options(cls).items():
+        if values.get(name) and each.excludes in values:
+            raise ValueError(
+                f"{sources[name]} cannot be given together with {sources[each.excludes]}: leave one out"
+            )
+    return values
