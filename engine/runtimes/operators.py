@@ -14,8 +14,8 @@ import torch
 
 from common.errors import LoadError
 
-# By the namespace of the operators: the library that registers them as it is imported. Only these are imported
-# for a file's sake, and never what the file itself says.
+# By the namespace of the operators: the library that registers them as it is imported. Only these are
+# imported for a file's sake, and never what the file itself says.
 _LIBRARIES = {"torchvision": "torchvision"}
 _BUILT_IN = {b"aten", b"prim", b"prims", b"higher_order"}
 

@@ -1,5 +1,5 @@
 """A network that calls `torchvision::nms`, saved as both kinds of program by a process that has such an
-operator: `python detectors.py FOLDER` writes nms.ts and nms.pt2, which answer a row of numbers with their sum.
+operator: `python detectors.py FOLDER` writes nms.ts and nms.pt2, which answer four numbers with their sum.
 
 The operator is registered as torchvision's own is, so a worker without torchvision lacks it.
 """

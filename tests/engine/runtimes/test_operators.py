@@ -1,4 +1,4 @@
-"""collaboration: programs that call operators of other libraries, in processes that have them and that do not."""
+"""collaboration: programs that call other libraries' operators, where these are and where they are not."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from engine.runtimes.options import LoadOptions
 ROOT = Path(__file__).resolve().parents[3]
 SERVICE = ROOT / "tests" / "services" / "detectors.py"
 LACKED = (
-    "the model needs the operator torchvision::nms, which this worker lacks: install torchvision, built for torch"
-    f" {torch.__version__}"
+    "the model needs the operator torchvision::nms, which this worker lacks: install torchvision, built for"
+    f" torch {torch.__version__}"
 )
 
 
@@ -72,8 +72,8 @@ def test_what_a_program_says_in_text_is_no_call():
     code = b'x = ops.shop.sell(a)\nraise "ops.shop.buy(a) \\" ops.shop.rob(a)"\ny = ops.prim.NumToTensor(1)\n'
     assert operators_of_script(code) == {"shop::sell"}
     program = (
-        b'{"target": "torch.ops.shop.sell.default", "stack_trace": "\\"target\\": \\"torch.ops.shop.buy.x\\"",'
-        b' "target": "torch.ops.aten.add.Tensor"}'
+        b'{"target": "torch.ops.shop.sell.default", "target": "torch.ops.aten.add.Tensor",'
+        b' "stack_trace": "\\"target\\": \\"torch.ops.shop.buy.x\\""}'
     )
     assert operators_of_exported(program) == {"shop::sell"}
 
