@@ -22,7 +22,7 @@ NO_SCORE = -1.0  # of the room that is left: below every threshold
 
 
 def name_outputs(answer: Any) -> Tensors:
-    """Names and tensors of what a network returned: `result`, or `result_0` and so on of several; a dict's keys;
+    """Names and tensors of what a network returned: `result`, `result_0` and so on of several, a dict's keys;
     and of detections, a list of one dict for each row, the keys of those."""
     if isinstance(answer, torch.Tensor):
         return [("result", _widened(answer))]
