@@ -8,7 +8,7 @@ all else is refused:
    pickled whole, no compiled libraries.
 2. Entries that are unpickled hold tensors only.
 3. Size expressions and guards are arithmetic.
-4. What a node calls is an operator on tensors or arithmetic.
+4. What a node calls is an operator on tensors (torch's own, or torchvision's) or arithmetic.
 5. Every other string of the program is a dotted name, except the text that is never run.
 """
 
@@ -23,6 +23,7 @@ from typing import IO, Any
 import torch
 
 from common.errors import LoadError
+from engine.runtimes.operators import operators_of_exported, require_operators
 from engine.runtimes.torch_file import read_tensors
 
 _PROGRAM = "models/model.json"
@@ -37,7 +38,7 @@ _ENTRY = re.compile(
 )
 _NAME = re.compile(r"[\w.:+-]*", re.ASCII)
 _TARGET = re.compile(
-    r"torch\.ops\.(aten|prims)\.(?!from_file\b|save\b)\w+\.\w+"
+    r"torch\.ops\.(aten|prims|torchvision)\.(?!from_file\b|save\b)\w+\.\w+"
     r"|torch\.ops\.higher_order\.(cond|wrap_with_set_grad_enabled|wrap_with_autocast)"
     r"|torch\.sym_(int|float|max|min|not|sum|ite|sqrt)|math\.(ceil|floor|trunc|sqrt|pow)"
     r"|_operator\.(add|sub|mul|truediv|floordiv|mod|neg|pow|abs|ge|gt|le|lt|eq|ne|and_|or_|not_|getitem)",
@@ -79,7 +80,13 @@ def check_pt2(file: IO[bytes]) -> None:
                 read_tensors(reader.get_record(folder + payload["path_name"]))
     if _EXAMPLES in entries and (examples := reader.get_record(_EXAMPLES)):
         read_tensors(examples)
+    require_operators_of(reader)
     _check(json.loads(reader.get_record(_PROGRAM)), "")
+
+
+def require_operators_of(reader: torch._C.PyTorchFileReader) -> None:
+    """Raise `LoadError` where the program calls operators that this worker lacks."""
+    require_operators(operators_of_exported(reader.get_record(_PROGRAM)))
 
 
 def _entries(file: IO[bytes]) -> set[str]:

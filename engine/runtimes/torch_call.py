@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,8 @@ from common.errors import ModelError
 from engine.rows import NUMPY_TYPES, Array
 from engine.runtimes.filling import Outputs, run_filled, run_in_pieces
 from engine.runtimes.runtime import Specs, layout_of, warm_up
+from engine.runtimes.torch_outputs import name_outputs
 
-Tensors = list[tuple[str, torch.Tensor]]
-
-# What NumPy has no type for, or no protocol a datatype, widened without loss.
-_WIDENED = {torch.float16, torch.bfloat16}
 _BF16 = NUMPY_TYPES["BF16"]
 
 
@@ -99,21 +96,3 @@ def _as_tensor(array: Array) -> torch.Tensor:
     if array.dtype == np.object_:
         raise ModelError("the request has BYTES, and a torch model takes numbers")
     return torch.from_numpy(array)
-
-
-def name_outputs(answer: Any) -> Tensors:
-    """Names and tensors of what a network returned: `result`, `result_0` and so on, or a dict's keys."""
-    if isinstance(answer, torch.Tensor):
-        return [("result", _widened(answer))]
-    named: Sequence[tuple[Any, Any]] = ()
-    if isinstance(answer, dict):
-        named = list(answer.items())
-    elif isinstance(answer, (tuple, list)):
-        named = [(f"result_{at}", tensor) for at, tensor in enumerate(answer)]
-    if not named or not all(isinstance(n, str) and isinstance(t, torch.Tensor) for n, t in named):
-        raise ModelError(f"the model answered with a {type(answer).__name__}, not with tensors")
-    return [(name, _widened(tensor)) for name, tensor in named]
-
-
-def _widened(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.dtype in _WIDENED else tensor

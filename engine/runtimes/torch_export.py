@@ -11,7 +11,7 @@ from common.errors import LoadError
 from common.tensor import TensorSpec
 from engine.runtimes.filling import choose_multiple
 from engine.runtimes.options import LoadOptions
-from engine.runtimes.pt2_check import check_pt2
+from engine.runtimes.pt2_check import check_pt2, require_operators_of
 from engine.runtimes.runtime import Specs, datatype_of, first_line
 from engine.runtimes.source import Source, open_source, source_size
 from engine.runtimes.torch_call import TorchRuntime
@@ -26,7 +26,9 @@ def load(source: Source, options: LoadOptions, device: torch.device) -> TorchRun
     options.refuse("architecture", "arguments", "methods", because="a torch.export program has no use for it")
     with open_source(source) as file:
         try:
-            if not options.allow_pickle:
+            if options.allow_pickle:
+                require_operators_of(torch._C.PyTorchFileReader(file))
+            else:
                 check_pt2(file)
             file.seek(0)
             program = torch.export.load(source if isinstance(source, Path) else file)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +17,7 @@ import torch
 
 from common.errors import LoadError
 from engine.runtimes.filling import choose_multiple
+from engine.runtimes.operators import operators_of_script, require_operators
 from engine.runtimes.options import LoadOptions
 from engine.runtimes.runtime import first_line
 from engine.runtimes.source import Source, open_source, source_size
@@ -48,7 +50,15 @@ def load(source: Source, options: LoadOptions, device: torch.device) -> TorchRun
         try:
             if not options.allow_pickle:
                 _refuse_bombs(file)
-                _refuse_words(torch._C.PyTorchFileReader(str(source) if isinstance(source, Path) else file))
+            reader = torch._C.PyTorchFileReader(str(source) if isinstance(source, Path) else file)
+            programs = {
+                name: reader.get_record(name) for name in reader.get_all_records() if name.startswith("code/")
+            }
+            if not options.allow_pickle:
+                _refuse_words(programs)
+            # Beside each source is what it was written from, for stack traces.
+            sources = [code for name, code in programs.items() if name.endswith(".py")]
+            require_operators(set().union(*map(operators_of_script, sources)))
             file.seek(0)
             network = torch.jit.load(str(source) if isinstance(source, Path) else file, map_location=device)  # type: ignore[no-untyped-call]
             operators = torch.jit.export_opnames(network)  # type: ignore[no-untyped-call]
@@ -73,9 +83,9 @@ def _refuse_bombs(file: IO[bytes]) -> None:
     file.seek(0)
 
 
-def _refuse_words(reader: torch._C.PyTorchFileReader) -> None:
-    for record in reader.get_all_records():
-        if record.startswith("code/") and (found := _REFUSED_WORDS.search(reader.get_record(record))):
+def _refuse_words(programs: Mapping[str, bytes]) -> None:
+    for program in programs.values():
+        if found := _REFUSED_WORDS.search(program):
             raise _refusal(found[1].decode())
 
 
