@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -12,8 +13,10 @@ from queue import SimpleQueue
 import torch
 
 from common.addresses import link_address, parse_address, service_url
+from common.errors import LinkError
 from common.link.worker import Answerer, answer_requests, answer_surveys
 from common.log import event
+from engine.planes.contact import kept_contact
 from engine.planes.control import ControlPlane
 from engine.planes.counters import Counters
 from engine.planes.data import DataPlane
@@ -96,7 +99,8 @@ class WorkerService:
         surveys = answer_surveys(service_url(parse_address(self._addresses.service)), self._control.handle)
         event(log, logging.INFO, "looking for the gateway", at=surveys.url, worker=self.identity.name)
         try:
-            self._stops.get()
+            with kept_contact(lambda: self._control.hellos, lambda is_long: self._redial(surveys, is_long)):
+                self._stops.get()
             finished = self._data.drain(DRAIN_GRACE)
             self._say_farewell(surveys)
             event(log, logging.INFO, "leaving", worker=self.identity.name, finished=finished)
@@ -107,6 +111,15 @@ class WorkerService:
                     self._link.close()
             surveys.close()
             self._staging.close()
+
+    def _redial(self, surveys: Answerer, is_long: bool) -> None:
+        """The connections may be there for this end only. The link's carries requests, and a gateway that hears
+        the worker again says if it needs a new one: so that waits longer."""
+        with contextlib.suppress(LinkError):  # a link that could not be opened: it is told where again
+            surveys.redial()
+            with self._link_lock:
+                if is_long and self._link is not None:
+                    self._link.redial()
 
     def _say_farewell(self, surveys: Answerer) -> None:
         """Wait until the gateway, while there is one, has heard that this worker leaves."""
