@@ -20,8 +20,12 @@ from gateway.roster import State
 
 log = logging.getLogger("pipeline.rollout")
 
-INLINE_MAX = 16 << 20  # weights up to this size ride in the survey itself
-CHUNK = 4 << 20
+# Weights up to this size ride in the survey itself. Heartbeats wait behind it: a line that loses packets
+# takes seconds for each MiB, and silence counts from two.
+INLINE_MAX = 64 << 10
+# Chunks begin small and grow where they pass quickly: a batch waits behind a chunk.
+CHUNK_MIN, CHUNK_MAX = 64 << 10, 4 << 20
+CHUNK_TIME = 0.1
 KEPT_CHUNKS = 4
 LOAD_TIME = 30.0  # seconds to load weights, and …
 LOAD_RATE = 10e6  # … bytes per second on top: a limit for the dead, not for the slow
@@ -140,9 +144,11 @@ class Delivery:
 
     async def _send(self, chunks: _Chunks, worker: str) -> None:
         """Send the weights in chunks, each acknowledged."""
-        offset = 0
+        offset, size = 0, CHUNK_MIN
         while offset < chunks.size:
-            frame = await chunks.frame(offset)
+            # Up to a multiple of the size: so those who take the same size are at the same places.
+            frame = await chunks.frame(offset, min(chunks.size, offset - offset % size + size))
+            began = trio.current_time()
             link = self._fleet.link(worker)
             if link is None or worker not in self._fleet.ids(State.READY, State.SYNCING):
                 raise WorkerLost("the worker left")
@@ -155,6 +161,11 @@ class Delivery:
             if stored <= offset:
                 raise LoadError(f"a chunk at {offset} was answered {message!r}")
             offset = stored
+            took = trio.current_time() - began
+            if took < CHUNK_TIME:
+                size = min(2 * size, CHUNK_MAX)
+            elif took > 4 * CHUNK_TIME:
+                size = max(size // 2, CHUNK_MIN)
 
 
 class _Chunks:
@@ -165,18 +176,19 @@ class _Chunks:
         self.size = load.size
         self._sha256 = load.key.sha256
         self._blobs = blobs
-        self._frames: dict[int, bytes] = {}
+        self._frames: dict[tuple[int, int], bytes] = {}
         self._turn = trio.Lock()
 
-    async def frame(self, offset: int) -> bytes:
-        """The frame of the chunk at `offset`."""
+    async def frame(self, offset: int, end: int) -> bytes:
+        """The frame of the chunk from `offset` to `end`."""
+        place = (offset, end)
         async with self._turn:
-            if offset not in self._frames:
+            if place not in self._frames:
                 if len(self._frames) == KEPT_CHUNKS:
                     del self._frames[next(iter(self._frames))]
-                self._frames[offset] = await trio.to_thread.run_sync(self._read, offset)
-            return self._frames[offset]
+                self._frames[place] = await trio.to_thread.run_sync(self._read, offset, end - offset)
+            return self._frames[place]
 
-    def _read(self, offset: int) -> bytes:
-        data = self._blobs.read(self._sha256, offset=offset, size=CHUNK)
+    def _read(self, offset: int, size: int) -> bytes:
+        data = self._blobs.read(self._sha256, offset=offset, size=size)
         return wire.encode(wire.Chunk(self._sha256, self.size, offset), [data])

@@ -16,7 +16,6 @@ from common.wire import MAX_BATCH_BYTES
 # the largest honest frame is a batch of the largest request, or a survey with weights aboard. What a model
 # makes of it may be larger.
 MAX_FRAME = 2 * MAX_BATCH_BYTES
-MAX_INLINE_WEIGHTS = 16 << 20
 
 RECONNECT_MIN_MS = 20
 RECONNECT_MAX_MS = 250

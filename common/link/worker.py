@@ -69,11 +69,11 @@ class Answerer:
         self._socket = socket
         self._handler = handler
         self._closed = False
+        self.url = url
         with mapped_errors():
             socket.reconnect_time_min = RECONNECT_MIN_MS
             socket.reconnect_time_max = RECONNECT_MAX_MS
             socket.dial(url, block=False)
-        self.url = url
         ports = [_Port(socket) for _ in range(threads)]
         self._threads = {
             threading.Thread(target=self._run, args=(port,), name=f"{name}-{i}", daemon=True): port
@@ -91,6 +91,15 @@ class Answerer:
     def connection(self) -> object:
         """The connection that there is now, the same object as long as it lasts; None for none."""
         return next(iter(self._socket.pipes), None)
+
+    def redial(self) -> None:
+        """Let go of whatever connection there is or is being made, and dial anew. NNG does not do that by
+        itself while it believes in a connection, nor while the kernel waits, for a minute at last, to try
+        again."""
+        with mapped_errors():
+            for dialer in self._socket.dialers:
+                dialer.close()
+            self._socket.dial(self.url, block=False)
 
     def _run(self, port: _Port) -> None:
         while not self._closed:

@@ -8,13 +8,15 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 import torch
 
 from common.addresses import link_address, parse_address, service_url
+from common.errors import LinkError
 from common.link.worker import Answerer, answer_requests, answer_surveys
 from common.log import event
+from engine.planes.contact import kept_contact
 from engine.planes.control import ControlPlane
 from engine.planes.counters import Counters
 from engine.planes.data import DataPlane
@@ -102,7 +104,13 @@ class WorkerService:
         surveys = answer_surveys(service_url(parse_address(self._addresses.service)), self._control.handle)
         event(log, logging.INFO, "looking for the gateway", at=surveys.url, worker=self.identity.name)
         try:
-            self._wait()
+            with kept_contact(
+                lambda: self._control.hellos,
+                lambda is_long: self._redial(surveys, is_long),
+                self._give_up,
+                self._gateway_timeout,
+            ):
+                self._stops.get()
             finished = self._data.drain(DRAIN_GRACE)
             self._say_farewell(surveys)
             event(log, logging.INFO, "leaving", worker=self.identity.name, finished=finished)
@@ -114,18 +122,18 @@ class WorkerService:
             surveys.close()
             self._staging.close()
 
-    def _wait(self) -> None:
-        """Until it is told to stop, or has been without a gateway for too long. NNG may not notice for
-        minutes that one is gone: it has to say hello. Counted in steps, so that a process that was stopped
-        listens again before it gives up."""
-        step = min(1.0, self._gateway_timeout / 4)
-        alone = 0.0
-        while alone <= self._gateway_timeout:
-            with contextlib.suppress(Empty):
-                return self._stops.get(timeout=step or None)
-            alone = 0.0 if self._control.called.is_set() else alone + step
-            self._control.called.clear()
-        event(log, logging.WARNING, "without a gateway", worker=self.identity.name, seconds=round(alone, 1))
+    def _give_up(self, seconds: float) -> None:
+        event(log, logging.WARNING, "without a gateway", worker=self.identity.name, seconds=seconds)
+        self.stop()
+
+    def _redial(self, surveys: Answerer, is_long: bool) -> None:
+        """The connections may be there for this end only. The link's carries requests, and a gateway that
+        hears the worker again says if it needs a new one: so that waits longer."""
+        with contextlib.suppress(LinkError):  # a link that could not be opened: it is told where again
+            surveys.redial()
+            with self._link_lock:
+                if is_long and self._link is not None:
+                    self._link.redial()
 
     def _say_farewell(self, surveys: Answerer) -> None:
         """Wait until the gateway, while there is one, has heard that this worker leaves."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import trio
 
@@ -23,7 +25,8 @@ CHUNK = 100
 def small_sizes(monkeypatch):
     """What are MiB outside are bytes here."""
     monkeypatch.setattr(delivery, "INLINE_MAX", 50)
-    monkeypatch.setattr(delivery, "CHUNK", CHUNK)
+    monkeypatch.setattr(delivery, "CHUNK_MIN", CHUNK)
+    monkeypatch.setattr(delivery, "CHUNK_MAX", CHUNK)
 
 
 def weights(size: int) -> bytes:
@@ -111,6 +114,41 @@ async def test_a_chunk_is_read_once_however_many_workers_it_goes_to(monkeypatch)
         workers = [await site.ready_worker() for _ in range(10)]
         assert await load(site, weights(1050), *workers) == ok(*workers)
         assert reads.sizes == [100] * 10 + [50]
+
+
+@pytest.mark.parametrize(
+    ("took", "sizes"),
+    [(0.0, [100, 100, 200, 400, 400, 300]), (0.2, [100] * 15), (1.0, [100] * 15)],
+    ids=["at once", "neither", "slowly"],
+)
+async def test_chunks_grow_where_they_pass_quickly(took, sizes, monkeypatch):
+    monkeypatch.setattr(delivery, "CHUNK_MAX", 400)
+    async with open_site() as site:
+        worker = await site.ready_worker()
+        hold_up(site, worker, lambda: took)
+        assert await load(site, weights(1500), worker) == ok(worker)
+        assert worker.chunks == sizes
+        assert worker.weights == {NN: weights(1500)}
+
+
+async def test_chunks_shrink_where_the_line_gets_slow(monkeypatch):
+    monkeypatch.setattr(delivery, "CHUNK_MAX", 400)
+    async with open_site() as site:
+        worker = await site.ready_worker()
+        hold_up(site, worker, lambda: 1.0 if sum(worker.chunks) >= 800 else 0.0)
+        assert await load(site, weights(2000), worker) == ok(worker)
+        assert worker.chunks == [100, 100, 200, 400, 400, 200, *[100] * 6]
+
+
+def hold_up(site: Site, worker: FakeWorker, seconds: Callable[[], float]) -> None:
+    """Have each frame to a worker take so long."""
+    send = site.fleet.link(worker.id).exchange
+
+    async def slow(frame: bytes):
+        await trio.sleep(seconds())
+        return await send(frame)
+
+    site.fleet.link(worker.id).exchange = slow
 
 
 async def test_a_worker_that_has_a_part_already_is_sent_the_rest():

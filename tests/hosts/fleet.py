@@ -46,7 +46,9 @@ class HostGateway(Gateway):
 class HostFleet:
     """Whatever of it still runs ends with the hosts."""
 
-    def __init__(self, hosts: list[Host], folder: Path, *, scheme: str = "ws", tls: Path | None = None) -> None:
+    def __init__(
+        self, hosts: list[Host], folder: Path, *, scheme: str = "ws", tls: Path | None = None
+    ) -> None:
         self.hosts = hosts
         self.folder = folder
         self._scheme = scheme

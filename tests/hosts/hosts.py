@@ -33,6 +33,7 @@ TOOLS = ("ip", "bridge", "iptables", "unshare", "nsenter")
 SECONDS = 60.0
 
 # The first process of a host: it reaps whoever loses its parent there, and ends with its standard input.
+# Congestion is controlled as most hosts do it, by what packets are lost, whatever this machine prefers.
 INIT = """
 set -e
 mount -t tmpfs none /dev/shm
@@ -40,6 +41,7 @@ printf '%s' "$2" >/dev/shm/hosts
 mount --bind /dev/shm/hosts /etc/hosts
 rm /dev/shm/hosts
 hostname "$1"
+echo reno >/proc/sys/net/ipv4/tcp_congestion_control
 trap '' CHLD
 echo ready
 exec cat >/dev/null

@@ -106,6 +106,19 @@ async def test_a_worker_finds_a_gateway_that_comes_late_and_one_that_comes_back(
         await link.aclose()
 
 
+async def test_a_worker_that_dials_anew_serves_as_before(transport, answer):
+    url, joined, left = transport.url(), Heard(), Heard()
+    link = transport.listen_link(url, joined, left)
+    worker = answer(url, lambda frame: b"re: " + frame)
+    await joined.until(1)
+    for times in (1, 2, 3):
+        worker.redial()
+        await left.until(times)
+        await joined.until(times + 1)
+        assert await exchange(link, b"there?") == b"re: there?"
+    await link.aclose()
+
+
 async def test_an_answer_for_a_gateway_that_has_gone_is_dropped_and_the_thread_goes_on(
     transport, answer, caplog
 ):

@@ -197,3 +197,15 @@ async def test_a_link_offered_after_the_end_is_not_opened(addresses) -> None:
     await trio.to_thread.run_sync(service.run)
     service._open_link("/link/" + "0" * 32)
     assert service._link is None
+
+
+async def test_a_worker_that_hears_nothing_dials_anew(addresses, monkeypatch):
+    monkeypatch.setattr("engine.planes.contact.TICK", 0.01)
+    came, left = trio.open_memory_channel[None](100)
+    url = service_url(parse_address(addresses.service))
+    async with (
+        open_surveyor([url], lambda: came.send_nowait(None), lambda: None),
+        running(new_service(addresses)),
+    ):
+        for _ in range(3):
+            await left.receive()

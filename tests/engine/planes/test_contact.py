@@ -1,0 +1,60 @@
+"""Collaboration: a worker that hears nothing of its gateway; real threads, short ticks."""
+
+from __future__ import annotations
+
+import itertools
+from queue import SimpleQueue
+
+import pytest
+
+from engine.planes import contact
+from engine.planes.contact import LONG, kept_contact
+
+
+@pytest.fixture(autouse=True)
+def short_ticks(monkeypatch) -> None:
+    monkeypatch.setattr(contact, "TICK", 0.001)
+
+
+def test_silence_redials_again_and_again_and_after_long_the_link_too() -> None:
+    dialled: SimpleQueue[bool] = SimpleQueue()
+    with kept_contact(lambda: 7, dialled.put):
+        said = [dialled.get(timeout=10) for _ in range(LONG + 2)]
+    assert said == [False] * (LONG - 1) + [True] * 3
+
+
+def test_a_gateway_that_says_hello_is_left_alone() -> None:
+    counter = itertools.count()
+    heard: SimpleQueue[int] = SimpleQueue()
+
+    def hellos() -> int:
+        heard.put(0)
+        return next(counter)
+
+    dialled: list[bool] = []
+    with kept_contact(hellos, dialled.append):
+        for _ in range(100):
+            heard.get(timeout=10)
+    assert dialled == []
+
+
+def test_who_is_heard_again_has_been_silent_for_as_long_as_anybody() -> None:
+    """Two silences with a hello between them are not a long one."""
+    dialled: SimpleQueue[bool] = SimpleQueue()
+    count = itertools.count()
+    changes = {6 * LONG - 2: 1, 6 * LONG - 1: 1}  # just before it would be long
+
+    def hellos() -> int:
+        return sum(changes.get(i, 0) for i in range(next(count)))
+
+    with kept_contact(hellos, dialled.put):
+        said = [dialled.get(timeout=10) for _ in range(2 * LONG - 2)]
+    assert said == [False] * (2 * LONG - 2)
+
+
+def test_a_worker_that_is_without_a_gateway_for_long_enough_gives_up_once(monkeypatch) -> None:
+    monkeypatch.setattr("engine.planes.contact.TICK", 0.01)
+    gave_up: SimpleQueue[float] = SimpleQueue()
+    with kept_contact(lambda: 7, lambda is_long: None, gave_up.put, 0.04):
+        assert gave_up.get(timeout=20) == pytest.approx(0.04)
+    assert gave_up.empty()
