@@ -7,6 +7,8 @@ from collections import deque
 import trio
 
 from common.errors import Draining, PipelineError
+from common.grpc.call import Call, Method, direct, stream
+from common.grpc.statuses import status_of
 from gateway.doors.grpc.codec import (
     convert_request,
     parse_request,
@@ -16,8 +18,6 @@ from gateway.doors.grpc.codec import (
     write_stream_response,
 )
 from gateway.doors.v2.infer import Inference, InferResponse
-from gateway.grpc.call import Call, Method, direct, stream
-from gateway.grpc.statuses import status_of
 from gateway.predictions import MAX_TIMEOUT
 from gateway.requests import Request
 

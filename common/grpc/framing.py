@@ -9,7 +9,7 @@ import re
 import struct
 import zlib
 
-from gateway.grpc.statuses import Refused, Status
+from common.grpc.statuses import Refused, Status
 
 _PREFIX = struct.Struct(">BI")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])\Z")

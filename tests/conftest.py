@@ -1,4 +1,4 @@
-"""What the gateway's collaboration tests share: virtual time, and threads that take none of it. A file asks
+"""What collaboration tests share: virtual time, and threads that take none of it. A file asks
 for it with `pytestmark = pytest.mark.usefixtures("virtual_time")`.
 """
 

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 import trio
 
 from common.errors import Draining
-from gateway.grpc.call import Call, Kind, Method
-from gateway.grpc.events import Data, Ended, Event, Headers, ProtocolError, Reset, Room
-from gateway.grpc.frames import STATUS_200, Code, literal
-from gateway.grpc.framing import ENCODINGS, encode_text
-from gateway.grpc.http2 import MAX_WINDOW, Http2
-from gateway.grpc.limits import GrpcLimits
-from gateway.grpc.statuses import Refused, Status, status_of
+from common.grpc.call import Call, Kind, Method
+from common.grpc.events import Data, Ended, Event, Headers, ProtocolError, Reset, Room
+from common.grpc.frames import STATUS_200, Code, literal
+from common.grpc.framing import ENCODINGS, encode_text
+from common.grpc.http2 import MAX_WINDOW, Http2
+from common.grpc.limits import GrpcLimits
+from common.grpc.statuses import Refused, Status, status_of
 
 log = logging.getLogger("pipeline.grpc")
 
@@ -107,8 +107,8 @@ class Connection:
 
     def start(self, call: Call, message: bytes | None) -> None:
         """Call the handler."""
-        if message is not None and call.method.kind is Kind.DIRECT:
-            call.run_direct(message)
+        if message is not None and (handler := call.method.direct_for(message)) is not None:
+            call.run_direct(handler, message)
         else:
             self._nursery.start_soon(call.run, message)
 
@@ -243,7 +243,7 @@ class Connection:
             call.weighed = min(call.weighed, call.held)
             if call.held > call.weighed + self._limits.window:  # then only, as all have to be looked at
                 call.weighed = call.held
-                if sum(each.held for each in self.calls.values()) > self._limits.max_message:
+                if sum(each.held for each in self.calls.values()) > self._limits.max_held:
                     raise Refused(Status.RESOURCE_EXHAUSTED, "the connection has sent too much at once")
         except Refused as error:
             call.stop(error.status, str(error))

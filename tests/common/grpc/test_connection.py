@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from common.errors import NotFound, QueueFull
-from gateway.grpc.call import Call, direct, stream, unary
-from tests.gateway.grpc.client import Client, framed, open_client
+from common.grpc.call import Call, direct, stream, unary
+from tests.common.grpc.client import Client, framed, open_client
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -57,6 +57,13 @@ async def test_direct_unary_and_stream_methods_answer():
         await client.send(number, framed(b"b")[3:], end=True)
         answered = await client.answer(number)
         assert (answered.messages, answered.status) == ([b"aa", b"bb"], (0, ""))
+
+
+async def test_short_messages_of_a_unary_method_may_be_answered_without_a_task():
+    methods = {"both": unary(shout, short=echo, short_size=3)}
+    async with open_client(methods) as (client, _):
+        assert (await client.call("both", b"abc")).messages == [b"abc"]
+        assert (await client.call("both", b"abcd")).messages == [b"ABCD"]
 
 
 async def test_answers_larger_than_every_window_arrive_whole():
