@@ -55,6 +55,7 @@ class Connection:
         self._work = trio.Event()
         self._taken = trio.Event()
         self._pinged = False
+        self._broken = False  # the client breaks the protocol: it is told why, and that is all
         self._nursery: trio.Nursery
 
     async def run(self) -> None:
@@ -158,6 +159,8 @@ class Connection:
                         await self._stream.send_all(data)
                 except (*_GONE, trio.TooSlowError):
                     return
+            elif self._broken:
+                return
             elif self.draining and not self.calls:
                 self._http.go_away(self._http.last)
                 await self._linger()
@@ -189,15 +192,10 @@ class Connection:
             pass
         except ProtocolError as error:
             log.debug("a connection breaks the protocol: %s", error)
-            with trio.move_on_after(self._limits.linger_time):
-                await self._say_why()
+            self._broken = True
+            self._work.set()
+            await trio.sleep(self._limits.linger_time)  # `_write` says why, and ends sooner if it can
         self._nursery.cancel_scope.cancel()
-
-    async def _say_why(self) -> None:
-        try:
-            await self._stream.send_all(self._http.out.take())
-        except (*_GONE, trio.BusyResourceError):
-            return
 
     def _on(self, event: Event) -> None:
         call = self.calls.get(event.stream)
