@@ -35,6 +35,7 @@ class Method(NamedTuple):
     handler: Callable[..., Any]
     short: Callable[[Call, bytes], None] | None = None
     short_size: int = 0
+    max_message: int = sys.maxsize  # where it is less than the server's
 
     def direct_for(self, message: bytes) -> Callable[[Call, bytes], None] | None:
         """What answers this message without a task."""
@@ -138,7 +139,7 @@ class Call:
         self._messages: deque[bytes] = deque()
         self._queued = 0  # bytes of them
         self._news = trio.Event()
-        self._unframer = Unframer(max_message, headers.get(b"grpc-encoding"))
+        self._unframer = Unframer(min(max_message, method.max_message), headers.get(b"grpc-encoding"))
 
     # --- what handlers use
 

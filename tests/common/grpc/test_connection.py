@@ -95,6 +95,24 @@ async def test_compressed_messages_are_taken(name, bits):
         assert (await client.answer(number)).status[0] == 8
 
 
+async def test_a_method_may_take_less_than_the_server_compressed_or_not():
+    methods = {"small": direct(echo)._replace(max_message=99), "echo": direct(echo)}
+    packed = zlib.compress(bytes(100))
+    async with open_client(methods, max_message=1000) as (client, _):
+        assert (await client.call("echo", bytes(100))).status[0] == 0
+        assert (await client.call("small", bytes(99))).status[0] == 0
+        assert (await client.call("small", bytes(100))).status == (
+            8,
+            "a message of 100 bytes is more than the 99 bytes that are allowed",
+        )
+        number = await client.begin("small", grpc_encoding="deflate")
+        await client.send(number, framed(packed, compressed=True), end=True)
+        assert (await client.answer(number)).status == (
+            8,
+            "a compressed message is more than 99 bytes when it is decompressed",
+        )
+
+
 async def test_errors_are_statuses_and_say_what_is_wrong():
     def fails(call: Call, message: bytes) -> None:
         raise {b"full": QueueFull("100 % full – sorry"), b"bug": ZeroDivisionError()}[message]
