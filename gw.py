@@ -24,7 +24,7 @@ from common.errors import LinkError, PipelineError
 from common.link.nng import limit_threads
 from common.log import configure
 from common.settings import GatewaySettings, read_settings
-from gateway.http1 import bind
+from common.sockets import bind
 from gateway.serve import Gateway, serve
 
 EXIT_OK, EXIT_FAILED = 0, 1

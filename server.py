@@ -18,19 +18,24 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from typing import Any
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what goes wrong is said here, once, as a sentence
 try:
     import grpc
     import numpy as np
     import torch
+    import trio
+    from google.protobuf.message import DecodeError
 
     import modelserver_pb2
     import modelserver_pb2_grpc
+    from common.grpc.call import Call, Method, unary
+    from common.grpc.limits import GrpcLimits
+    from common.grpc.server import GrpcServer
+    from common.grpc.statuses import Refused, Status
 except ModuleNotFoundError as error:
     sentence = f"server.py needs {error.name}: pip install 'pipeline-inference[grpc,worker]'"
     if __name__ == "__main__":
@@ -41,12 +46,17 @@ import engine.cache
 from common.addresses import is_loopback_host
 from common.errors import InvalidRequest, NoWeights, PipelineError
 from common.log import configure, event
+from common.sockets import bind
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 CACHE_SIZE = 10
 DECIMALS = 4
-MAX_WAITING = 1000  # calls beyond so many are refused at once, by gRPC itself
+MAX_MESSAGE = 4 << 20
+# A message up to this size is answered where it arrives: to hand it to a thread and back takes longer.
+SHORT = 16 << 10
+MAX_WAITING = 1000  # longer ones beyond so many are refused at once
+LIMITS = GrpcLimits(max_message=MAX_MESSAGE, max_held=64 * MAX_MESSAGE)
 GRACE = 30.0  # seconds that calls in flight have when the server is told to stop
 
 _log = logging.getLogger("pipeline.server")
@@ -95,7 +105,7 @@ class ModelServer(modelserver_pb2_grpc.ModelServerServicer):
         self._cache = PredictionCache()
 
     def SetCoefs(
-        self, request: modelserver_pb2.SetCoefsRequest, context: grpc.ServicerContext
+        self, request: modelserver_pb2.SetCoefsRequest, context: grpc.ServicerContext | None
     ) -> modelserver_pb2.SetCoefsResponse:
         """Use these coefficients from now on."""
         try:
@@ -105,7 +115,7 @@ class ModelServer(modelserver_pb2_grpc.ModelServerServicer):
         return modelserver_pb2.SetCoefsResponse()
 
     def Predict(
-        self, request: modelserver_pb2.PredictRequest, context: grpc.ServicerContext
+        self, request: modelserver_pb2.PredictRequest, context: grpc.ServicerContext | None
     ) -> modelserver_pb2.PredictResponse:
         """One row's answer, and whether it was remembered."""
         try:
@@ -161,60 +171,77 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to stop; an exit code."""
     settings = _read_settings(sys.argv[1:] if argv is None else argv)
     configure("info")
-    # A message that does not decode is its sender's fault, and the sender is told.
-    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
-    stops: SimpleQueue[None] = SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stops.put(None))
     # The calls are what runs side by side: with threads of torch's own in each, they would be in their way.
     torch.set_num_threads(1)
-    server = grpc.server(
-        ThreadPoolExecutor(settings.threads),
-        # Without it several servers may share a port on Linux, and a client would meet one or another.
-        options=[("grpc.so_reuseport", 0)],
-        maximum_concurrent_rpcs=MAX_WAITING,
-    )
-    modelserver_pb2_grpc.add_ModelServerServicer_to_server(ModelServer(), server)
     try:
-        port = server.add_insecure_port(settings.address)
-    except RuntimeError:
-        print(f"server.py: cannot listen on {settings.address}: {_why(settings)}", file=sys.stderr)
+        sockets = bind(settings.host, settings.port)
+    except OSError as error:
+        print(f"server.py: cannot listen on {settings.address}: {error.strerror}", file=sys.stderr)
         return EXIT_FAILED
-    server.start()
+    port = sockets[0].getsockname()[1]
     where = settings.address.rpartition(":")[0]
-    print(f"The model server listens on {where}:{port}. Next: {_next(port)}", flush=True)
-    stops.get()
-    server.stop(GRACE).wait()
+    greeting = f'{where}:{port}. Next: python client.py {port} "1.0,2.0,3.0" x1.csv'
+    trio.run(_serve, sockets, settings.threads, f"The model server listens on {greeting}")
     return EXIT_OK
 
 
-def _next(port: int) -> str:
-    return f'python client.py {port} "1.0,2.0,3.0" x1.csv'
+async def _serve(sockets: list[socket.socket], threads: int, greeting: str) -> None:
+    """Until a signal comes, and what was asked before is answered."""
+    server = GrpcServer(make_methods(ModelServer(), threads), LIMITS)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_drain_on, signals, server)
+            print(greeting, flush=True)
+            await server.run(sockets)
+            nursery.cancel_scope.cancel()
+
+
+async def _drain_on(signals: AsyncIterator[int], server: GrpcServer) -> None:
+    async for _ in signals:
+        server.drain(GRACE)
+
+
+def make_methods(service: modelserver_pb2_grpc.ModelServerServicer, threads: int) -> dict[bytes, Method]:
+    """The service's two calls, as the server takes them; so many threads answer what is not short."""
+    limiter = trio.CapacityLimiter(threads)
+    return {
+        b"/ModelServer/SetCoefs": _method(service.SetCoefs, modelserver_pb2.SetCoefsRequest, limiter),
+        b"/ModelServer/Predict": _method(service.Predict, modelserver_pb2.PredictRequest, limiter),
+    }
+
+
+def _method(function: Callable[..., Any], request: Any, limiter: trio.CapacityLimiter) -> Method:
+    def answer(message: bytes) -> bytes:
+        try:
+            decoded = request.FromString(message)
+        except DecodeError:
+            raise Refused(Status.INTERNAL, f"the message is no {request.DESCRIPTOR.name}") from None
+        answered: bytes = function(decoded, None).SerializeToString()
+        return answered
+
+    async def in_a_thread(_: Call, message: bytes) -> bytes:
+        if limiter.statistics().tasks_waiting >= MAX_WAITING:
+            raise Refused(Status.RESOURCE_EXHAUSTED, f"as many long calls wait as may: {MAX_WAITING}")
+        return await trio.to_thread.run_sync(answer, message, limiter=limiter, abandon_on_cancel=True)
+
+    def at_once(call: Call, message: bytes) -> None:
+        call.respond(answer(message))
+
+    return unary(in_a_thread, short=at_once, short_size=SHORT)
 
 
 def _read_settings(argv: Sequence[str]) -> Settings:
     parser = argparse.ArgumentParser(prog="server.py", description="Serve y = X @ coefs over gRPC.")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
     parser.add_argument("--port", type=int, default=5440, help="0: any that is free (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=4, help="calls run at once (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=int, default=4, help="long calls run at once (default: %(default)s)"
+    )
     parser.add_argument("--insecure", action="store_true", help="listen where others can reach it and use it")
     try:
         return Settings(**vars(parser.parse_args(argv)))
     except ValueError as error:
         parser.error(str(error))
-
-
-def _why(settings: Settings) -> str:
-    """The system's own word on an address that gRPC could not have."""
-    try:
-        family, kind, *_, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind) as probe:
-            probe.bind(address)
-    except OSError as error:
-        return error.strerror or str(error)
-    return "gRPC gave no reason"
 
 
 if __name__ == "__main__":

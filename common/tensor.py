@@ -169,11 +169,12 @@ def elements(buffer: Buffer) -> list[bytes]:
     return found
 
 
-def element_ends(buffer: Buffer) -> list[int]:
-    """Where each element of a BYTES buffer ends; `InvalidRequest` where a length points beyond its end."""
+def element_ends(buffer: Buffer, most: int = sys.maxsize) -> list[int]:
+    """Where each element of a BYTES buffer ends, or no more than the first `most`; `InvalidRequest` where a
+    length points beyond its end."""
     size, at = memoryview(buffer).nbytes, 0
     ends: list[int] = []
-    while at < size:
+    while at < size and len(ends) < most:
         if size - at < 4:
             raise InvalidRequest(f"{size - at} bytes are left at {at}, and an element's length takes 4")
         (length,) = _LENGTH.unpack_from(buffer, at)
@@ -200,11 +201,10 @@ def row_ends(buffer: Buffer, per_row: int, rows: int) -> list[int]:
     exactly so many, and at least one."""
     if per_row < 1:
         raise InvalidRequest("a row of BYTES has at least one element")
-    ends = element_ends(buffer)
+    ends = element_ends(buffer, per_row * rows + 1)
     if len(ends) != per_row * rows:
-        raise InvalidRequest(
-            f"{rows} rows of {per_row} elements are {per_row * rows}, and there are {len(ends)}"
-        )
+        found = "more" if len(ends) > per_row * rows else len(ends)
+        raise InvalidRequest(f"{rows} rows of {per_row} elements are {per_row * rows}, and there are {found}")
     return ends[per_row - 1 :: per_row]
 
 

@@ -26,14 +26,14 @@ import trio
 from common import wire
 from common.addresses import Address, link_address, link_endpoint, parse_address, service_url
 from common.errors import LinkError, PipelineError
+from common.grpc.limits import GrpcLimits
+from common.grpc.server import GrpcServer
 from common.link.gateway import Link, listen_link, open_surveyor
 from common.log import event
 from gateway.core import Core, Doors
 from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
 from gateway.fleet import Bell, OpenLink
-from gateway.grpc.limits import GrpcLimits
-from gateway.grpc.server import GrpcServer
 from gateway.http1 import HttpLimits, Lane
 from gateway.launchers.local import keep_worker
 from gateway.model_folder import ModelFolder
@@ -156,7 +156,9 @@ def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
         raise PipelineError(
             f"--addr_grpc needs {error.name}: pip install 'pipeline-inference[grpc]'"
         ) from None
-    return GrpcServer(make_methods(core, doors), GrpcLimits(max_message=gateway.max_upload))
+    return GrpcServer(
+        make_methods(core, doors), GrpcLimits(max_message=gateway.max_upload, max_held=gateway.max_upload)
+    )
 
 
 def _link_opener(gateway: Gateway, directory: str) -> OpenLink:

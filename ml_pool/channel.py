@@ -19,7 +19,9 @@ from typing import NamedTuple
 _HEAD = struct.Struct("<IBB")
 _MOST_FDS = 4
 _READ = 128 << 10
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+# As plain numbers: to combine those of an enum takes as long as the system call.
+_CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+_DO_NOT_WAIT = int(socket.MSG_DONTWAIT)
 _HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)
 _INT = struct.calcsize("i")
 
@@ -78,7 +80,7 @@ class Channel:
     def send_at_once(self, kind: Kind, body: bytes, fds: Sequence[int] = ()) -> None:
         """Send a frame that has to fit into the socket's buffer; `OSError` where it does not."""
         data = _HEAD.pack(len(body), kind, len(fds)) + body
-        if self._send(data, fds, socket.MSG_DONTWAIT) < len(data):
+        if self._send(data, fds, _DO_NOT_WAIT) < len(data):
             raise BrokenPipeError("the other end does not read")
 
     def _send(self, data: bytes | memoryview, fds: Sequence[int], flags: int) -> int:
@@ -96,7 +98,7 @@ class Channel:
         """The frames that are there, without waiting, and whether more may come."""
         is_open = True
         with contextlib.suppress(BlockingIOError):
-            is_open = self._read(socket.MSG_DONTWAIT)
+            is_open = self._read(_DO_NOT_WAIT)
         frames = []
         while (frame := self._next()) is not None:
             frames.append(frame)

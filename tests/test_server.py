@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -236,7 +237,10 @@ def test_bytes_that_are_no_message_harm_nobody(running) -> None:
     set_coefs(running, 1)
     with pytest.raises(grpc.RpcError) as caught:
         running.channel.unary_unary("/ModelServer/Predict")(b"\xff\xff", timeout=TIMEOUT)
-    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert (caught.value.code(), caught.value.details()) == (
+        grpc.StatusCode.INTERNAL,
+        "the message is no PredictRequest",
+    )
     assert predict(running, 2).y == 2.0
 
 
@@ -265,12 +269,24 @@ import sys
 import server
 predict = server.ModelServer.Predict
 def held(self, request, context):
-    print("began", flush=True)
-    sys.stdin.readline()
+    if len(request.X) > 1:
+        print("began", flush=True)
+        sys.stdin.readline()
     return predict(self, request, context)
 server.ModelServer.Predict = held
-sys.exit(server.main(["--port", "0"]))
+server.MAX_WAITING = 1
+sys.exit(server.main(["--port", "0", "--threads", "1"]))
 """
+LONG = [1.0] * (server.SHORT // 4)
+
+
+def begin_long(running: Any) -> Any:
+    return running.stub.Predict.future(pb.PredictRequest(X=LONG), timeout=TIMEOUT)
+
+
+def let_one_go(running: Any) -> None:
+    running.process.stdin.write("\n")
+    running.process.stdin.flush()
 
 
 def listens(port: int) -> bool:
@@ -280,17 +296,37 @@ def listens(port: int) -> bool:
 
 def test_a_call_in_flight_is_answered_before_it_ends() -> None:
     with model_server(command=["-c", HELD]) as running:
-        set_coefs(running, 1)
-        call = running.stub.Predict.future(pb.PredictRequest(X=[7]), timeout=TIMEOUT)
+        set_coefs(running, *LONG)
+        call = begin_long(running)
         assert running.process.stdout.readline() == "began\n"
         running.process.terminate()
         deadline = time.monotonic() + TIMEOUT
         while listens(running.port):
             assert time.monotonic() < deadline
-        running.process.stdin.write("\n")
-        running.process.stdin.flush()
-        assert call.result(TIMEOUT).y == 7.0
+        let_one_go(running)
+        assert call.result(TIMEOUT).y == len(LONG)
         assert running.process.wait(60) == 0
+
+
+def test_long_calls_have_threads_of_their_own_and_the_next_wait_or_are_refused() -> None:
+    with model_server(command=["-c", HELD]) as running:
+        set_coefs(running, *LONG)
+        first = begin_long(running)
+        assert running.process.stdout.readline() == "began\n"
+        assert predict(running, 1).error.startswith(f"there are {len(LONG)} coefs")
+        ended: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(2):  # one of them waits
+            begin_long(running).add_done_callback(ended.put)
+        refused = ended.get(timeout=TIMEOUT)
+        assert (refused.code(), refused.details()) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "as many long calls wait as may: 1",
+        )
+        let_one_go(running)
+        assert first.result(TIMEOUT) == pb.PredictResponse(y=len(LONG))
+        assert running.process.stdout.readline() == "began\n"
+        let_one_go(running)
+        assert ended.get(timeout=TIMEOUT).result() == pb.PredictResponse(y=len(LONG), hit=True)
 
 
 def serve(*flags: str) -> tuple[int, str]:

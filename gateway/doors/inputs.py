@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from common.errors import InvalidRequest
+from common.errors import InvalidRequest, TooLarge
 from common.tensor import BYTES, DATATYPES, Buffer, TensorSpec, all_finite, pack_elements
 
 Signature = tuple[TensorSpec, ...]
@@ -21,6 +21,7 @@ Input = tuple[Signature, tuple[Buffer, ...], int]
 
 MAX_DIMENSIONS = 32
 LONGEST = 2**31 - 1
+MAX_ELEMENTS = 1 << 18  # of BYTES in one tensor: each costs the gateway, where a number costs nothing
 SHOWN = 60  # characters of what a client sent that an answer repeats
 
 _NUMBERS = {int, float, bool}
@@ -72,6 +73,12 @@ def check_shape(name: str, shape: Sequence[int]) -> None:
         )
 
 
+def check_elements(name: str, count: int) -> None:
+    """`TooLarge` for more elements of BYTES than are looked at one by one."""
+    if count > MAX_ELEMENTS:
+        raise TooLarge(f"{name} has {count} elements of BYTES: at most {MAX_ELEMENTS} are allowed")
+
+
 def read_rows(rows: Sequence[Sequence[float]], signature: Signature) -> Input | None:
     """Vectors as the rows of a model's one input; None where the signature does not say how to."""
     if len(signature) != 1 or -1 in signature[0].row_shape:
@@ -117,6 +124,7 @@ def pack(flat: Sequence[Any], datatype: str, name: str) -> bytes:
 
 
 def _pack_text(flat: Sequence[Any], name: str) -> bytes:
+    check_elements(name, len(flat))
     for at, value in enumerate(flat):
         if not isinstance(value, str):
             raise InvalidRequest(f"{name}[{at}] is {_shown(value)}, and BYTES takes text")

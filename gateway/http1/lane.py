@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import trio
 
+from common.sockets import accept_waiting
 from gateway.http1.asgi import App, AppCall
 from gateway.http1.connection import Connection
 from gateway.http1.exchange import Exchange, Handler
@@ -22,7 +23,6 @@ from gateway.http1.handover import Handover
 from gateway.http1.limits import HttpLimits
 from gateway.http1.request import Refused
 from gateway.http1.responses import ResponseHeads, default_error_body
-from gateway.http1.sockets import accept_waiting
 
 log = logging.getLogger("pipeline.http")
 

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from common.errors import InvalidRequest
 from common.tensor import BYTES, DATATYPES, Buffer, pack_elements
 from gateway.doors.grpc.messages import message
+from gateway.doors.inputs import check_elements
 from gateway.doors.v2.infer import (
     InferRequest,
     InferResponse,
@@ -142,6 +143,7 @@ def _read_contents(tensor: Any) -> bytes:
         )
     elements = getattr(tensor.contents, field)
     if tensor.datatype == BYTES:
+        check_elements(f"input {tensor.name}", len(elements))
         return pack_elements(elements)
     code = DATATYPES[tensor.datatype].code
     if code == "?":

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection
 
 import trio
 
+from common.grpc.call import Call, Method, stream, unary
+from common.grpc.statuses import Refused, Status
 from gateway.doors.grpc.codec import parse
 from gateway.doors.grpc.messages import message
-from gateway.grpc.call import Call, Method, stream, unary
-from gateway.grpc.statuses import Refused, Status
 
 LOOK_EVERY = 0.5
 

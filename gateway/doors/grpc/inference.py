@@ -7,6 +7,9 @@ from collections import deque
 import trio
 
 from common.errors import Draining, PipelineError
+from common.grpc.call import Call, Method, direct, stream
+from common.grpc.statuses import status_of
+from common.wire import MAX_BATCH_BYTES
 from gateway.doors.grpc.codec import (
     convert_request,
     parse_request,
@@ -16,13 +19,12 @@ from gateway.doors.grpc.codec import (
     write_stream_response,
 )
 from gateway.doors.v2.infer import Inference, InferResponse
-from gateway.grpc.call import Call, Method, direct, stream
-from gateway.grpc.statuses import status_of
 from gateway.predictions import MAX_TIMEOUT
 from gateway.requests import Request
 
 MAX_IN_FLIGHT = 64  # requests of one stream that are not answered; the client waits with more
 MAX_UNSENT = 1 << 20  # bytes of answers that it has not taken; then nothing more is read of it
+MAX_MESSAGE = MAX_BATCH_BYTES + (1 << 20)  # the rows of a request, and what else it says
 FINAL = "triton_enable_empty_final_response"
 ERRORS_END = b"triton_grpc_error"  # metadata by which a client asks that an error end its stream
 
@@ -35,7 +37,8 @@ class InferenceDoor:
 
     def methods(self) -> dict[str, Method]:
         """By their names."""
-        return {"ModelInfer": direct(self.infer), "ModelStreamInfer": stream(self.stream)}
+        methods = {"ModelInfer": direct(self.infer), "ModelStreamInfer": stream(self.stream)}
+        return {name: method._replace(max_message=MAX_MESSAGE) for name, method in methods.items()}
 
     def infer(self, call: Call, message: bytes) -> None:
         """Admit a request; it is answered when the batch loop has the answer."""

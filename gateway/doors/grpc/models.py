@@ -8,11 +8,11 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
+from common.grpc.call import Call, Method, unary
 from gateway.doors.grpc.codec import parse, read_parameter
 from gateway.doors.grpc.messages import message
 from gateway.doors.v2.describe import Description
 from gateway.doors.v2.repository import Repository
-from gateway.grpc.call import Call, Method, unary
 
 Json = Mapping[str, Any]
 Ask = Callable[[Any], Awaitable[Json]]

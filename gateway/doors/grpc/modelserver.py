@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from common.errors import CallerError, InvalidRequest, ModelError, NotFound, NoWeights, PipelineError
+from common.grpc.call import Call, Method, direct, unary
 from common.models import ModelSettings
 from common.tensor import all_finite, vector_spec
 from gateway.blobs import Blob
@@ -20,7 +21,6 @@ from gateway.doors.grpc.codec import parse
 from gateway.doors.grpc.coefs import coefs_file
 from gateway.doors.grpc.inference import time_left
 from gateway.doors.grpc.messages import message
-from gateway.grpc.call import Call, Method, direct, unary
 from gateway.predictions import Predictions
 from gateway.requests import Answer
 from gateway.rollout import Rollouts

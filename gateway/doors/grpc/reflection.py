@@ -7,10 +7,10 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2
 
+from common.grpc.call import Call, Method, stream
+from common.grpc.statuses import Status
 from gateway.doors.grpc.codec import parse
 from gateway.doors.grpc.messages import POOL, message
-from gateway.grpc.call import Call, Method, stream
-from gateway.grpc.statuses import Status
 
 PACKAGES = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 

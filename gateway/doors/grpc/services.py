@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from common.grpc.call import Method
 from gateway.core import Core, Doors
 from gateway.doors.grpc.health import HealthDoor
 from gateway.doors.grpc.inference import InferenceDoor
 from gateway.doors.grpc.models import ModelsDoor
 from gateway.doors.grpc.modelserver import ModelServerDoor
 from gateway.doors.grpc.reflection import PACKAGES, ReflectionDoor
-from gateway.grpc.call import Method
 
 INFERENCE = "inference.GRPCInferenceService"
 MODEL_SERVER = "ModelServer"

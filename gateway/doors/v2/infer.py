@@ -14,7 +14,7 @@ from common.errors import InvalidRequest, PipelineError, TooLarge
 from common.tensor import BYTES, DATATYPE_NAMES, DATATYPES, Buffer, TensorSpec, row_ends
 from common.wire import MAX_BATCH_BYTES
 from gateway.catalog import Catalog, Version
-from gateway.doors.inputs import check_shape
+from gateway.doors.inputs import check_elements, check_shape
 from gateway.doors.v2.classify import classify, read_classes
 from gateway.predictions import MAX_TIMEOUT, Predictions
 from gateway.requests import Answer, Request
@@ -232,9 +232,10 @@ def _fit(inputs: Sequence[InferTensor], takes: Signature) -> Signature:
 
 
 def check_data(tensor: InferTensor) -> None:
-    """`InvalidRequest` unless the data is as long as the tensor's shape and datatype say."""
+    """`InvalidRequest` unless the data is as long as the tensor's shape and datatype say; `TooLarge`."""
     name = f"input {tensor.name}"
     if tensor.datatype == BYTES:
+        check_elements(name, math.prod(tensor.shape))
         try:
             row_ends(tensor.data, math.prod(tensor.shape), 1)
         except InvalidRequest as error:

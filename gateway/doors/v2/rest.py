@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 import pybase64
 import trio
+from outcome import Outcome
 from starlette.requests import Request as AsgiRequest
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,6 +30,8 @@ from gateway.doors.v2.infer import Inference, InferRequest, InferResponse
 from gateway.doors.v2.repository import FILE, Repository
 from gateway.openapi.operation import Described, NotOffered
 from gateway.requests import Request
+
+log = logging.getLogger("pipeline.http")
 
 _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer\Z")
 _LOAD = re.compile(r"/v2/repository/models/[^/]+/load\Z")
@@ -64,10 +70,34 @@ class InferDoor:
         )
 
     def __call__(self, exchange: Asked) -> None:
+        encoding = exchange.header(b"content-encoding")
+        if encoding is None or encoding.lower() == b"identity":
+            self._start(exchange, exchange.body)
+            return
+        try:
+            inflater = coding.Inflater(encoding, limit=self._max_body)
+            plain = inflater.begin(exchange.body)
+        except PipelineError as error:
+            exchange.respond(*failure(error))
+            return
+        if plain is not None:
+            self._start(exchange, plain)
+        else:
+            _in_a_thread(inflater.finish, partial(self._start_inflated, exchange))
+
+    def _start_inflated(self, exchange: Asked, inflated: Outcome[bytes]) -> None:
+        try:
+            plain = inflated.unwrap()
+            self._start(exchange, plain)
+        except PipelineError as error:
+            exchange.respond(*failure(error))
+        except Exception:  # here no lane is around us to catch it
+            log.exception("an inference failed")
+            exchange.respond(*failure(PipelineError("The server failed on this request.")))
+
+    def _start(self, exchange: Asked, body: Buffer) -> None:
         try:
             timeout = read_timeout(exchange.header(b"x-timeout-ms"))
-            encoding = exchange.header(b"content-encoding")
-            body = coding.decompress(exchange.body, encoding, limit=self._max_body)
             request = self._read(body, codec.read_header_length(exchange.header(codec.HEADER_LENGTH)))
             reply = _replier(exchange, request)
             started = self._inference.start(request, header=exchange.header, timeout=timeout, reply=reply)
@@ -82,6 +112,17 @@ class InferDoor:
             takes = version.inputs or version.settings.signature
             return codec.read_raw(body, takes, self._model, self._version)
         return codec.read_request(body, header_length, self._model, self._version)
+
+
+def _in_a_thread(work: Callable[[], bytes], then: Callable[[Outcome[bytes]], None]) -> None:
+    """Do what takes time elsewhere, and go on with what came of it; nobody waits for it when all ends."""
+    token = trio.lowlevel.current_trio_token()
+
+    def deliver(outcome: Outcome[bytes]) -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            token.run_sync_soon(then, outcome)
+
+    trio.lowlevel.start_thread_soon(work, deliver)
 
 
 def _canceller(inference: Inference, request: Request) -> Callable[[], None]:

@@ -12,10 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import InvalidRequest
+from common.errors import InvalidRequest, TooLarge
 from gateway.doors.grpc.codec import read_request, write_response, write_stream_error, write_stream_response
 from gateway.doors.grpc.coefs import coefs_file
 from gateway.doors.grpc.messages import message
+from gateway.doors.inputs import MAX_ELEMENTS
 from gateway.doors.v2.infer import InferResponse, InferTensor, Wanted
 
 Request = message("inference.ModelInferRequest")
@@ -62,6 +63,13 @@ def test_typed_contents_become_raw_bytes(datatype, field, elements, raw):
     request = asked(("x", datatype))
     getattr(request.inputs[0].contents, field).extend(elements)
     assert read_request(request.SerializeToString()).inputs[0].data == raw
+
+
+def test_more_elements_of_bytes_than_are_looked_at_one_by_one_are_too_large():
+    request = asked(("x", "BYTES"))
+    request.inputs[0].contents.bytes_contents.extend([b""] * (MAX_ELEMENTS + 1))
+    with pytest.raises(TooLarge, match=r"^input x has 262145 elements of BYTES: at most 262144 are allowed$"):
+        read_request(request.SerializeToString())
 
 
 def test_what_cannot_be_meant_is_refused_with_a_sentence():

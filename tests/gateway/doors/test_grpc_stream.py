@@ -15,7 +15,7 @@ from common.tensor import TensorSpec
 from gateway.doors.grpc.inference import MAX_IN_FLIGHT, InferenceDoor
 from gateway.doors.grpc.messages import message
 from gateway.doors.v2.infer import Inference
-from tests.gateway.grpc.client import Answered, Client, framed, open_client
+from tests.common.grpc.client import Answered, Client, framed, open_client
 from tests.gateway.site import Site, open_site
 
 pytestmark = pytest.mark.usefixtures("virtual_time")

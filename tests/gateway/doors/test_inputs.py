@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import InvalidRequest
+from common.errors import InvalidRequest, TooLarge
 from common.tensor import DATATYPES, TensorSpec, row_ends, values
-from gateway.doors.inputs import Tensor, pack, read_rows, read_tensors
+from gateway.doors.inputs import MAX_ELEMENTS, Tensor, pack, read_rows, read_tensors
 from gateway.doors.predict import read_body
 
 RANGES = {
@@ -313,3 +313,9 @@ def test_nor_of_vectors_of_another_length() -> None:
 def test_a_number_that_does_not_fit_the_models_datatype_is_named() -> None:
     with pytest.raises(InvalidRequest, match=r"^vector\[5\] is 256, beyond UINT8's 0 to 255$"):
         read_rows([[1, 2, 3, 4], [5, 256, 7, 8]], PIXELS)
+
+
+def test_more_texts_than_are_looked_at_one_by_one_are_too_large() -> None:
+    assert len(pack([""] * MAX_ELEMENTS, "BYTES", "x")) == 4 * MAX_ELEMENTS
+    with pytest.raises(TooLarge, match=r"^x has 262145 elements of BYTES: at most 262144 are allowed$"):
+        pack([""] * (MAX_ELEMENTS + 1), "BYTES", "x")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from gateway.http1 import Exchange, Handler, HttpLimits, Lane, bind
+from common.sockets import bind
+from gateway.http1 import Exchange, Handler, HttpLimits, Lane
 
 
 class Client:

@@ -9,7 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from gateway.http1 import Exchange, Lane, bind
+from common.sockets import bind
+from gateway.http1 import Exchange, Lane
 
 ServeLane = Callable[..., Any]
 POST = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import struct
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import pytest
 import trio
 
 from common.tensor import Buffer, TensorSpec
+from gateway.doors.v2 import coding
 from gateway.doors.v2.infer import Inference
 from gateway.doors.v2.rest import InferDoor
 from gateway.plans import Plan
@@ -343,3 +345,20 @@ async def test_counts_stay_as_the_worker_that_did_it_dies():
         [stats] = answer["model_stats"]
         assert stats["inference_stats"]["success"]["count"] == 1
         assert (stats["name"], stats["version"]) == ("m", "1")
+
+
+async def test_a_compressed_body_is_decompressed_whatever_its_size(monkeypatch):
+    monkeypatch.setattr(coding, "SHORT", 100)
+    async with open_site() as site:
+        await site.ready_worker("bob", inputs=INPUTS)
+        await site.add("m", "1", b"2")
+        for more in ({}, {"parameters": {"padding": "x" * 1000}}):
+            status, answer = await ask(site, gzip.compress(asked(**more)), content_encoding="gzip")
+            assert (status, answer["outputs"][0]["shape"]) == (200, [1, 1])
+        for body, status, error in (
+            (gzip.compress(bytes(10_001)), 413, "the body has more than 10000 bytes when it is decompressed"),
+            (gzip.compress(asked(padding="x" * 1000))[:-1], 400, "the body is not one whole gzip stream"),
+            (gzip.compress(bytes(10_000)), 400, "the request is not JSON: JSON is malformed: "),
+        ):
+            answered = await ask(site, body, content_encoding="gzip")
+            assert (answered[0], answered[1]["error"][: len(error)]) == (status, error)

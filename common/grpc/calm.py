@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.grpc.events import ProtocolError
-from gateway.grpc.frames import Code
+from common.grpc.events import ProtocolError
+from common.grpc.frames import Code
 
 
 class Calm:

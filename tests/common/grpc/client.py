@@ -15,8 +15,8 @@ from h2.events import DataReceived, ResponseReceived, StreamReset, TrailersRecei
 from hyperframe.frame import GoAwayFrame
 from trio.testing import memory_stream_pair
 
-from gateway.grpc.limits import GrpcLimits
-from gateway.grpc.server import GrpcServer
+from common.grpc.limits import GrpcLimits
+from common.grpc.server import GrpcServer
 
 METHOD = "/test.Service/"
 

@@ -10,11 +10,11 @@ import trio
 from hpack import Encoder
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
-from gateway.grpc.cutter import PREFACE, Cut, Cutter
-from gateway.grpc.frames import END_HEADERS, END_STREAM, Code, Frame
-from gateway.grpc.frames import frame as make_frame
-from gateway.grpc.limits import GrpcLimits
-from gateway.grpc.server import GrpcServer
+from common.grpc.cutter import PREFACE, Cut, Cutter
+from common.grpc.frames import END_HEADERS, END_STREAM, Code, Frame
+from common.grpc.frames import frame as make_frame
+from common.grpc.limits import GrpcLimits
+from common.grpc.server import GrpcServer
 
 HELLO = PREFACE + make_frame(Frame.SETTINGS, 0, 0, b"")
 

@@ -7,8 +7,8 @@ import socket
 
 import trio
 
-from gateway.grpc.connection import Connection, Methods
-from gateway.grpc.limits import GrpcLimits
+from common.grpc.connection import Connection, Methods
+from common.grpc.limits import GrpcLimits
 
 log = logging.getLogger("pipeline.grpc")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.grpc.events import ProtocolError
-from gateway.grpc.frames import HEAD, Code
+from common.grpc.events import ProtocolError
+from common.grpc.frames import HEAD, Code
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _STREAM_BITS = 2**31 - 1

@@ -1,4 +1,4 @@
-"""What the gateway's collaboration tests share: virtual time, and threads that take none of it. A file asks
+"""What collaboration tests share: virtual time, and threads that take none of it. A file asks
 for it with `pytestmark = pytest.mark.usefixtures("virtual_time")`.
 """
 
@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+import outcome
 import pytest
 import trio
 from trio.testing import MockClock
@@ -27,6 +28,9 @@ def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock begins at 0 and jumps whenever nothing can run. It would also jump while a thread runs, so
     none does."""
     monkeypatch.setattr(trio.to_thread, "run_sync", _run_here)
+    monkeypatch.setattr(
+        trio.lowlevel, "start_thread_soon", lambda function, deliver: deliver(outcome.capture(function))
+    )
 
 
 def _run(main: Callable[..., Awaitable[Any]], *, clock: object, instruments: Sequence[Any]) -> Any:

@@ -6,9 +6,9 @@ import math
 
 from hpack import Decoder, HPACKError
 
-from gateway.grpc.cutter import without_padding
-from gateway.grpc.events import ProtocolError
-from gateway.grpc.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY_FLAG, Code
+from common.grpc.cutter import without_padding
+from common.grpc.events import ProtocolError
+from common.grpc.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY_FLAG, Code
 
 _MAX_FRAMES = 64  # of one block; frames may be large, so that two are many
 _MAX_CACHED = 64

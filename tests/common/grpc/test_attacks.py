@@ -8,15 +8,15 @@ import pytest
 import trio
 from hpack import Encoder
 
-from gateway.grpc.blocks import HeaderBlocks
-from gateway.grpc.call import Call, direct, stream
-from gateway.grpc.cutter import PREFACE
-from gateway.grpc.events import ProtocolError, Room
-from gateway.grpc.frames import END_HEADERS, END_STREAM, Code, Frame, Setting
-from gateway.grpc.frames import frame as make_frame
-from gateway.grpc.http2 import Http2
-from tests.gateway.grpc.client import framed
-from tests.gateway.grpc.wires import HELLO, data, head, headers, number, open_wire
+from common.grpc.blocks import HeaderBlocks
+from common.grpc.call import Call, direct, stream
+from common.grpc.cutter import PREFACE
+from common.grpc.events import ProtocolError, Room
+from common.grpc.frames import END_HEADERS, END_STREAM, Code, Frame, Setting
+from common.grpc.frames import frame as make_frame
+from common.grpc.http2 import Http2
+from tests.common.grpc.client import framed
+from tests.common.grpc.wires import HELLO, data, head, headers, number, open_wire
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 

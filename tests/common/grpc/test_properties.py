@@ -10,17 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_pair
 
-from gateway.grpc.call import Call, Method, direct, stream, unary
-from gateway.grpc.connection import Connection
-from gateway.grpc.cutter import Cutter
-from gateway.grpc.events import Data, Ended, Headers, ProtocolError, Reset
-from gateway.grpc.frames import Frame
-from gateway.grpc.frames import frame as make_frame
-from gateway.grpc.http2 import Http2
-from gateway.grpc.limits import GrpcLimits
-from gateway.grpc.server import SWEEP_TIME
-from tests.gateway.grpc.client import framed
-from tests.gateway.grpc.wires import HELLO, data, head, headers
+from common.grpc.call import Call, Method, direct, stream, unary
+from common.grpc.connection import Connection
+from common.grpc.cutter import Cutter
+from common.grpc.events import Data, Ended, Headers, ProtocolError, Reset
+from common.grpc.frames import Frame
+from common.grpc.frames import frame as make_frame
+from common.grpc.http2 import Http2
+from common.grpc.limits import GrpcLimits
+from common.grpc.server import SWEEP_TIME
+from tests.common.grpc.client import framed
+from tests.common.grpc.wires import HELLO, data, head, headers
 
 MOST = 4
 BLOCKS = [head(name) for name in ("echo", "later", "repeat", "none")] + [

@@ -1,4 +1,4 @@
-"""Listening sockets: how they are opened and how clients are taken from them; no HTTP here."""
+"""Listening sockets: how they are opened and how clients are taken from them; no protocol here."""
 
 from __future__ import annotations
 

@@ -10,7 +10,9 @@ class GrpcLimits:
     """Sizes in bytes, times in seconds."""
 
     max_message: int = 1 << 30
-    """One message, and all that a connection has sent and no call has taken: RESOURCE_EXHAUSTED above."""
+    """One message: RESOURCE_EXHAUSTED above."""
+    max_held: int = 1 << 30
+    """All that a connection has sent and no call has taken: RESOURCE_EXHAUSTED above."""
     max_calls: int = 1024
     """Calls at once on a connection; a client keeps more to itself."""
     max_queued: int = 16

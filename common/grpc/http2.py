@@ -12,12 +12,12 @@ import math
 import struct
 from collections.abc import Iterator
 
-from gateway.grpc.blocks import HeaderBlocks
-from gateway.grpc.calm import Calm
-from gateway.grpc.cutter import Cutter, without_padding
-from gateway.grpc.events import Data, Ended, Event, Headers, ProtocolError, Reset, Room
-from gateway.grpc.frames import ACK, END_HEADERS, END_STREAM, PADDED, Code, Frame, Setting
-from gateway.grpc.outbox import Outbox
+from common.grpc.blocks import HeaderBlocks
+from common.grpc.calm import Calm
+from common.grpc.cutter import Cutter, without_padding
+from common.grpc.events import Data, Ended, Event, Headers, ProtocolError, Reset, Room
+from common.grpc.frames import ACK, END_HEADERS, END_STREAM, PADDED, Code, Frame, Setting
+from common.grpc.outbox import Outbox
 
 MAX_WINDOW = 2**31 - 1
 _DEFAULT_WINDOW = 65_535

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from gateway.grpc.events import ProtocolError
-from gateway.grpc.frames import ACK, HEAD, Code, Frame, frame
+from common.grpc.events import ProtocolError
+from common.grpc.frames import ACK, HEAD, Code, Frame, frame
 
 _MAX_REPLIES = 64 << 10  # bytes of answers to pings and settings that the client does not take
 

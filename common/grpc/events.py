@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gateway.grpc.frames import Code
+from common.grpc.frames import Code
 
 
 class ProtocolError(Exception):

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 import trio
 
 from common.errors import Draining
-from gateway.grpc.call import Call, Kind, Method
-from gateway.grpc.events import Data, Ended, Event, Headers, ProtocolError, Reset, Room
-from gateway.grpc.frames import STATUS_200, Code, literal
-from gateway.grpc.framing import ENCODINGS, encode_text
-from gateway.grpc.http2 import MAX_WINDOW, Http2
-from gateway.grpc.limits import GrpcLimits
-from gateway.grpc.statuses import Refused, Status, status_of
+from common.grpc.call import Call, Kind, Method
+from common.grpc.events import Data, Ended, Event, Headers, ProtocolError, Reset, Room
+from common.grpc.frames import STATUS_200, Code, literal
+from common.grpc.framing import ENCODINGS, encode_text
+from common.grpc.http2 import MAX_WINDOW, Http2
+from common.grpc.limits import GrpcLimits
+from common.grpc.statuses import Refused, Status, status_of
 
 log = logging.getLogger("pipeline.grpc")
 
@@ -55,6 +55,7 @@ class Connection:
         self._work = trio.Event()
         self._taken = trio.Event()
         self._pinged = False
+        self._broken = False  # the client breaks the protocol: it is told why, and that is all
         self._nursery: trio.Nursery
 
     async def run(self) -> None:
@@ -107,8 +108,8 @@ class Connection:
 
     def start(self, call: Call, message: bytes | None) -> None:
         """Call the handler."""
-        if message is not None and call.method.kind is Kind.DIRECT:
-            call.run_direct(message)
+        if message is not None and (handler := call.method.direct_for(message)) is not None:
+            call.run_direct(handler, message)
         else:
             self._nursery.start_soon(call.run, message)
 
@@ -158,6 +159,8 @@ class Connection:
                         await self._stream.send_all(data)
                 except (*_GONE, trio.TooSlowError):
                     return
+            elif self._broken:
+                return
             elif self.draining and not self.calls:
                 self._http.go_away(self._http.last)
                 await self._linger()
@@ -189,15 +192,10 @@ class Connection:
             pass
         except ProtocolError as error:
             log.debug("a connection breaks the protocol: %s", error)
-            with trio.move_on_after(self._limits.linger_time):
-                await self._say_why()
+            self._broken = True
+            self._work.set()
+            await trio.sleep(self._limits.linger_time)  # `_write` says why, and ends sooner if it can
         self._nursery.cancel_scope.cancel()
-
-    async def _say_why(self) -> None:
-        try:
-            await self._stream.send_all(self._http.out.take())
-        except (*_GONE, trio.BusyResourceError):
-            return
 
     def _on(self, event: Event) -> None:
         call = self.calls.get(event.stream)
@@ -243,7 +241,7 @@ class Connection:
             call.weighed = min(call.weighed, call.held)
             if call.held > call.weighed + self._limits.window:  # then only, as all have to be looked at
                 call.weighed = call.held
-                if sum(each.held for each in self.calls.values()) > self._limits.max_message:
+                if sum(each.held for each in self.calls.values()) > self._limits.max_held:
                     raise Refused(Status.RESOURCE_EXHAUSTED, "the connection has sent too much at once")
         except Refused as error:
             call.stop(error.status, str(error))

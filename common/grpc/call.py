@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import logging
 import math
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Protocol
@@ -12,8 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import trio
 
 from common.errors import Draining, PipelineError
-from gateway.grpc.framing import Unframer, frame, parse_timeout
-from gateway.grpc.statuses import Refused, Status, status_of
+from common.grpc.framing import Unframer, frame, parse_timeout
+from common.grpc.statuses import Refused, Status, status_of
 
 log = logging.getLogger("pipeline.grpc")
 
@@ -21,29 +22,39 @@ FAILED = "The server failed on this request."
 
 
 class Kind(enum.Enum):
-    """How a method is called: at once and without a task, or in a task with its one message, or with a
-    stream of them."""
+    """What a method takes: one message, or a stream of them."""
 
-    DIRECT = "direct"
     UNARY = "unary"
     STREAM = "stream"
 
 
 class Method(NamedTuple):
-    """One method of a service."""
+    """One method of a service; messages of at most `short_size` bytes have a direct handler of their own."""
 
     kind: Kind
     handler: Callable[..., Any]
+    short: Callable[[Call, bytes], None] | None = None
+    short_size: int = 0
+    max_message: int = sys.maxsize  # where it is less than the server's
+
+    def direct_for(self, message: bytes) -> Callable[[Call, bytes], None] | None:
+        """What answers this message without a task."""
+        return self.short if len(message) <= self.short_size else None
 
 
 def direct(handler: Callable[[Call, bytes], None]) -> Method:
     """A method that answers through the call, sooner or later."""
-    return Method(Kind.DIRECT, handler)
+    return Method(Kind.UNARY, handler, handler, sys.maxsize)
 
 
-def unary(handler: Callable[[Call, bytes], Awaitable[bytes]]) -> Method:
-    """A method that returns its answer."""
-    return Method(Kind.UNARY, handler)
+def unary(
+    handler: Callable[[Call, bytes], Awaitable[bytes]],
+    *,
+    short: Callable[[Call, bytes], None] | None = None,
+    short_size: int = 0,
+) -> Method:
+    """A method that returns its answer; `short`, if there is one, answers messages of up to `short_size`."""
+    return Method(Kind.UNARY, handler, short, short_size)
 
 
 def stream(handler: Callable[[Call], Awaitable[None]]) -> Method:
@@ -128,7 +139,7 @@ class Call:
         self._messages: deque[bytes] = deque()
         self._queued = 0  # bytes of them
         self._news = trio.Event()
-        self._unframer = Unframer(max_message, headers.get(b"grpc-encoding"))
+        self._unframer = Unframer(min(max_message, method.max_message), headers.get(b"grpc-encoding"))
 
     # --- what handlers use
 
@@ -244,10 +255,10 @@ class Call:
 
     # --- running the handler
 
-    def run_direct(self, message: bytes) -> None:
+    def run_direct(self, handler: Callable[[Call, bytes], None], message: bytes) -> None:
         """Call a direct handler."""
         try:
-            self.method.handler(self, message)
+            handler(self, message)
         except Exception as error:
             self._failed(error)
 

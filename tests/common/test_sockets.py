@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from gateway.http1.sockets import accept_waiting, bind
+from common.sockets import accept_waiting, bind
 
 
 class FailingListener:

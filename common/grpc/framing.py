@@ -9,13 +9,15 @@ import re
 import struct
 import zlib
 
-from gateway.grpc.statuses import Refused, Status
+from common.grpc.statuses import Refused, Status
 
 _PREFIX = struct.Struct(">BI")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])\Z")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _PLAIN = frozenset(range(0x20, 0x7F)) - {0x25}  # of a status text; the rest is percent-encoded
 MAX_TEXT = 2 << 10  # bytes of a status text, each of which may take three: clients take 8 KiB of headers
+
+MAX_INFLATED = 64 << 20  # of a compressed message: nobody is served while it is decompressed
 
 # Encodings that messages may come in; zlib's own numbers for how to read them.
 ENCODINGS: dict[bytes, int | None] = {b"identity": None, b"gzip": 31, b"deflate": 15}
@@ -95,12 +97,16 @@ class Unframer:
         if bits is None:
             raise Refused(Status.INTERNAL, "a message is compressed, and no grpc-encoding says how")
         unpacker = zlib.decompressobj(bits)
+        limit = min(self._limit, MAX_INFLATED)
         try:
-            whole = unpacker.decompress(message, self._limit)
+            whole = unpacker.decompress(message, limit)
         except zlib.error as error:
             raise Refused(Status.INTERNAL, f"a compressed message is damaged: {error}") from None
         if unpacker.unconsumed_tail:
-            raise self._too_large("a compressed message")
+            raise Refused(
+                Status.RESOURCE_EXHAUSTED,
+                f"a compressed message is more than {limit} bytes when it is decompressed",
+            )
         if not unpacker.eof:
             raise Refused(Status.INTERNAL, "a compressed message is damaged: its end is missing")
         return whole

@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from common.errors import NotFound, QueueFull
-from gateway.grpc.call import Call, direct, stream, unary
-from tests.gateway.grpc.client import Client, framed, open_client
+from common.grpc.call import Call, direct, stream, unary
+from tests.common.grpc.client import Client, framed, open_client
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -59,6 +59,13 @@ async def test_direct_unary_and_stream_methods_answer():
         assert (answered.messages, answered.status) == ([b"aa", b"bb"], (0, ""))
 
 
+async def test_short_messages_of_a_unary_method_may_be_answered_without_a_task():
+    methods = {"both": unary(shout, short=echo, short_size=3)}
+    async with open_client(methods) as (client, _):
+        assert (await client.call("both", b"abc")).messages == [b"abc"]
+        assert (await client.call("both", b"abcd")).messages == [b"ABCD"]
+
+
 async def test_answers_larger_than_every_window_arrive_whole():
     async with open_client(METHODS) as (client, _):
         message = bytes(range(256)) * 4000
@@ -86,6 +93,24 @@ async def test_compressed_messages_are_taken(name, bits):
         number = await client.begin("echo", grpc_encoding=name)
         await client.send(number, framed(packed, compressed=True), end=True)
         assert (await client.answer(number)).status[0] == 8
+
+
+async def test_a_method_may_take_less_than_the_server_compressed_or_not():
+    methods = {"small": direct(echo)._replace(max_message=99), "echo": direct(echo)}
+    packed = zlib.compress(bytes(100))
+    async with open_client(methods, max_message=1000) as (client, _):
+        assert (await client.call("echo", bytes(100))).status[0] == 0
+        assert (await client.call("small", bytes(99))).status[0] == 0
+        assert (await client.call("small", bytes(100))).status == (
+            8,
+            "a message of 100 bytes is more than the 99 bytes that are allowed",
+        )
+        number = await client.begin("small", grpc_encoding="deflate")
+        await client.send(number, framed(packed, compressed=True), end=True)
+        assert (await client.answer(number)).status == (
+            8,
+            "a compressed message is more than 99 bytes when it is decompressed",
+        )
 
 
 async def test_errors_are_statuses_and_say_what_is_wrong():
