@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
+from pathlib import Path
 
 import torch
 from exporting import EXIT_OK, options, torchvision_model, write_settings
@@ -35,6 +36,15 @@ class Detector(nn.Module):
         return self.network(list(images.unbind(0)))
 
 
+def export_program(detector: nn.Module, path: Path) -> None:
+    """Write the .pt2, or say why there is none: not every torchvision's detectors can be exported."""
+    try:
+        write(path, exported(detector, {"images": torch.rand(1, 3, SIDE, SIDE)}, rows=None))
+    except Exception as error:  # torch.export raises a dozen kinds, none of them its own
+        reason = str(error).strip().splitlines()[0]
+        print(f"no {path.name}: this torchvision's detectors cannot be exported: {reason}", file=sys.stderr)
+
+
 def main(argv: list[str] | None = None) -> int:
     given = options(ArgumentParser(description="Export Faster R-CNN of torchvision."), argv)
     path = given.out / "faster_rcnn"
@@ -47,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     detector = Detector(network).eval().requires_grad_(False)
     write(path.with_suffix(".ts"), scripted(detector))
-    write(path.with_suffix(".pt2"), exported(detector, {"images": torch.rand(1, 3, SIDE, SIDE)}, rows=None))
+    export_program(detector, path.with_suffix(".pt2"))
     write_settings(
         path,
         labels,
