@@ -1,7 +1,8 @@
 """The gateway's main: flags and environment, then serve until told to stop. `python gw.py -h` lists them.
+`python gw.py deploy MODEL` does the same, and has a model's file serve (`gateway.deploy`).
 
-Exit codes: 0 stopped in good order, 1 it could not start (an address in use, a state directory in use),
-2 a flag or variable that makes no sense.
+Exit codes: 0 stopped in good order, 1 it could not start (an address in use, a state directory in use, a
+model that would not serve), 2 a flag or variable that makes no sense.
 """
 
 from __future__ import annotations
@@ -25,16 +26,43 @@ from common.link.nng import limit_threads
 from common.log import configure
 from common.settings import GatewaySettings, read_settings
 from common.sockets import bind
+from gateway.deploy.command import read_command, with_a_worker
+from gateway.deploy.config import NOTHING, read_config
+from gateway.deploy.package import Package, find_package
+from gateway.deploy.run import deploy_here, deploy_to
 from gateway.serve import Gateway, serve
 
 EXIT_OK, EXIT_FAILED = 0, 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a gateway; an exit code."""
+    """Run a gateway, or deploy a model; an exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    return deploy(argv[1:]) if argv[:1] == ["deploy"] else run(argv)
+
+
+def deploy(argv: Sequence[str]) -> int:
+    """Have a model's file serve: in a gateway of its own, until told to stop, or in one that runs."""
+    command = read_command(argv)
+    try:
+        config = NOTHING if command.config is None else read_config(command.config)
+        package = find_package(command.model, command.name, config)
+        if command.to is not None:
+            if config.flags:
+                raise LinkError(f"with --to the gateway runs already: {command.config} has {config.flags[0]}")
+            print(deploy_to(command.to, package), flush=True)
+            return EXIT_OK
+    except PipelineError as error:
+        print(f"gw.py: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return run(with_a_worker([*config.flags, *command.flags], os.environ), package)
+
+
+def run(argv: Sequence[str], package: Package | None = None) -> int:
+    """Run a gateway, and have it serve a package, if there is one; an exit code."""
     settings = read_settings(
         GatewaySettings,
-        sys.argv[1:] if argv is None else argv,
+        argv,
         os.environ,
         prog="gw.py",
         description="Balance predictions over workers, and keep their weights.",
@@ -48,12 +76,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         rest = listen(settings.addr_rest)
         grpc = listen(settings.addr_grpc) if settings.addr_grpc is not None else []
-        line = greeting(rest, grpc, settings)
-        trio.run(serve, make_gateway(settings, rest, grpc), lambda: print(line, flush=True))
+
+        async def greet() -> None:
+            line = greeting(rest, grpc, settings)
+            if package is not None:
+                line = await deploy_here(local_url(rest), package, max_upload=settings.max_upload)
+            print(line, flush=True)
+
+        trio.run(serve, make_gateway(settings, rest, grpc), greet)
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
+
+
+def local_url(rest: list[socket.socket]) -> str:
+    """Where this host reaches its own REST."""
+    host, port = rest[0].getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def listen(address: str) -> list[socket.socket]:

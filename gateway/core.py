@@ -22,6 +22,7 @@ from gateway.configuring import Configuring
 from gateway.delivery import Delivery
 from gateway.demand import Demand
 from gateway.dispatch import Dispatcher
+from gateway.doors.autodep import AutodepDoor
 from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
 from gateway.doors.jobs import JobsDoor, callback_body
@@ -161,9 +162,10 @@ class Doors:
         jobs = JobsDoor(
             core.jobs, core.going, core.catalog, core.webhooks, max_rows=core.predictions.max_rows
         )
+        status = StatusDoor(core.fleet, core.predictions, core.catalog)
         self.app = make_app(
             self.predict,
-            StatusDoor(core.fleet, core.predictions, core.catalog),
+            status,
             self.models,
             core.rollouts,
             core.state.blobs,
@@ -174,6 +176,7 @@ class Doors:
                 *self.v2.routes(),
                 *self.socket.routes(),
                 *self.events.routes(),
+                *AutodepDoor(core.predictions, core.catalog, status).routes(),
             ],
         )
 

@@ -17,7 +17,7 @@ import logging
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,11 +73,14 @@ class Gateway:
     jobs_max: int = 1000
 
 
-async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> None:
+async def serve(gateway: Gateway, on_ready: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint) -> None:
     """Run until SIGTERM or SIGINT has been answered with a drain, or until cancelled.
 
-    `on_ready` is called when clients may come. Raises `StateError` and `LinkError` if it cannot start.
+    `on_ready` is called when clients may come, and cancelled if that ends before it does; what it raises ends
+    the gateway. Raises `StateError` and `LinkError` if it cannot start.
     """
+    becoming_ready = trio.CancelScope()
+    failures: list[PipelineError] = []
     with open_state(gateway.state) as state, _local_directory() as directory:
         state.blobs.sweep(state.referenced())
         services = [service_url(parse_address(gateway.addr_service)), f"ipc://{directory}/service"]
@@ -95,6 +98,7 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                 listeners.append(_make_grpc(gateway, core, http))
 
             def drain(grace: float) -> None:
+                becoming_ready.cancel()
                 core.drain()
                 http.drain()
                 for listener in listeners:
@@ -114,10 +118,17 @@ async def serve(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -
                         async with trio.open_nursery() as listening:
                             for each, sockets in zip(listeners, (gateway.rest, gateway.grpc), strict=False):
                                 await listening.start(each.run, sockets)
-                            on_ready()
+                            try:
+                                with becoming_ready:
+                                    await on_ready()
+                            except PipelineError as error:
+                                failures.append(error)  # raised below, where no nursery makes a group of it
+                                drain(0.0)
                         launchers.cancel_scope.cancel()
                     nursery.cancel_scope.cancel()
                 outer.cancel_scope.cancel()
+    for failure in failures:
+        raise failure
 
 
 async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:

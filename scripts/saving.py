@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
-LARGEST_BATCH = 4096
+ROWS = torch.export.Dim("rows", min=1, max=4096)
+
+Free = Mapping[str, Mapping[int, torch.export.Dim]]  # the dimensions beside the rows that are free, by input
 
 
 def arguments(description: str, argv: list[str] | None, *, out: Path = ROOT / "data") -> Path:
@@ -30,7 +32,7 @@ def save(
     example: Mapping[str, torch.Tensor],
     path: Path,
     *,
-    free: Mapping[str, Mapping[int, torch.export.Dim]] | None = None,
+    free: Free | None = None,
 ) -> None:
     """Write `path`.ts and `path`.pt2: the network in evaluation mode, as TorchScript and by torch.export.
 
@@ -39,7 +41,7 @@ def save(
     """
     network.eval().requires_grad_(False)
     write(path.with_suffix(".ts"), scripted(network))
-    write(path.with_suffix(".pt2"), exported(network, example, free or {}))
+    write(path.with_suffix(".pt2"), exported(network, example, free))
 
 
 def scripted(network: nn.Module) -> bytes:
@@ -51,16 +53,27 @@ def scripted(network: nn.Module) -> bytes:
     return buffer.getvalue()
 
 
+def traced(network: nn.Module, example: Mapping[str, torch.Tensor]) -> bytes:
+    """TorchScript of what happened to the example, for source that cannot be compiled."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.trace(network, example_kwarg_inputs=dict(example)), buffer)
+    return buffer.getvalue()
+
+
 def exported(
     network: nn.Module,
     example: Mapping[str, torch.Tensor],
-    free: Mapping[str, Mapping[int, torch.export.Dim]],
+    free: Free | None = None,
+    *,
+    rows: torch.export.Dim | None = ROWS,
 ) -> bytes:
-    """A torch.export program for any number of rows."""
-    rows = torch.export.Dim("rows", min=1, max=LARGEST_BATCH)
-    shapes = tuple({0: rows, **free.get(name, {})} for name in example)
-    rows_of_their_own = tuple(each.clone() for each in example.values())  # of a view all would be saved
-    program = torch.export.export(network, rows_of_their_own, dynamic_shapes=shapes, strict=False)
+    """A torch.export program for any number of rows; for as many as the example has where `rows` is None."""
+    lengths = {} if rows is None else {0: rows}
+    shapes = tuple({**lengths, **(free or {}).get(name, {})} for name in example)
+    of_their_own = tuple(each.clone() for each in example.values())  # of a view, all would be saved
+    program = torch.export.export(network, of_their_own, dynamic_shapes=shapes, strict=False)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()

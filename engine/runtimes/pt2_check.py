@@ -54,6 +54,7 @@ _FUNCTIONS = {
     "And", "Or", "Not", "Equality", "Unequality", "StrictGreaterThan", "GreaterThan", "StrictLessThan",
     "LessThan",
 }  # fmt: skip
+_POWER, _EXPONENTS = "Pow", {f"Integer({number})" for number in range(-4, 5)}
 _QUESTIONS = {"size", "stride", "storage_offset", "numel", "dim"}  # that a guard asks of a tensor
 _ARITHMETIC = (
     ast.Expression, ast.Constant, ast.Load, ast.UnaryOp, ast.USub, ast.UAdd, ast.Not, ast.BinOp, ast.Add,
@@ -153,6 +154,8 @@ def _check_arithmetic(text: str, key: str) -> None:
 
 
 def _is_arithmetic(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == _POWER:
+        return _is_small_power(node)
     if isinstance(node, ast.Call):
         return (isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS) or isinstance(
             node.func, ast.Attribute
@@ -164,6 +167,16 @@ def _is_arithmetic(node: ast.AST) -> bool:
     if isinstance(node, ast.Name):
         return not node.id.startswith("__")
     return isinstance(node, _ARITHMETIC)
+
+
+def _is_small_power(node: ast.Call) -> bool:
+    """Whether a power is one of the few that lengths are raised to, and not of another power: such numbers
+    would be computed as the file loads, and have as many digits as they like."""
+    if len(node.args) != 2 or node.keywords:
+        return False
+    base, exponent = node.args
+    is_nested = any(isinstance(each, ast.Name) and each.id == _POWER for each in ast.walk(base))
+    return not is_nested and ast.unparse(exponent) in _EXPONENTS
 
 
 def _refusal(key: str, found: object) -> LoadError:

@@ -39,6 +39,11 @@ def is_v2(path: str) -> bool:
     return path == "/v2" or path.startswith("/v2/")
 
 
+def is_autodep(path: str) -> bool:
+    """Whether a path belongs to the API of autodep."""
+    return path in ("/inference", "/workers") or path.startswith("/workers/")
+
+
 def failure(message: str) -> Failure:
     """What every refused request is answered."""
     return {"status": False, "message": message}
@@ -46,6 +51,8 @@ def failure(message: str) -> Failure:
 
 def error_body(status: int, message: str, path: str) -> bytes:
     """A refusal by the HTTP lane or the app, in the shape of the protocol that the path belongs to."""
+    if is_autodep(path):
+        return encode({"errors": [message]})
     return encode({"error": message} if is_v2(path) else failure(message))
 
 

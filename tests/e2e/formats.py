@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from engine.runtimes.networks import LinearNetwork, SampleNetwork
+from engine.runtimes.runtime import datatype_of
+from tests.e2e.rest import Answer
 from tests.services import model_code
 from tests.services.model_code import Fails, Scorer, SmallCnn
 
@@ -200,3 +203,21 @@ MAKERS: dict[str, Callable[[], Format]] = {
 def format_of(name: str) -> Format:
     """One of the formats; made once."""
     return MAKERS[name]()
+
+
+def asked(rows: Any) -> bytes:
+    """The body of a request for these rows."""
+    rows = np.ascontiguousarray(rows)
+    tensor = {"name": "x", "datatype": datatype_of(rows.dtype), "shape": rows.shape, "data": rows.tolist()}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+def is_right(answer: Answer, form: Format, rows: slice) -> bool:
+    """Whether it is what the library of the version that it names says to these rows."""
+    outputs, own = answer.json["outputs"], form.answers[answer.version]
+    return len(outputs) == len(own) and all(
+        np.allclose(
+            np.reshape(output["data"], output["shape"]), right[rows].reshape(output["shape"]), 1e-5, 1e-6
+        )
+        for output, right in zip(outputs, own, strict=True)
+    )

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.runtimes.runtime import datatype_of
-from tests.e2e.formats import BAD, CODE, GOOD, MAKERS, ROWS, Format, format_of
+from tests.e2e.formats import BAD, CODE, GOOD, MAKERS, ROWS, Format, asked, format_of, is_right
 from tests.e2e.processes import Gateway, Site, wait_for
 from tests.e2e.rest import Answer
 
@@ -21,23 +20,6 @@ from tests.e2e.rest import Answer
 SETTINGS = "keep_versions = 4\ncache_size = 0\n"
 CLIENTS = 2  # of each model
 MORE = 20  # answers that a load is waited for
-
-
-def asked(rows: Any) -> bytes:
-    rows = np.ascontiguousarray(rows)
-    tensor = {"name": "x", "datatype": datatype_of(rows.dtype), "shape": rows.shape, "data": rows.tolist()}
-    return json.dumps({"inputs": [tensor]}).encode()
-
-
-def is_right(answer: Answer, form: Format, rows: slice) -> bool:
-    """Whether it is what the library of the version that it names says to these rows."""
-    outputs, own = answer.json["outputs"], form.answers[answer.version]
-    return len(outputs) == len(own) and all(
-        np.allclose(
-            np.reshape(output["data"], output["shape"]), right[rows].reshape(output["shape"]), 1e-5, 1e-6
-        )
-        for output, right in zip(outputs, own, strict=True)
-    )
 
 
 def ask(gateway: Gateway, method: str, path: str, body: bytes | dict[str, Any] = b"") -> Any:
