@@ -33,7 +33,7 @@ class ImageEncoder:
 
     def _map(self, scores: Array, frame: Frame | None) -> bytes:
         """A map of scores, of shape (classes, height, width), or of classes, of shape (height, width)."""
-        scores = _without_depth(scores) if scores.shape[0] == 1 else scores
+        scores = _without_depth(scores) if scores.ndim == 3 and scores.shape[0] == 1 else scores
         classes = scores.argmax(axis=0) if scores.ndim == 3 else scores
         if classes.ndim != 2 or classes.dtype.kind not in "biuf":
             raise ModelError(
