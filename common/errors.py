@@ -36,6 +36,13 @@ class TooLarge(CallerError):
     status = 413
 
 
+class UnsupportedMedia(CallerError):
+    """Raised when a request's body is of a kind that the model does not take."""
+
+    code = "unsupported_media"
+    status = 415
+
+
 class NotFound(CallerError):
     """Raised when a request names something that is not there."""
 
@@ -195,3 +202,15 @@ class LaunchError(PipelineError):
 
     code = "launch"
     status = 503
+
+
+# What one row may fail by, as the wire says it.
+_OF_ROWS: dict[str, type[PipelineError]] = {
+    kind.code: kind for kind in (DeadlineExceeded, InvalidRequest, TooLarge, UnsupportedMedia)
+}
+
+
+def row_error(code: str, message: str, trace: str = "") -> PipelineError:
+    """The error of a row that a worker tells of: what the model says, unless the word is another one's."""
+    kind = _OF_ROWS.get(code)
+    return ModelError(message, trace) if kind is None else kind(message)

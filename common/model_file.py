@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from common.models import ModelInput, ModelSettings
+from common.media import Options
+from common.models import MAX_LABEL, MAX_LABELS, ModelInput, ModelSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -76,6 +77,26 @@ def settings_of(table: Mapping[str, Any]) -> ModelSettings:
     return msgspec.convert(table, ModelSettings)
 
 
+def read_labels(text: bytes, *, file: str) -> tuple[str, ...]:
+    """What the lines of a labels file say, the first one of class 0; empty lines at its end are none.
+
+    Raises `ModelSettingsError` with a sentence like `models/digits/labels.txt:7: …`.
+    """
+    try:
+        labels = text.decode("utf-8-sig").rstrip().splitlines()
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise ModelSettingsError([f"{file}:{line}: this is not UTF-8 text"]) from None
+    if len(labels) > MAX_LABELS:
+        raise ModelSettingsError(
+            [f"{file}:1: there are {len(labels)} labels: at most {MAX_LABELS} are allowed"]
+        )
+    wrong = [n for n, label in enumerate(labels, 1) if not 1 <= len(label.strip()) <= MAX_LABEL]
+    if wrong:
+        raise ModelSettingsError([f"{file}:{wrong[0]}: a label has 1 to {MAX_LABEL} characters"])
+    return tuple([label.strip() for label in labels])
+
+
 def find_line(text: str, path: Path) -> int:
     """The line, from 1, on which the key at the end of a path is written in valid TOML.
 
@@ -125,6 +146,8 @@ def _find_mistakes(kind: type[msgspec.Struct], table: Mapping[str, Any], path: P
             yield Mistake(here, _unknown(here, list(fields)))
         elif key == "inputs" and _is_list_of_tables(value):
             yield from _find_mistakes_in_inputs(value, here)
+        elif isinstance(fields[key].default, Options) and isinstance(value, dict):
+            yield from _find_mistakes(type(fields[key].default), value, here)
         elif not _fits(kind, fields[key], value):
             yield Mistake(here, f"{_shown_path(here)} should be {_allowed(fields[key])}, not {_shown(value)}")
     for name, field in fields.items():

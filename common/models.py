@@ -7,11 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from common.media import (
+    DECODED_TYPES,
+    INPUT_TYPES,
+    OUTPUT_TYPES,
+    AudioOptions,
+    ImageOptions,
+    InputType,
+    OutputOptions,
+    OutputType,
+    TextOptions,
+    row_of,
+)
 from common.tensor import DATATYPE_NAMES, TensorSpec
 
 # Every runtime by the word that names it, and the endings of model files that mean it where no word is given.
@@ -37,8 +49,8 @@ MAX_LABEL = 1000
 
 # What a worker loads a version by: where one of these changes, it has to load the version again.
 LOADED_BY = (
-    "runtime", "architecture", "arguments", "inputs", "input_type",
-    "max_batch", "cache_size", "round_decimals", "warmup_rows", "device",
+    "runtime", "architecture", "arguments", "inputs", "max_batch", "cache_size", "round_decimals",
+    "warmup_rows", "device", "input_type", "output_type", "image", "text", "audio", "output",
 )  # fmt: skip
 
 _ANY_OF_RUNTIMES = rf"\A({'|'.join(RUNTIMES)})?\Z"
@@ -96,10 +108,15 @@ class ModelSettings(
             f" up to {MAX_DEPTH} deep"
         ),
     ] = {}
-    # What the model takes; empty: what the model itself says.
+    # What the model takes, of decoded types once they are decoded; empty: what the model itself says.
     inputs: Annotated[tuple[ModelInput, ...], Meta(description="a list of tables")] = ()
-    # What clients send: tensors as they are.
-    input_type: Annotated[Literal["tensor"], Meta(description="tensor")] = "tensor"
+    # What clients send, and what is made of the model's tensors for them.
+    input_type: Annotated[InputType, Meta(description=f"one of {', '.join(INPUT_TYPES)}")] = "tensor"
+    output_type: Annotated[OutputType, Meta(description=f"one of {', '.join(OUTPUT_TYPES)}")] = "raw"
+    image: Annotated[ImageOptions, Meta(description="a table")] = ImageOptions()
+    text: Annotated[TextOptions, Meta(description="a table")] = TextOptions()
+    audio: Annotated[AudioOptions, Meta(description="a table")] = AudioOptions()
+    output: Annotated[OutputOptions, Meta(description="a table")] = OutputOptions()
     # What the elements of the output are called, first to last.
     labels: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=MAX_LABEL)], ...],
@@ -166,14 +183,35 @@ class ModelSettings(
             raise ValueError("warm-up rows are finite numbers")
 
     @property
-    def signature(self) -> tuple[TensorSpec, ...]:
-        """The inputs as the wire and the runtimes say them; empty where the settings do not say."""
+    def model_signature(self) -> tuple[TensorSpec, ...]:
+        """The model's own inputs as the runtimes say them; empty where the settings do not say."""
         return tuple(each.spec for each in self.inputs)
+
+    @property
+    def signature(self) -> tuple[TensorSpec, ...]:
+        """What a client's rows are, as the wire says it; empty where the settings do not say."""
+        return row_of(self.input_type) if self.is_decoded else self.model_signature
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether rows are files or text, which the worker decodes."""
+        return self.input_type in DECODED_TYPES
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that the model needs beside its own."""
+        uses_text = "text" in (self.input_type, self.output_type)
+        return (self.text.tokenizer,) if uses_text and self.text.tokenizer else ()
+
+    @property
+    def loaded_by(self) -> tuple[str, ...]:
+        """`LOADED_BY`, and what else counts for what this model answers."""
+        return (*LOADED_BY, "labels") if self.output_type == "detections" else LOADED_BY
 
     @property
     def loaded_as(self) -> str:
         """A digest of what a worker loads a version by; empty where that is all by default."""
-        values = {name: getattr(self, name) for name in LOADED_BY}
+        values = {name: getattr(self, name) for name in self.loaded_by}
         said = {name: value for name, value in values.items() if value != getattr(DEFAULTS, name)}
         if not said:
             return ""
@@ -181,7 +219,7 @@ class ModelSettings(
 
     def loaded_like(self, other: ModelSettings) -> ModelSettings:
         """These settings, but for what a worker loads a version by: that is as `other` says."""
-        return msgspec.structs.replace(self, **{name: getattr(other, name) for name in LOADED_BY})
+        return msgspec.structs.replace(self, **{name: getattr(other, name) for name in other.loaded_by})
 
 
 def runtime_of(ending: str) -> str | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 import traceback
 
-from common.errors import ModelError
+from common.errors import CallerError, ModelError
 from common.tensor import TensorSpec
 from common.wire import Call, RequestError
 from engine.cache import Key, Value
 from engine.rows import Array, Rows, rows_of
-from engine.runtimes.runtime import Runtime
+from engine.runtimes.runtime import RowsFailed, Runtime
 
 Layout = tuple[TensorSpec, ...]  # what one row of each output is
 Wanted = dict[Key, int]  # rows to run: their keys, and where among the part's rows they are
@@ -63,6 +63,10 @@ def _forward(runtime: Runtime, rows: Rows, batch: Wanted, outcome: Outcome) -> N
     began = time.perf_counter()
     try:
         layout, outputs = runtime.run(arrays)
+    except RowsFailed as failed:
+        batch, layout, outputs = _without(failed, batch, outcome), failed.layout, failed.outputs
+        if not batch:
+            return
     finally:
         ended = time.perf_counter()
         outcome.infer += ended - began
@@ -71,6 +75,14 @@ def _forward(runtime: Runtime, rows: Rows, batch: Wanted, outcome: Outcome) -> N
     values = columns[0] if len(columns) == 1 else map(b"".join, zip(*columns, strict=True))
     outcome.values.update(zip(batch, values, strict=True))
     outcome.calls.append(Call(len(batch), began - taken, ended - began, time.perf_counter() - ended))
+
+
+def _without(failed: RowsFailed, batch: Wanted, outcome: Outcome) -> Wanted:
+    """The rows that did not fail; the others have their errors."""
+    keys = list(batch)
+    for at, error in failed.errors.items():
+        outcome.errors[keys[at]] = failure(error)
+    return {key: batch[key] for at, key in enumerate(keys) if at not in failed.errors}
 
 
 def _check_outputs(layout: Layout, outputs: list[Array], rows: int, outcome: Outcome) -> None:
@@ -90,6 +102,9 @@ def _check_outputs(layout: Layout, outputs: list[Array], rows: int, outcome: Out
 
 
 def failure(error: Exception) -> RequestError:
-    """A model's failure as it travels: what it says, and the text of its stack trace."""
+    """A failure as it travels: what it says, and the text of its stack trace, or, where the row itself is at
+    fault, its sentence alone."""
+    if isinstance(error, CallerError):
+        return RequestError(0, error.code, str(error))
     trace = "".join(traceback.format_exception(error))
     return RequestError(0, ModelError.code, str(error) or type(error).__name__, trace)

@@ -3,8 +3,8 @@
 **Features** of one row: a sequence of numbers, nested as deep as the input has dimensions, or anything that
 NumPy makes an array of (also a CPU torch tensor), of exactly the row's shape. A model of several inputs takes
 a dict of them by name. Numbers are converted to the input's dtype: to floats with rounding, to integers and
-booleans only where nothing is lost. Where nobody knows the inputs, arrays keep their dtype, Python floats
-become float32 and integers int64, as torch has it.
+booleans only where nothing is lost. Elements of BYTES are bytes or text. Where nobody knows
+the inputs, arrays keep their dtype, Python floats become float32 and integers int64, as torch has it.
 
 **A prediction** is what one row's output is: a Python number (float, int or bool) for outputs of shape () and
 (1,), else a NumPy array of the output's shape and dtype, the caller's own. A model of several outputs gives a
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import InvalidRequest
-from common.tensor import BYTES, Buffer, TensorSpec, row_end
+from common.tensor import BYTES, Buffer, TensorSpec, pack_elements, row_end
 from engine.rows import NUMPY_TYPES, Array, array_of
 
 Specs = tuple[TensorSpec, ...]
@@ -29,7 +29,7 @@ Prediction = Any
 
 _SCALARS = ((), (1,))
 _DATATYPES = {np.dtype(kind): name for name, kind in NUMPY_TYPES.items()}
-_NO_NUMBERS = (BYTES, "BF16")
+_OF_NUMPY = frozenset(NUMPY_TYPES) - {BYTES, "BF16"}
 _UNNAMED = "input"  # where neither the model nor the request names it
 
 
@@ -59,7 +59,7 @@ class FeatureReader:
             array = _convert(values, spec, name)
             _check_shape(array.shape, spec, name)
             specs.append(_spec_of(array.shape, array, spec, name))
-            columns.append(array.tobytes())
+            columns.append(_packed(array))
         if self.has_fixed_shapes:
             return self.inputs, columns  # type: ignore[return-value] # they are known
         return tuple(specs), columns
@@ -70,6 +70,8 @@ class FeatureReader:
         if self.inputs is None or len(self.inputs) != 1 or not self.has_fixed_shapes:
             return None
         (spec,) = self.inputs
+        if not spec.is_sized:
+            return None
         try:
             array = _convert(rows, spec, spec.name)
         except InvalidRequest:
@@ -95,7 +97,9 @@ class FeatureReader:
 
 def _convert(values: Any, spec: TensorSpec | None, name: str) -> Array:
     """An array of the input's dtype, whatever its shape."""
-    if spec is not None and spec.datatype in _NO_NUMBERS:
+    if spec is not None and spec.datatype == BYTES:
+        return _texts(values, name)
+    if spec is not None and spec.datatype not in _OF_NUMPY:
         raise InvalidRequest(f"{name} is of {spec.datatype}, and features are numbers of NumPy's types")
     try:
         given = np.asarray(values)
@@ -117,10 +121,31 @@ def _convert(values: Any, spec: TensorSpec | None, name: str) -> Array:
     return array
 
 
+def _texts(values: Any, name: str) -> Array:
+    """Elements of BYTES, as an array of `bytes` objects."""
+    given = np.empty((), np.object_)
+    if isinstance(values, (bytes, bytearray, memoryview, str)):
+        given[()] = values
+    else:
+        given = np.array(values, np.object_)
+    found = np.empty(given.size, np.object_)
+    for at, value in enumerate(given.reshape(-1).tolist()):
+        if not isinstance(value, (bytes, bytearray, memoryview, str)):
+            raise InvalidRequest(f"{name} takes bytes or text, not {type(value).__name__}")
+        found[at] = value.encode() if isinstance(value, str) else bytes(value)
+    return found.reshape(given.shape)
+
+
 def _datatype(given: Array, values: Any) -> str:
     """Where nobody knows what the model takes: that of an array, and what torch makes of Python's numbers."""
     datatype = _DATATYPES[given.dtype]
     return "FP32" if datatype == "FP64" and not hasattr(values, "dtype") else datatype
+
+
+def _packed(array: Array) -> bytes:
+    if array.dtype != np.object_:
+        return array.tobytes()
+    return pack_elements(array.reshape(-1).tolist())
 
 
 def _check_shape(shape: tuple[int, ...], spec: TensorSpec | None, name: str) -> None:

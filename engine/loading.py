@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,13 +20,14 @@ from engine.runtimes.source import Source, source_size
 
 class Wanted(NamedTuple):
     """A model, and how it is to run. `kind` is its format, None asks the file; `warmup_rows` are run before
-    it serves: so many rows of zeros, or these."""
+    it serves: so many rows of zeros, or these. `finish` makes what serves of its runtime."""
 
     source: Source
     kind: str | None
     options: LoadOptions
     device: torch.device
     warmup_rows: int | Sequence[Sequence[float]]
+    finish: Callable[[Runtime], Runtime] = lambda runtime: runtime
 
 
 class Loader:
@@ -44,14 +45,14 @@ class Loader:
         size = self._expected_cost(key, wanted.source)
         with self._room.reserve(size, staged=staged, beside=beside) as tenant:
             if self._room.limit is None:
-                yield _warm_runtime(wanted), tenant
+                yield wanted.finish(_warm_runtime(wanted)), tenant
                 return
             import_format(wanted.kind or detect(wanted.source))  # the library stays when the model goes
             meter = Meter()
             runtime = _warm_runtime(wanted)
             cost = self._costs[key] = meter.cost(runtime, source_size(wanted.source))
             self._room.resize(tenant, cost)
-            yield runtime, tenant
+            yield wanted.finish(runtime), tenant
 
     def forget(self, model: str, version: str) -> None:
         """A version does not come back."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,13 +16,16 @@ from common.errors import InvalidRequest, LoadError, ModelNotFound
 from common.log import event
 from common.wire import Load, VersionKey
 from engine.budget import Tenant
+from engine.bundles import unpack
 from engine.cache import PredictionCache
 from engine.execution import Execution
 from engine.loading import Loader, Wanted
 from engine.room import Room
 from engine.runtimes.formats import detect
 from engine.runtimes.options import LoadOptions
+from engine.runtimes.runtime import Runtime
 from engine.runtimes.source import Source
+from engine.typed import make_typed
 
 log = logging.getLogger("pipeline.worker")
 
@@ -90,15 +94,17 @@ class Registry:
         device: torch.device | None = None,
         warmup_rows: int | Sequence[Sequence[float]] = 1,
         staged: bool = False,
+        finish: Callable[[Runtime], Runtime] = lambda runtime: runtime,
     ) -> Execution:
         """Load, check and warm a version beside the others; `LoadError` says why it would not serve.
 
         A version that is held with the same key stays as it is; one without a sha256 is not known again. One
         that is `staged` serves only after a `commit`; until then what is held of it serves on.
-        For `kind` and `warmup_rows` see `Wanted`. `cache` is its own, one of `cache_size` by default.
+        For `kind`, `warmup_rows` and `finish` see `Wanted`. `cache` is its own, by default one of
+        `cache_size`.
         """
         name = key.model, key.version
-        wanted = Wanted(source, kind, options, device or self.device, warmup_rows)
+        wanted = Wanted(source, kind, options, device or self.device, warmup_rows, finish)
         with self.room.turn:
             if staged:
                 with self._lock:
@@ -120,23 +126,25 @@ class Registry:
     def load_version(self, load: Load, source: Source) -> Execution:
         """Load what a gateway asks for, as the model's settings and this process's operator say."""
         settings = load.settings
+        source, name, files = unpack(source, load.file)
         options = replace(
             self._allowed,
             architecture=settings.architecture or None,
             arguments=settings.arguments,
-            inputs=settings.signature or None,
+            inputs=settings.model_signature or None,
         )
         size = self.cache_size if settings.cache_size is None else settings.cache_size
         return self.load(
             load.key,
             source,
-            kind=settings.runtime or detect(source, load.file),
+            kind=settings.runtime or detect(source, name),
             options=options,
             max_batch=settings.max_batch,
             cache=PredictionCache(size, round_decimals=settings.round_decimals),
             device=self._device_of(settings.device),
             warmup_rows=settings.warmup_rows,
             staged=load.staged,
+            finish=partial(make_typed, settings=settings, files=files),
         )
 
     def _device_of(self, wanted: str | None) -> torch.device:

@@ -79,7 +79,9 @@ def rows_of(spec: TensorSpec, array: Array) -> list[bytes]:
     """The bytes of each row of an array of shape (n, *row_shape)."""
     if spec.is_sized:
         return split_rows(array.tobytes(), spec.row_bytes, len(array))
-    return [pack_elements([_element(each) for each in row.reshape(-1).tolist()]) for row in array]
+    return [
+        pack_elements(map(_element, row)) for row in array.reshape(len(array), spec.row_elements).tolist()
+    ]
 
 
 def _element(value: object) -> bytes:

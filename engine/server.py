@@ -14,11 +14,14 @@ import dataclasses
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from common.errors import Draining, ModelNotFound, NotRunning, PipelineError
+from common.models import DEFAULTS, ModelSettings
 from common.wire import VersionKey
 from engine.background import Background
 from engine.features import Prediction
@@ -32,6 +35,7 @@ from engine.runtimes.source import Source
 from engine.runtimes.torch_state import choose_device
 from engine.serving import Serving
 from engine.turns import Answers
+from engine.typed import make_typed
 
 THREADS = 8  # that run what `predict_async` asks for, and its callbacks: so many slow models at once
 _LOAD_OPTIONS = frozenset(field.name for field in dataclasses.fields(LoadOptions))
@@ -116,20 +120,25 @@ class ModelServer:
         model_path: str | Path | bytes,
         model_type: str | None = None,
         version: str | None = None,
+        *,
+        settings: ModelSettings = DEFAULTS,
+        files: Mapping[str, bytes] = MappingProxyType({}),
         **options: Any,
     ) -> str:
         """Load a version of a model beside those that serve, and return its name.
 
         `model_path`: a file, or the bytes of one. `model_type`: its format (see `runtimes.formats`), None
-        finds it from the file. `version`: None is the next free of "1", "2", …. `options`: those of
-        `LoadOptions` and `ServingOptions`, for this version alone; `TypeError` for another.
+        finds it from the file. `version`: None is the next free of "1", "2", …. Of `settings` counts what
+        rows and answers are (images, say, and probabilities); `files` are those that the model needs beside
+        its own, by name. `options`: those of `LoadOptions` and `ServingOptions`, for this version alone;
+        `TypeError` for another.
 
         Raises `LoadError` where it would not serve, `InvalidRequest` where the version is there already.
         """
         if not model_id:
             raise ValueError("a model needs a name that is not empty")
         for_loading = {name: options.pop(name) for name in _LOAD_OPTIONS & options.keys()}
-        settings = self._defaults.replaced(options)
+        serving_options = self._defaults.replaced(options)
         source: Source = Path(model_path) if isinstance(model_path, str) else model_path
         with self._registry.reserve(model_id, version) as name:
             execution = self._registry.load(
@@ -137,13 +146,14 @@ class ModelServer:
                 source,
                 kind=model_type,
                 options=LoadOptions(**for_loading),
-                max_batch=settings.batch_size,
-                cache=settings.make_cache(),
+                max_batch=serving_options.batch_size,
+                cache=serving_options.make_cache(),
+                finish=partial(make_typed, settings=settings, files=files),
             )
             with self._lock:
                 serving = Serving(
                     execution,
-                    settings.make_queue(),
+                    serving_options.make_queue(),
                     in_background=self._in_background,
                     refuse_with=None if self._status == "running" else _not_running,
                 )

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from common.errors import DeadlineExceeded, InvalidRequest, ModelError, PipelineError
-from common.wire import Part, RequestError
+from common.errors import InvalidRequest, PipelineError, row_error
+from common.wire import Part
 from engine.answering import Ran
 from engine.combining import NEVER, Request, RequestQueue
 from engine.execution import Execution
@@ -160,15 +160,9 @@ def _answers(ran: Ran, rows: int) -> Answers:
     values = predictions(ran.answer.outputs, ran.buffers, rows - len(errors))
     if not errors:
         return values
-    failed = {error.index: _error(error) for error in errors}
+    failed = {error.index: row_error(error.code, error.message, error.trace) for error in errors}
     left = iter(values)
     return [failed[row] if row in failed else next(left) for row in range(rows)]
-
-
-def _error(error: RequestError) -> PipelineError:
-    if error.code == DeadlineExceeded.code:
-        return DeadlineExceeded(error.message)
-    return ModelError(error.message, error.trace)
 
 
 def _joined(rows: list[Columns]) -> Columns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from common import wire
-from common.errors import DeadlineExceeded, InvalidRequest, ModelError, PipelineError, WireError
+from common.errors import InvalidRequest, PipelineError, WireError, row_error
 from common.tensor import Buffer, TensorSpec, row_ends
 from gateway.requests import Answer, Batch, Provenance, Request
 
@@ -72,7 +72,7 @@ def _split_part(
     at = 0
     for i, request in enumerate(group):
         if i in errors:
-            replies.append((request, _error(errors[i])))
+            replies.append((request, row_error(errors[i].code, errors[i].message, errors[i].trace)))
             continue
         end = at + request.rows
         own = tuple([cut(at, end) for cut in cutters])
@@ -91,9 +91,3 @@ def _cutter(spec: TensorSpec, buffer: memoryview, rows: int) -> Callable[[int, i
         return lambda start, end: buffer[start * width : end * width]
     bounds = [0, *row_ends(buffer, spec.row_elements, rows)]
     return lambda start, end: buffer[bounds[start] : bounds[end]]
-
-
-def _error(error: wire.RequestError) -> PipelineError:
-    if error.code == DeadlineExceeded.code:
-        return DeadlineExceeded(error.message)
-    return ModelError(error.message, error.trace)

@@ -94,6 +94,10 @@ class Catalog:
         found = self._serving.get(ModelKey(model, arm.name))
         return self.active(model) if found is None else found._replace(part=Part(experiment, arm))
 
+    def peek(self, model: str, version: str | None) -> Version | None:
+        """What most probably answers who asks so; nothing is counted, or refused."""
+        return self._active.get(model) if version is None else self._serving.get(ModelKey(model, version))
+
     def get(self, model: str) -> Version | None:
         """The active version, if there is one."""
         return self._active.get(model)

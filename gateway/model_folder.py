@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import trio
 
+from common.bundle import pack_bundle
 from common.errors import LoadError, PipelineError
 from common.log import event
 from common.models import DEFAULTS, ModelSettings
 from gateway.blobs import Blob
 from gateway.catalog import Catalog
 from gateway.configuring import Configuring, settings_of_next
-from gateway.repository import SETTINGS, Key, Model, Reading, Version
+from gateway.repository import SETTINGS, Key, Model, Reading, Stamp, Version
 from gateway.rollout import Rollouts
 from gateway.state import State, VersionRecord
 from gateway.switching import Rolled
@@ -24,6 +27,8 @@ from gateway.watching import read_settled, watch
 log = logging.getLogger("pipeline.models")
 
 _PIECE = 4 << 20
+
+Others = tuple[tuple[str, Stamp], ...]
 
 
 class ModelFolder:
@@ -123,24 +128,31 @@ class ModelFolder:
         path = self._directory / version.file
         self._refused.pop(key, None)
         try:
-            rolled = await self._roll(key, path, activate=version == model.versions[-1])
+            rolled = await self._roll(key, path, version.others, activate=version == model.versions[-1])
         except (PipelineError, OSError) as error:
             self._refused[key] = f"{path}: {error}"
             return
         if not rolled.ok:
             self._refused[key] = f"{path} does not load: {rolled.reason}"
 
-    async def _roll(self, key: Key, path: Path, *, activate: bool) -> Rolled:
-        blob = await trio.to_thread.run_sync(self._store, path)
+    async def _roll(self, key: Key, path: Path, others: Others, *, activate: bool) -> Rolled:
+        blob = await trio.to_thread.run_sync(self._store, path, [name for name, _ in others])
         settings = await trio.to_thread.run_sync(settings_of_next, self._state, key[0])
         record = VersionRecord(
             *key, key[1], blob.sha256, blob.size, time.time(), file=path.name, settings=settings
         )
         return await self._rollouts.add(record, activate=activate)
 
-    def _store(self, path: Path) -> Blob:
-        with path.open("rb") as file, self._state.blobs.new() as writer:
-            while piece := file.read(_PIECE):
+    def _store(self, path: Path, others: list[str]) -> Blob:
+        """The model's file as a blob, together with those beside it, if there are any."""
+        with ExitStack() as stack:
+            writer = stack.enter_context(self._state.blobs.new())
+            files = [(name, stack.enter_context((path.parent / name).open("rb"))) for name in others]
+            file = stack.enter_context(path.open("rb"))
+            pieces = (
+                pack_bundle([(path.name, file), *files]) if files else iter(partial(file.read, _PIECE), b"")
+            )
+            for piece in pieces:
                 writer.write(piece)
             return writer.commit()
 

@@ -1,7 +1,9 @@
 """The model repository: what a look at its folder says is there, and what changed since the last look. Pure.
 
     models/<name>/model.toml            settings, if any
+    models/<name>/labels.txt            what its classes are called, a line each, if the settings do not say
     models/<name>/<version>/model.*     the model, one file
+    models/<name>/<version>/tokenizer.json, say: a file that the settings name, if it is there
 
 1. `watching` lists the folder: a `Look`.
 2. `Settling` keeps back what is still being copied: a file counts once two looks saw it alike.
@@ -17,10 +19,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from common.model_file import ModelSettingsError, read_model_settings
+from msgspec.structs import replace
+
+from common.model_file import ModelSettingsError, read_labels, read_model_settings
 from common.models import RUNTIMES, ModelSettings, runtime_of
 
 SETTINGS = "model.toml"
+LABELS = "labels.txt"
 NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,63}")
 # What tools that copy call a file until they are done with it.
 UNFINISHED = ("~", ".tmp", ".part", ".partial", ".filepart", ".crdownload")
@@ -39,21 +44,25 @@ class Stamp(NamedTuple):
 class Look:
     """What one look at the folder saw, by path within it; a folder has no stamp.
 
-    `settings` is the text of each model's `model.toml`, `unreadable` what could not be read, and why.
+    `settings` is the text of each model's `model.toml`, `labels` that of its `labels.txt`, `unreadable` what
+    could not be read, and why.
     """
 
     files: Mapping[str, Stamp | None]
     settings: Mapping[str, bytes] = field(default_factory=dict)
+    labels: Mapping[str, bytes] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 class Version(NamedTuple):
-    """One version: `file` is its path within the folder, `runtime` what executes it."""
+    """One version: `file` is its path within the folder, `runtime` what executes it, `others` the files that
+    lie beside it and travel with it, by name."""
 
     name: str
     file: str
     runtime: str
     stamp: Stamp
+    others: tuple[tuple[str, Stamp], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,7 @@ def read(look: Look, *, folder: str, unsettled: frozenset[str] = frozenset()) ->
     held: set[Key] = set()
     for path in look.unreadable:
         name, _, rest = path.partition("/")
-        held.add((name, "" if rest in ("", SETTINGS) else rest.partition("/")[0]))
+        held.add((name, "" if rest in ("", SETTINGS, LABELS) else rest.partition("/")[0]))
     tree = _tree(look.files)
     for name in sorted(tree.get("", [])):
         if look.files[name] is not None or name.startswith("."):
@@ -188,9 +197,23 @@ class _ModelReader:
         return Model(name, settings, tuple(versions))
 
     def _settings(self) -> ModelSettings | None:
-        path = f"{self._name}/{SETTINGS}"
-        if path in self._unsettled or path in self._look.unreadable:
+        paths = {f"{self._name}/{file}" for file in (SETTINGS, LABELS)}
+        if paths & (self._unsettled | self._look.unreadable.keys()):
             return None
+        settings = self._said()
+        labels = self._look.labels.get(self._name)
+        if settings is None or settings.labels or labels is None:
+            return settings
+        path = f"{self._folder}/{self._name}/{LABELS}"
+        try:
+            return replace(settings, labels=read_labels(labels, file=path))
+        except ModelSettingsError as error:
+            self.problems += error.mistakes
+        return None
+
+    def _said(self) -> ModelSettings | None:
+        """What the `model.toml` says."""
+        path = f"{self._name}/{SETTINGS}"
         text = self._look.settings.get(self._name)
         if text is None:
             return ModelSettings()
@@ -216,17 +239,22 @@ class _ModelReader:
             self._problem(where, _BAD_NAME.format("a version"))
             return
         key = (self._name, version)
-        files = [each for each in self._tree.get(where, []) if each.startswith(("model.", ".model."))]
-        if any(_is_unfinished(each) or f"{where}/{each}" in self._unsettled for each in files):
+        there = self._tree.get(where, [])
+        files = [each for each in there if each.startswith(("model.", ".model."))]
+        others = [each for each in (settings.files if settings else ()) if each in there]
+        unsettled = [each for each in (*files, *others) if f"{where}/{each}" in self._unsettled]
+        if unsettled or any(_is_unfinished(each) for each in files):
             self.held.add(key)  # still being copied
         elif len(files) != 1:
             self.held.add(key)
             found = "there is none" if not files else f"there are {', '.join(sorted(files))}"
             self._problem(where, f"a version has exactly one file called model.*, and {found}")
         else:
-            yield from self._found(key, f"{where}/{files[0]}", settings)
+            yield from self._found(key, f"{where}/{files[0]}", settings, others)
 
-    def _found(self, key: Key, path: str, settings: ModelSettings | None) -> Iterator[Version]:
+    def _found(
+        self, key: Key, path: str, settings: ModelSettings | None, others: list[str]
+    ) -> Iterator[Version]:
         stamp = self._look.files[path]
         ending = path.rpartition(".")[2]
         runtime = (settings.runtime if settings else "") or runtime_of(ending)
@@ -241,7 +269,10 @@ class _ModelReader:
                 f"{SETTINGS}, one of {', '.join(RUNTIMES)}",
             )
         else:
-            yield Version(key[1], path, runtime, stamp)
+            folder = path.rpartition("/")[0]
+            stamps = [(each, self._look.files[f"{folder}/{each}"]) for each in others]
+            found = tuple([(each, own) for each, own in stamps if own is not None])
+            yield Version(key[1], path, runtime, stamp, found)
 
     def _problem(self, path: str, sentence: str) -> None:
         self.problems.append(f"{self._folder}/{path}: {sentence}")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import trio
 
-from gateway.repository import SETTINGS, Look, Reading, Settling, Stamp, read
+from gateway.repository import LABELS, SETTINGS, Look, Reading, Settling, Stamp, read
 
 LOOK_EVERY = 1.0
-MAX_SETTINGS = 1 << 20  # bytes of a model.toml that are read
+MAX_TEXT = 1 << 20  # bytes of a model.toml, or of its labels, that are read
 
 
 def look_at(folder: Path) -> Look:
@@ -25,19 +25,19 @@ def look_at(folder: Path) -> Look:
     Links are followed. What goes away while we look was not there.
     """
     files: dict[str, Stamp | None] = {}
-    settings: dict[str, bytes] = {}
+    texts: dict[str, dict[str, bytes]] = {SETTINGS: {}, LABELS: {}}
     unreadable: dict[str, str] = {}
     _list(folder, "", 3, files, unreadable)
     for path, stamp in files.items():
         name, _, rest = path.partition("/")
-        if rest != SETTINGS or stamp is None:
+        if rest not in texts or stamp is None:
             continue
         try:
             with (folder / path).open("rb") as file:
-                settings[name] = file.read(MAX_SETTINGS)
+                texts[rest][name] = file.read(MAX_TEXT)
         except OSError as error:
             unreadable[path] = f"this cannot be read: {error.strerror}"
-    return Look(files, settings, unreadable)
+    return Look(files, texts[SETTINGS], texts[LABELS], unreadable)
 
 
 def _list(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from common.errors import LoadError, ModelError
 from common.tensor import BYTES, TensorSpec
 from engine.rows import NUMPY_TYPES, Array
 
-__all__ = ["Array", "Runtime", "check_inputs", "datatype_of", "example_inputs", "layout_of"]
+__all__ = ["Array", "RowsFailed", "Runtime", "check_inputs", "datatype_of", "example_inputs", "layout_of"]
 
 _DATATYPES: dict[np.dtype[np.generic], str] = {np.dtype(kind): name for name, kind in NUMPY_TYPES.items()}
 _TEXT = "SU"  # NumPy's kinds of text of a fixed size, which are BYTES as well
@@ -39,9 +39,20 @@ class Runtime(Protocol):
 
         Every output has shape (n, *row_shape). Rows of one shape always have outputs of one shape, and the
         same row has the same outputs whatever rows are beside it. Elements of BYTES are objects: `bytes` as
-        inputs, `bytes` or text as outputs. Raises whatever the model raises.
+        inputs, `bytes` or text as outputs. Raises whatever the model raises, or `RowsFailed`.
         """
         ...
+
+
+class RowsFailed(Exception):
+    """Raised by a runtime that knows which of a call's rows are at fault: `errors` by their places, and
+    `layout` and `outputs`, as `run` returns them, of the others in their order."""
+
+    def __init__(self, errors: Mapping[int, Exception], layout: Specs, outputs: list[Array]) -> None:
+        super().__init__(f"{len(errors)} rows failed")
+        self.errors = errors
+        self.layout = layout
+        self.outputs = outputs
 
 
 def check_inputs(expected: Specs | None, given: Specs) -> None:

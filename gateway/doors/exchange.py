@@ -16,6 +16,7 @@ class Asked(Protocol):
     """The lane's `Exchange`, or an ASGI request in its clothes."""
 
     body: bytes | bytearray
+    query: bytes
     on_gone: Callable[[], None] | None
 
     def header(self, name: bytes) -> bytes | None: ...
@@ -26,6 +27,7 @@ class Asked(Protocol):
 class _AsgiExchange:
     def __init__(self, request: Request, body: bytes) -> None:
         self.body: bytes | bytearray = body
+        self.query: bytes = request.scope["query_string"]
         self.on_gone: Callable[[], None] | None = None
         self.answered = trio.Event()
         self.response: Response | None = None

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from common.errors import InvalidRequest, TooLarge
-from common.tensor import BYTES, DATATYPES, Buffer, TensorSpec, all_finite, pack_elements
+from common.tensor import BYTES, DATATYPES, Buffer, TensorSpec, all_finite, pack_elements, vector_spec
 
 Signature = tuple[TensorSpec, ...]
 Input = tuple[Signature, tuple[Buffer, ...], int]
@@ -90,6 +90,24 @@ def read_rows(rows: Sequence[Sequence[float]], signature: Signature) -> Input | 
     return signature, (pack(flat, spec.datatype, "vector"),), len(rows)
 
 
+def read_plain(body: bytes, signature: Signature) -> Input:
+    """Rows that are raw already, of a model's one input of a fixed shape; where nobody knows what the model
+    takes, a vector of float32."""
+    if not signature:
+        if len(body) % 4 or not body:
+            raise InvalidRequest(f"the body has {len(body)} bytes: float32 numbers take a multiple of 4")
+        return vector_spec(len(body) // 4), (body,), 1
+    if len(signature) != 1 or -1 in signature[0].row_shape or not signature[0].is_sized:
+        raise InvalidRequest("the model's rows have no fixed size, so they cannot be sent raw: send JSON")
+    width = signature[0].row_bytes
+    if len(body) % width or not body:
+        raise InvalidRequest(
+            f"the body has {len(body)} bytes, and a row of {signature[0].datatype}"
+            f" {list(signature[0].row_shape)} has {width}"
+        )
+    return signature, (body,), len(body) // width
+
+
 def pack(flat: Sequence[Any], datatype: str, name: str) -> bytes:
     """Elements as a little-endian buffer; `InvalidRequest` names the first that does not fit the datatype."""
     if datatype == BYTES:
@@ -126,9 +144,9 @@ def pack(flat: Sequence[Any], datatype: str, name: str) -> bytes:
 def _pack_text(flat: Sequence[Any], name: str) -> bytes:
     check_elements(name, len(flat))
     for at, value in enumerate(flat):
-        if not isinstance(value, str):
+        if not isinstance(value, str | bytes):  # bytes come in MessagePack
             raise InvalidRequest(f"{name}[{at}] is {_shown(value)}, and BYTES takes text")
-    return pack_elements([value.encode() for value in flat])
+    return pack_elements([value.encode() if isinstance(value, str) else value for value in flat])
 
 
 def _pack_floats(flat: Sequence[Any], code: str, name: str) -> bytes:

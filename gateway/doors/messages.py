@@ -11,7 +11,8 @@ from msgspec import Meta
 
 from common.errors import InvalidRequest, PipelineError
 from gateway.catalog import DEFAULT_MODEL
-from gateway.doors.predict import Body, show_many, show_one, show_tensors
+from gateway.doors.predict import Body
+from gateway.doors.results import show_many, show_one, show_tensors
 from gateway.doors.shape import show_failure
 from gateway.requests import Answer
 

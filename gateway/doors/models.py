@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.errors import InvalidRequest, NotFound, TooLarge
+from common.media import INPUT_TYPES
 from common.models import ModelSettings
 from common.tensor import TensorSpec
 from gateway.blobs import Blob
@@ -24,6 +25,7 @@ from gateway.doors.models_api import (
     ACTIVATE,
     CONFIGURE,
     LIST_MODELS,
+    PREDICT_KINDS,
     PREDICT_MODEL,
     PREDICT_VERSION,
     RECONFIGURE,
@@ -36,6 +38,7 @@ from gateway.doors.models_api import (
     ModelListed,
     ModelShown,
     TensorShown,
+    Typed,
     VersionShown,
 )
 from gateway.doors.predict import PredictDoor
@@ -50,7 +53,7 @@ from gateway.state import State, VersionRecord
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-_PREDICT = re.compile(r"/models/([^/]+)(?:/versions/([^/]+))?/predict\Z")
+_PREDICT = re.compile(rf"/models/([^/]+)(?:/versions/([^/]+))?/(predict|{'|'.join(INPUT_TYPES)})\Z")
 _UPLOAD = re.compile(r"/models/[^/]+/versions/[^/]+\Z")
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256=(?::([A-Za-z0-9+/]{43}=):)?")
 _BOOLS = {"true": True, "1": True, "": True, "false": False, "0": False}
@@ -92,13 +95,17 @@ class ModelsDoor:
             Described(f"{model}/rollback", self.rollback, post=ROLLBACK),
             Described(f"{model}/predict", self.predict, post=PREDICT_MODEL),
             Described(f"{version}/predict", self.predict, post=PREDICT_VERSION),
+            *[
+                Described(f"{path}/{kind}", self.predict_kind(kind), post=operation)
+                for (path, kind), operation in PREDICT_KINDS.items()
+            ],
         ]
 
     def find_direct(self, method: str, path: str) -> PredictDoor | None:
         """What answers a prediction on the lane."""
         if method != "POST" or (match := _PREDICT.match(path)) is None:
             return None
-        return self._predict.of(match[1], match[2])
+        return self._predict.of(match[1], match[2], None if match[3] == "predict" else match[3])
 
     def body_limit(self, method: str, path: str) -> int | None:
         """The largest body of an upload; None for what is not one."""
@@ -108,8 +115,10 @@ class ModelsDoor:
         """Every model, its active version, and the versions that serve."""
         shown: list[ModelListed] = []
         for model in self._catalog.models():
-            serving = [version.key.version for version in self._catalog.of(model)]
-            shown.append({"name": model, "active": self._active(model), "serving": serving})
+            versions = self._catalog.of(model)
+            serving = [version.key.version for version in versions]
+            types = _types(model, (self._catalog.get(model) or versions[-1]).settings)
+            shown.append({"name": model, "active": self._active(model), "serving": serving, **types})
         return json_response({"status": True, "message": "OK", "models": shown})
 
     async def model(self, request: Request) -> Response:
@@ -137,14 +146,17 @@ class ModelsDoor:
         said = await trio.to_thread.run_sync(self._state.settings, model)
         if not records and said is None:
             raise NotFound(f"there is no model {model}: GET /models says which there are")
+        settings = await trio.to_thread.run_sync(settings_of_next, self._state, model)
+        active = self._catalog.get(model)
         previous = await trio.to_thread.run_sync(self._state.previous, model)
         found: ModelShown = {
             "status": True,
             "message": "OK",
             "name": model,
-            "active": self._active(model),
+            "active": None if active is None else active.key.version,
             "previous": previous.version if previous else None,
-            "settings": await trio.to_thread.run_sync(settings_of_next, self._state, model),
+            **_types(model, settings if active is None else active.settings),
+            "settings": settings,
             "versions": [self._shown(record) for record in records],
         }
         return json_response(found)
@@ -189,6 +201,15 @@ class ModelsDoor:
         """For a client that comes by HTTP/2, where the lane has no part."""
         params = request.path_params
         return await self._predict.of(params["model"], params.get("version")).over_asgi(request)
+
+    def predict_kind(self, kind: str) -> Endpoint:
+        """The same of a model of this input type."""
+
+        async def predict(request: Request) -> Response:
+            params = request.path_params
+            return await self._predict.of(params["model"], params.get("version"), kind).over_asgi(request)
+
+        return predict
 
     # --- inside
 
@@ -236,6 +257,12 @@ class ModelsDoor:
                     f"the body's sha256 is {writer.sha256}, and Content-Digest says {wanted}: it was damaged"
                 )
             return await trio.to_thread.run_sync(writer.commit)
+
+
+def _types(model: str, settings: ModelSettings) -> Typed:
+    """What a model takes and gives, and where."""
+    kind = settings.input_type
+    return {"input_type": kind, "output_type": settings.output_type, "route": f"/models/{model}/{kind}"}
 
 
 def _name(what: str, request: Request) -> str:

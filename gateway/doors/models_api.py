@@ -8,10 +8,12 @@ import msgspec
 from msgspec import Meta
 
 from common.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from common.media import INPUT_TYPES, InputType, OutputType
 from common.models import ModelSettings
 from gateway.doors.predict_api import predict_operation
 from gateway.doors.rest_api import ROLLED, RolledAnswer
 from gateway.doors.shape import Done
+from gateway.doors.typed_api import kind_operation
 from gateway.openapi.operation import BINARY, Answer, Operation, Parameter, Shape, Tag
 
 MODELS = Tag(
@@ -30,7 +32,15 @@ class Activation(msgspec.Struct, forbid_unknown_fields=True):
     version: str
 
 
-class ModelListed(TypedDict):
+class Typed(TypedDict):
+    """What a model's clients send, and are answered."""
+
+    input_type: InputType
+    output_type: OutputType
+    route: Annotated[str, Meta(description="where it takes what its input type says")]
+
+
+class ModelListed(Typed):
     """A model in a list of them."""
 
     name: str
@@ -71,7 +81,7 @@ class VersionShown(TypedDict):
     settings: Annotated[ModelSettings, Meta(description="what it was loaded by; defaults are left out")]
 
 
-class ModelShown(TypedDict):
+class ModelShown(Typed):
     """One model with its versions."""
 
     status: bool
@@ -199,3 +209,11 @@ ROLLBACK = Operation(
 )
 PREDICT_MODEL = predict_operation("predictModel", "Predict with a model's active version", MODEL)
 PREDICT_VERSION = predict_operation("predictVersion", "Predict with one version of a model", MODEL, VERSION)
+PREDICT_KINDS = {
+    (path, kind): kind_operation(kind, *parameters)
+    for path, parameters in (
+        ("/models/{model}", (MODEL,)),
+        ("/models/{model}/versions/{version}", (MODEL, VERSION)),
+    )
+    for kind in INPUT_TYPES
+}

@@ -5,23 +5,25 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-import re
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 from starlette.requests import Request as AsgiRequest
 from starlette.responses import Response
 
-from common.errors import InvalidRequest, ModelError, PipelineError, TooLarge
-from common.tensor import BYTES, all_finite, floats, pack_vector, pack_vectors, vector_spec
-from common.tensor import values as flat_values
+from common.errors import InvalidRequest, NotFound, PipelineError, TooLarge
+from common.models import ModelSettings
+from common.tensor import all_finite, floats, pack_vector, pack_vectors, vector_spec
 from gateway.catalog import DEFAULT_MODEL, Catalog, Version
 from gateway.doors.exchange import Asked, answer_over_asgi
-from gateway.doors.inputs import Input, Signature, Tensor, read_rows, read_tensors
-from gateway.doors.shape import encode, predict_failure
+from gateway.doors.inputs import Input, Signature, Tensor, read_plain, read_rows, read_tensors
+from gateway.doors.media import Cut, cut
+from gateway.doors.results import provenance, render_many, render_one, render_tensors
+from gateway.doors.shape import predict_failure
+from gateway.doors.typed_results import PNG, Render, read_top_n, render_png, renderer, wants_png
 from gateway.predictions import MAX_TIMEOUT, Predictions
-from gateway.requests import Answer, Provenance, Request
+from gateway.requests import Answer, Request
 
 
 class Body(msgspec.Struct):
@@ -33,15 +35,29 @@ class Body(msgspec.Struct):
     data: str | None = None
     inputs: list[Tensor] | None = None
 
+    @property
+    def many(self) -> bool:
+        """Whether it asks for a list of results."""
+        return self.vectors is not None
+
+
+class Plain(NamedTuple):
+    """Rows as the model takes them: raw, row-major, little-endian."""
+
+    body: bytes
+    many: bool = False
+
+
+BINARY = b"application/octet-stream"
 
 _decoder = msgspec.json.Decoder(Body)
-_UNFIT = re.compile(r"[^ -~]")  # for a header line: a worker may call itself anything
 
 
 class PredictDoor:
     """Called by the lane with a whole request; the answer is written when the batch loop has it.
 
-    It asks one model, in the version that is active where none is named; `of` is the door to another.
+    It asks one model, in the version that is active where none is named, and, where a `kind` is, only one of
+    that input type; `of` is the door to another.
     """
 
     def __init__(
@@ -50,40 +66,84 @@ class PredictDoor:
         catalog: Catalog,
         model: str = DEFAULT_MODEL,
         version: str | None = None,
+        kind: str | None = None,
     ) -> None:
         self._predictions = predictions
         self._catalog = catalog
         self._model = model
         self._version = version
+        self._kind = kind
 
-    def of(self, model: str, version: str | None = None) -> PredictDoor:
+    def of(self, model: str, version: str | None = None, kind: str | None = None) -> PredictDoor:
         """The same for another model."""
-        return PredictDoor(self._predictions, self._catalog, model, version)
+        return PredictDoor(self._predictions, self._catalog, model, version, kind)
 
     async def over_asgi(self, request: AsgiRequest) -> Response:
         """The same for a client that comes by HTTP/2, where the lane has no part."""
         return await answer_over_asgi(self, request)
+
+    def __call__(self, exchange: Asked) -> None:
+        many = False
+        try:
+            timeout = read_timeout(exchange.header(b"x-timeout-ms"))
+            sent = self._read(exchange)
+            many = sent.many
+            found = self._find(exchange)
+            signature, buffers, rows = self._input(sent, found)
+            render, kind = _choose_render(exchange, found.settings, sent, rows)
+            reply = _replier(exchange, found.nn_id, render, kind, many=many)
+            request = self._predictions.start(found, signature, buffers, rows, timeout, reply)
+        except PipelineError as error:
+            exchange.respond(*predict_failure(error, many=many))
+        else:
+            exchange.on_gone = _canceller(self._predictions, request)
+
+    def _read(self, exchange: Asked) -> Body | Cut | Plain:
+        """What was sent, as the model's input type says."""
+        likely = self._catalog.peek(self._model, self._version)
+        if likely is None:
+            if self._kind is not None:
+                self._find(exchange)  # which says what there is
+            return read_body(exchange.body)
+        settings = likely.settings
+        if self._kind is not None and self._kind != settings.input_type:
+            raise NotFound(
+                f"{self._model} takes {settings.input_type}, not {self._kind}:"
+                f" POST /models/{self._model}/{settings.input_type}"
+            )
+        content_type = exchange.header(b"content-type")
+        if settings.is_decoded:
+            return cut(settings, content_type, exchange.body, self._predictions.max_rows)
+        if self._kind is not None and content_type == BINARY:
+            return Plain(bytes(exchange.body))
+        return read_body(exchange.body)
 
     def _find(self, exchange: Asked) -> Version:
         if self._version is None:
             return self._catalog.choose(self._model, exchange.header)
         return self._catalog.find(self._model, self._version)
 
-    def __call__(self, exchange: Asked) -> None:
-        many = False
-        try:
-            timeout = read_timeout(exchange.header(b"x-timeout-ms"))
-            body = read_body(exchange.body)
-            many = body.vectors is not None
-            found = self._find(exchange)
-            signature, buffers, rows = read_input(body, self._predictions.max_rows, found.inputs)
-            render = render_tensors if body.inputs is not None else render_many if many else render_one
-            reply = _replier(exchange, found.nn_id, render, many=many)
-            request = self._predictions.start(found, signature, buffers, rows, timeout, reply)
-        except PipelineError as error:
-            exchange.respond(*predict_failure(error, many=many))
-        else:
-            exchange.on_gone = _canceller(self._predictions, request)
+    def _input(self, sent: Body | Cut | Plain, found: Version) -> Input:
+        if isinstance(sent, Cut):
+            return sent.input(found.settings)
+        if isinstance(sent, Plain):
+            return read_plain(sent.body, found.inputs)
+        return read_input(sent, self._predictions.max_rows, found.inputs)
+
+
+def _choose_render(
+    exchange: Asked, settings: ModelSettings, sent: Body | Cut | Plain, rows: int
+) -> tuple[Render, bytes]:
+    """What makes the answer's body, and its content type as a header line: empty where that is JSON."""
+    top_n = read_top_n(exchange.query, settings)
+    if isinstance(sent, Body) and settings.output_type == "raw":
+        if sent.inputs is not None:
+            return render_tensors, b""
+        return (render_many if sent.many else render_one), b""
+    many = sent.many or rows > 1 or (isinstance(sent, Body) and sent.inputs is not None)
+    if not many and wants_png(settings, exchange.header(b"accept")):
+        return render_png, PNG
+    return renderer(settings, top_n, many=many), b""
 
 
 def _canceller(predictions: Predictions, request: Request) -> Callable[[], None]:
@@ -91,7 +151,7 @@ def _canceller(predictions: Predictions, request: Request) -> Callable[[], None]
 
 
 def _replier(
-    exchange: Asked, nn_id: str, render: Callable[[Answer, str], bytes], *, many: bool
+    exchange: Asked, nn_id: str, render: Render, content_type: bytes, *, many: bool
 ) -> Callable[[Answer | PipelineError], None]:
     def reply(answer: Answer | PipelineError) -> None:
         if isinstance(answer, PipelineError):
@@ -102,7 +162,7 @@ def _replier(
         except PipelineError as error:
             exchange.respond(*predict_failure(error, many=many))
         else:
-            exchange.respond(200, body, provenance(answer))
+            exchange.respond(200, body, content_type + provenance(answer))
 
     return reply
 
@@ -175,85 +235,3 @@ def _decode_base64(text: str) -> bytes:
     if not all_finite(floats(data)):
         raise InvalidRequest("data holds NaN or infinity: only finite numbers are allowed")
     return data
-
-
-def render_one(answer: Answer, nn_id: str) -> bytes:
-    """The answer to one row: a number for outputs of one element, a list otherwise."""
-    result = _rows(answer)[0]
-    if isinstance(result, float):
-        return b'{"status":true,"message":"%b","result":%b}' % (nn_id.encode(), encode(result))
-    return encode({"status": True, "message": nn_id, "result": result})
-
-
-def render_many(answer: Answer, nn_id: str) -> bytes:
-    """The answer to many rows, in their order."""
-    return encode(show_many(answer, nn_id))
-
-
-def render_tensors(answer: Answer, nn_id: str) -> bytes:
-    """The answer to tensors: every output by its name, with all rows."""
-    return encode(show_tensors(answer, nn_id))
-
-
-def show_one(answer: Answer, nn_id: str) -> dict[str, Any]:
-    """What `render_one` renders."""
-    return {"status": True, "message": nn_id, "result": _rows(answer)[0]}
-
-
-def show_many(answer: Answer, nn_id: str) -> dict[str, Any]:
-    """What `render_many` renders."""
-    return {"status": True, "message": nn_id, "results": _rows(answer)}
-
-
-def show_tensors(answer: Answer, nn_id: str) -> dict[str, Any]:
-    """What `render_tensors` renders."""
-    outputs = []
-    for spec, buffer in zip(answer.outputs, answer.buffers, strict=True):
-        data = readable(flat_values(buffer, spec.datatype), spec.datatype)
-        width = math.prod(spec.row_shape)
-        shape = [len(data) // width if width else 0, *spec.row_shape]
-        outputs.append({"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": data})
-    return {"status": True, "message": nn_id, "outputs": outputs}
-
-
-def readable(flat: list[Any], datatype: str) -> list[Any]:
-    """Elements as JSON has them; `ModelError` if one of them is not finite, or no text, which JSON cannot
-    say."""
-    if datatype == BYTES:
-        try:
-            return [element.decode() for element in flat]
-        except UnicodeDecodeError:
-            raise ModelError(
-                "the model's answer holds bytes that are no UTF-8 text, which JSON cannot say"
-            ) from None
-    if not math.isfinite(sum(flat)) and not all(map(math.isfinite, flat)):
-        raise ModelError("the model's answer holds NaN or infinity, which JSON has no number for")
-    return flat
-
-
-def _rows(answer: Answer) -> list[Any]:
-    """The first output as JSON values, one per row."""
-    if not answer.outputs or 0 in answer.outputs[0].row_shape:
-        raise ModelError("the model's answer is empty")
-    spec, buffer = answer.outputs[0], answer.buffers[0]
-    flat = readable(flat_values(buffer, spec.datatype), spec.datatype)
-    width = math.prod(spec.row_shape)
-    if width == 1:
-        return flat
-    return [flat[i : i + width] for i in range(0, len(flat), width)]
-
-
-def provenance(answer: Answer) -> bytes:
-    """Header lines: who answered, under which version, from the cache or not, and where the time went."""
-    by = answer.by
-    if not by.rendered:
-        by.rendered = _render(by)
-    cache = b"hit" if answer.hit else b"miss"
-    return b"x-cache: %b\r\nserver-timing: queue;dur=%.3f, %b" % (cache, answer.queue * 1000, by.rendered)
-
-
-def _render(by: Provenance) -> bytes:
-    phases = (("batch", by.batch), ("link", by.link), ("infer", by.infer))
-    timing = ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in phases)
-    worker = _UNFIT.sub("?", by.worker)
-    return f"{timing}\r\nx-worker: {worker}\r\nx-model-version: {by.version}\r\n".encode()

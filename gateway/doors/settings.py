@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from common.errors import InvalidRequest, TooLarge
+from common.media import Options
 from common.model_file import MAX_CHARACTERS, ModelSettingsError, settings_of
 from common.models import DEFAULTS, ModelSettings
 from gateway.catalog import DEFAULT_MODEL
@@ -42,8 +43,18 @@ def replaced(table: Values, model: str, before: ModelSettings) -> ModelSettings:
 
 def merged(table: Values, before: ModelSettings) -> ModelSettings:
     """What the body of a PATCH makes of them (RFC 7396): what it leaves out stays, null is the default."""
-    both = shown(before) | table
-    return _checked({key: value for key, value in both.items() if key not in table or value is not None})
+    return _checked(_patched(shown(before), table, DEFAULTS))
+
+
+def _patched(before: Values, patch: Values, defaults: Options | ModelSettings) -> Values:
+    after = before | patch
+    for key, value in patch.items():
+        own = getattr(defaults, key, None)
+        if value is None:
+            del after[key]
+        elif isinstance(value, dict) and isinstance(own, Options):
+            after[key] = _patched(before.get(key, {}), value, own)
+    return after
 
 
 def shown(settings: ModelSettings) -> Values:

@@ -16,7 +16,7 @@ from gateway.jobs.rows import Result, plain
 ROW, ERROR = "row", "error"
 _GROUP = 10_000  # rows of a group in parquet
 _ARROW = {
-    "BOOL": "bool_", "FP32": "float32", "FP64": "float64",
+    "BOOL": "bool_", "BYTES": "string", "FP32": "float32", "FP64": "float64",
     **{f"{sign}INT{bits}": f"{sign}int{bits}".lower() for sign in ("", "U") for bits in (8, 16, 32, 64)},
 }  # fmt: skip
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from pybase64 import b64encode_as_string
 
 from common.errors import InvalidRequest
-from common.tensor import Buffer, TensorSpec, pack_vector, values, vector_spec
+from common.tensor import Buffer, TensorSpec, element_ends, pack_vector, values, vector_spec
 from gateway.doors.inputs import Signature, Tensor, read_rows, read_tensors
 
 NOT_FINITE = "the model's answer holds NaN or infinity, which JSON has no number for"
@@ -63,12 +64,20 @@ def tensor_row(tensors: Sequence[Tensor]) -> Row:
 
 def split_rows(signature: Signature, buffers: Sequence[Buffer], first: int, rows: int) -> list[Read]:
     """Rows `first` to `first + rows` of tensors that hold many."""
-    widths = [spec.row_bytes for spec in signature]
-    views = [memoryview(buffer).cast("B") for buffer in buffers]
-    return [
-        Row(signature, tuple(v[n * w : (n + 1) * w] for v, w in zip(views, widths, strict=True)))
-        for n in range(first, first + rows)
+    columns = [
+        _cut(spec, memoryview(buffer).cast("B"), first, rows)
+        for spec, buffer in zip(signature, buffers, strict=True)
     ]
+    return [Row(signature, own) for own in zip(*columns, strict=True)]
+
+
+def _cut(spec: TensorSpec, buffer: memoryview, first: int, rows: int) -> list[memoryview]:
+    """Each of these rows of one tensor."""
+    if spec.is_sized:
+        width = spec.row_bytes
+        return [buffer[n * width : (n + 1) * width] for n in range(first, first + rows)]
+    ends = [0, *element_ends(buffer)[spec.row_elements - 1 :: spec.row_elements]]
+    return [buffer[ends[n] : ends[n + 1]] for n in range(first, first + rows)]
 
 
 def size_of(row: Read) -> int:
@@ -112,12 +121,23 @@ def results_of(answered: Answered, rows: int) -> list[Result]:
     columns = []
     for spec, buffer in zip(answered.outputs, answered.buffers, strict=True):
         flat, width = values(buffer, spec.datatype), math.prod(spec.row_shape)
+        if not spec.is_sized:
+            flat = [_as_text(element) for element in flat]
         columns.append([flat[n * width : (n + 1) * width] for n in range(rows)])
     return [_finite(list(result)) for result in zip(*columns, strict=True)]
 
 
 def _finite(result: list[list[Any]]) -> Result:
-    return result if all(math.isfinite(value) for output in result for value in output) else NOT_FINITE
+    numbers = (value for output in result for value in output if not isinstance(value, str))
+    return result if all(map(math.isfinite, numbers)) else NOT_FINITE
+
+
+def _as_text(element: bytes) -> str:
+    """An element of BYTES as JSON has it: text, or base64 of what is none, as an image."""
+    try:
+        return element.decode()
+    except UnicodeDecodeError:
+        return b64encode_as_string(element)
 
 
 def pack_results(results: Iterable[Result]) -> bytes:

@@ -15,7 +15,10 @@ from typing import Any, BinaryIO, Protocol
 import msgspec
 
 from common.errors import InvalidRequest
+from common.media import row_of
+from common.tensor import pack_elements
 from gateway.doors.inputs import Signature, Tensor
+from gateway.doors.media import decode_file, pack_text
 from gateway.jobs.rows import Read, Row, split_rows, tensor_row, vector_row
 
 MAX_LINE = 8 << 20
@@ -61,6 +64,9 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
 
     vector: list[float] | None = None
     inputs: list[Tensor] | None = None
+    image: str | None = None
+    audio: str | None = None
+    text: str | list[str] | None = None
 
 
 class Lines:
@@ -114,7 +120,8 @@ class Lines:
 
 
 class JsonLines(Lines):
-    """Each line a vector, `{"vector": …}` or `{"inputs": …}` with one row."""
+    """Each line a vector, `{"vector": …}`, `{"inputs": …}` with one row, `{"text": …}`, or `{"image": …}` or
+    `{"audio": …}` with base64 of a file."""
 
     _decoder = msgspec.json.Decoder(list[float] | Line)
 
@@ -125,9 +132,16 @@ class JsonLines(Lines):
             raise InvalidRequest(f"the line is no row: {error}") from None
         if isinstance(said, list):
             return vector_row(said, self._wanted)
-        if (said.vector is None) == (said.inputs is None):
-            raise InvalidRequest("the line should hold one of vector and inputs")
-        return tensor_row(said.inputs or []) if said.vector is None else vector_row(said.vector, self._wanted)
+        given = [name for name in said.__struct_fields__ if getattr(said, name) is not None]
+        if len(given) != 1:
+            raise InvalidRequest(f"the line should hold one of {', '.join(said.__struct_fields__)}")
+        (name,) = given
+        if said.vector is not None:
+            return vector_row(said.vector, self._wanted)
+        if said.inputs is not None:
+            return tensor_row(said.inputs)
+        row = pack_text(said.text) if said.text is not None else decode_file(getattr(said, name), name)
+        return Row(row_of(name), (pack_elements([row]),))
 
 
 class CsvLines(Lines):

@@ -28,6 +28,10 @@ REFUSALS: dict[int, tuple[str, str]] = {
     409: ("Conflict", "It does not fit what is there: another change has to come first."),
     413: ("TooLarge", "The body, or the number of rows in it, is over its limit."),
     414: ("TargetTooLong", "The path with its query is longer than 8 KiB."),
+    415: (
+        "UnsupportedMediaType",
+        "The body is of a kind that the model does not take; the sentence says which.",
+    ),
     417: ("ExpectationFailed", "No expectation but `100-continue` is understood."),
     422: ("KeyReused", "The idempotency key came before, with another body."),
     429: ("TooManyRequests", "More is in flight on this connection than it may have."),

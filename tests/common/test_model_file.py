@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.model_file import (
@@ -19,8 +19,9 @@ from common.models import ModelInput, ModelSettings
 
 FILE = "models/iris/model.toml"
 ALLOWED = (
-    "allowed are runtime, architecture, arguments, inputs, input_type, labels, max_batch, max_wait_ms,"
-    " queue_max, timeout, cache_size, round_decimals, instances, warmup_rows, device, keep_versions, affinity"
+    "allowed are runtime, architecture, arguments, inputs, input_type, output_type, image, text, audio,"
+    " output, labels, max_batch, max_wait_ms, queue_max, timeout, cache_size, round_decimals, instances,"
+    " warmup_rows, device, keep_versions, affinity"
 )
 BAD_LABELS = "labels should be a list of up to 32768 texts of 1 to 1000 characters, not"
 
@@ -103,7 +104,26 @@ def test_everything_can_be_said() -> None:
             "labels = ['a', '']",
             'labels should be a list of up to 32768 texts of 1 to 1000 characters, not ["a", ""]',
         ),
-        ("input_type = 'sound'", 'input_type should be tensor, not "sound"'),
+        (
+            "input_type = 'sound'",
+            'input_type should be one of tensor, vector, image, text, audio, json, not "sound"',
+        ),
+        ("image = 3", "image should be a table, not 3"),
+        (
+            "image.size = [0, 9]",
+            "image.size should be a list of height and width, whole numbers from 1 to 16384, not [0, 9]",
+        ),
+        ("image.scale = nan", "image.scale should be a number from -1e9 to 1e9, not NaN"),
+        (
+            "text.tokenizer = '../t.json'",
+            'text.tokenizer should be the name of a file beside the model, or nothing, not "../t.json"',
+        ),
+        (
+            "output.pool = 'mean'",
+            "there is no setting output.pool (did you mean pooling?): allowed are name, activation, top_n,"
+            " pixels, palette, scale, fit, boxes, labels, scores, box_format, fractions, threshold,"
+            " max_detections, pooling, normalise",
+        ),
         ("architecture = 'a b'", 'architecture should be the name of a network, not "a b"'),
         (
             "runtime = 'onxn'",
@@ -239,6 +259,7 @@ TOML = st.recursive(
 KEYS = st.sampled_from([*ModelSettings.__struct_fields__, "name", "colour"])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(KEYS, TOML, max_size=5))
 def test_whatever_a_file_says_it_is_settings_or_sentences(said: dict[str, Any]) -> None:
     text = "".join(f"{key} = {_toml(value)}\n" for key, value in said.items())

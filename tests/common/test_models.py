@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from common.media import AudioOptions, ImageOptions, OutputOptions, TextOptions
 from common.models import LOADED_BY, RUNTIMES, ModelInput, ModelSettings, runtime_of
 from common.tensor import TensorSpec
 
@@ -16,6 +17,11 @@ ALL = ModelSettings(
     arguments={"hidden": [20, 20], "bias": True, "rate": 0.5, "of": {"kind": "relu"}},
     inputs=(ModelInput(name="ids", datatype="INT64", shape=(-1,)), ModelInput(name="mask", shape=(2, 3))),
     input_type="tensor",
+    output_type="classification",
+    image=ImageOptions(size=(8, 9), mean=(0.5,)),
+    text=TextOptions(tokenizer="", pair=True),
+    audio=AudioOptions(length=2.5),
+    output=OutputOptions(palette=((0, 0, 0), (255, 0, 0)), top_n=3),
     labels=("setosa", "virginica"),
     max_batch=64,
     max_wait_ms=2.5,
@@ -48,6 +54,11 @@ def test_what_nobody_said_is_a_default_that_serves() -> None:
         "arguments": {},
         "inputs": (),
         "input_type": "tensor",
+        "output_type": "raw",
+        "image": ImageOptions(),
+        "text": TextOptions(),
+        "audio": AudioOptions(),
+        "output": OutputOptions(),
         "labels": (),
         "max_batch": 1024,
         "max_wait_ms": 0.0,
@@ -115,6 +126,12 @@ CHANGED = {
     "round_decimals": 2,
     "warmup_rows": 3,
     "device": "cpu",
+    "input_type": "image",
+    "output_type": "text",
+    "image": ImageOptions(channels="L"),
+    "text": TextOptions(max_length=3),
+    "audio": AudioOptions(mono=False),
+    "output": OutputOptions(top_n=1),
     "labels": ("a",),
     "max_wait_ms": 5.0,
     "queue_max": 9,
@@ -132,6 +149,20 @@ def test_what_a_version_is_loaded_by_has_a_digest_and_the_rest_has_no_part_in_it
     assert (len(by) == 16) is (name in LOADED_BY) is (by != "")
     assert changed.loaded_like(ModelSettings()) == (ModelSettings() if name in LOADED_BY else changed)
     assert ModelSettings().loaded_like(changed) == (changed if name in LOADED_BY else ModelSettings())
+
+
+def test_labels_are_loaded_by_where_the_worker_writes_them() -> None:
+    found = ModelSettings(output_type="detections")
+    assert ModelSettings(output_type="detections", labels=("a",)).loaded_as != found.loaded_as
+    assert ModelSettings(labels=("a",)).loaded_like(found) == found
+
+
+def test_what_clients_send_to_a_decoded_type_is_one_file_whatever_the_model_takes() -> None:
+    inputs = (ModelInput(name="x", shape=(3, 8, 8)),)
+    settings = ModelSettings(input_type="image", inputs=inputs)
+    assert settings.signature == (TensorSpec("image", "BYTES", ()),)
+    assert settings.model_signature == (TensorSpec("x", "FP32", (3, 8, 8)),)
+    assert ModelSettings(input_type="vector", inputs=inputs).signature == settings.model_signature
 
 
 def test_the_digest_is_the_same_after_a_restart_and_however_tables_are_ordered() -> None:

@@ -65,7 +65,7 @@ def test_where_nobody_knows_the_inputs_they_are_what_the_features_are() -> None:
         FeatureReader(None).row([1e39])
     with pytest.raises(InvalidRequest, match="float128, which no model is given"):
         FeatureReader(None).row(np.zeros(2, np.longdouble))
-    with pytest.raises(InvalidRequest, match="x is of BYTES, and features are numbers"):
+    with pytest.raises(InvalidRequest, match="x takes bytes or text, not int"):
         FeatureReader((TensorSpec("x", "BYTES", (1,)),)).row([1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import trio
 
 from common import wire
+from common.bundle import read_bundle
 from common.models import ModelSettings
 from gateway.model_folder import ModelFolder
 from tests.gateway.fakes import FakeWorker
@@ -116,3 +118,21 @@ async def test_a_folder_without_settings_leaves_those_that_were_said_over_rest(f
     write(folder, "iris/model.toml", "timeout = 7.0")
     async with open_site(tmp_path / "state") as site, watched(site, folder):
         assert site.catalog.active("iris").settings == ModelSettings(timeout=7.0)
+
+
+async def test_a_model_travels_with_the_files_that_its_settings_name(folder: Path):
+    write(folder, "iris/model.toml", "input_type = 'text'")
+    write(folder, "iris/labels.txt", "good\nbad\n")
+    write(folder, "iris/1/tokenizer.json", "{}")
+    async with open_site() as site, watched(site, folder) as (followed, _):
+        assert followed.problems == []
+        active = site.catalog.active("iris")
+        assert (active.file, active.settings.labels) == ("model.onnx", ("good", "bad"))
+        bundle = read_bundle(io.BytesIO(site.state.blobs.read(active.sha256)))
+        assert (bundle.name, bundle.size, bundle.files) == ("model.onnx", 1, {"tokenizer.json": b"{}"})
+        write(folder, "iris/2/model.onnx", "2")
+        write(folder, "iris/2/tokenizer.json", '{"a": 1}')
+        await site.until(lambda: site.catalog.active("iris").key.version == "2")
+        assert site.catalog.active("iris").sha256 != active.sha256
+        write(folder, "iris/labels.txt", "good\nworse\n")
+        await site.until(lambda: site.catalog.active("iris").settings.labels == ("good", "worse"))

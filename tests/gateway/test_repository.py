@@ -231,3 +231,47 @@ def _listing(paths: list[str]) -> Look:
     """A file system has no file with things in it."""
     files = [path for path in paths if not any(other.startswith(f"{path}/") for other in paths)]
     return look(*files, settings={p.split("/")[0]: b"" for p in files if p.endswith("/model.toml")})
+
+
+# --- files beside a model
+
+
+TEXT = b'input_type = "text"\n'
+
+
+def test_a_file_that_the_settings_name_belongs_to_the_version_if_it_is_there() -> None:
+    files = "a/1/model.onnx", "a/1/tokenizer.json", "a/1/notes.txt", "a/2/model.onnx"
+    one, two = read_it(look(*files, settings={"a": TEXT})).models["a"].versions
+    assert one.others == (("tokenizer.json", Stamp(10, 1)),)
+    assert two.others == ()
+    assert read_it(look(*files)).models["a"].versions[0].others == ()
+
+
+def test_a_version_whose_other_file_changes_is_another_one_and_waits_while_it_is_copied() -> None:
+    seen = look("a/1/model.onnx", "a/1/tokenizer.json", settings={"a": TEXT})
+    before = read_it(seen)
+    after = read_it(Look({**seen.files, "a/1/tokenizer.json": Stamp(11, 1)}, seen.settings))
+    assert changes(before, after).changed == [("a", "1")]
+    copied = read_it(seen, unsettled=frozenset(["a/1/tokenizer.json"]))
+    assert (copied.models, copied.held) == ({}, frozenset([("a", "1")]))
+
+
+def test_the_lines_of_a_labels_file_are_the_labels_unless_the_settings_say_them() -> None:
+    seen = look("a/1/model.onnx", "a/labels.txt", settings={"a": b""}, labels={"a": b"cat\r\n dog\n\n"})
+    assert read_it(seen).models["a"].settings == ModelSettings(labels=("cat", "dog"))
+    seen = look("a/1/model.onnx", settings={"a": b"labels = ['x']"}, labels={"a": b"cat"})
+    assert read_it(seen).models["a"].settings.labels == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"a\n\nb", "2: a label has 1 to 1000 characters"),
+        (b"a\n\xff", "2: this is not UTF-8 text"),
+        (b"a\n" * 32_769, "1: there are 32769 labels: at most 32768 are allowed"),
+    ],
+)
+def test_a_labels_file_that_cannot_be_used_holds_the_model_back(text: bytes, said: str) -> None:
+    reading = read_it(look("a/1/model.onnx", labels={"a": text}))
+    assert reading.problems == (f"models/a/labels.txt:{said}",)
+    assert reading.held == {("a", "")}

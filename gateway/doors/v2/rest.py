@@ -22,7 +22,8 @@ from common.tensor import Buffer
 from gateway.catalog import Catalog
 from gateway.doors.answers import json_response
 from gateway.doors.exchange import Asked, answer_over_asgi
-from gateway.doors.predict import provenance, read_timeout
+from gateway.doors.predict import read_timeout
+from gateway.doors.results import provenance
 from gateway.doors.v2 import codec, coding, rest_api
 from gateway.doors.v2.describe import Description
 from gateway.doors.v2.failures import error_body, failure

@@ -99,6 +99,7 @@ async def test_a_model_shows_everything_that_is_known_of_its_versions():
         assert status == 200
         assert shown == {
             **OK, "name": "iris", "active": "2", "previous": "1",
+            "input_type": "tensor", "output_type": "raw", "route": "/models/iris/tensor",
             "settings": {"max_batch": 7, "keep_versions": 3},
             "versions": [
                 {**same, "version": "1", "file": "", "size": 1, "sha256": first},

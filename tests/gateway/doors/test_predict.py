@@ -17,17 +17,8 @@ from starlette.requests import Request as AsgiRequest
 
 from common.errors import InvalidRequest, ModelError, TooLarge
 from common.tensor import Buffer, TensorSpec, pack_elements, vector_spec
-from gateway.doors.predict import (
-    Body,
-    PredictDoor,
-    provenance,
-    read_body,
-    read_input,
-    read_timeout,
-    render_many,
-    render_one,
-    render_tensors,
-)
+from gateway.doors.predict import Body, PredictDoor, read_body, read_input, read_timeout
+from gateway.doors.results import provenance, render_many, render_one, render_tensors
 from gateway.requests import Answer, Provenance
 from tests.gateway.fakes import REFUSAL
 from tests.gateway.site import NN, NN2, Site, open_site
@@ -40,6 +31,7 @@ class Exchange:
 
     def __init__(self, body: bytes, **headers: str) -> None:
         self.body: bytes | bytearray = body
+        self.query = b""
         self.on_gone: Callable[[], None] | None = None
         self.answers: list[tuple[int, bytes, bytes]] = []
         self._headers = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}

@@ -36,8 +36,11 @@ async def test_settings_may_be_said_before_the_first_version_which_is_loaded_by_
         assert await say(client, said) == answer(wanted)
         assert await client.ask("GET", "/models/iris") == (
             200,
-            {**OK, "name": "iris", "active": None, "previous": None, "settings": wanted, "versions": []},
-        )
+            {
+                **OK, "name": "iris", "active": None, "previous": None, "settings": wanted, "versions": [],
+                "input_type": "tensor", "output_type": "raw", "route": "/models/iris/tensor",
+            },
+        )  # fmt: skip
         await put(client, "iris/versions/1")
         settings = ModelSettings(architecture="linear", max_wait_ms=5.0, labels=("a", "b"))
         assert worker.settings["iris/1"] == settings
@@ -61,6 +64,18 @@ async def test_a_put_says_all_and_a_patch_what_changes():
         assert await say(client, {}) == answer({})
         _, shown_ = await client.ask("GET", "/models/iris")
         assert (shown_["settings"], shown_["versions"][0]["settings"]) == ({}, {})
+
+
+async def test_a_patch_of_a_table_changes_what_it_says_and_no_more():
+    async with open_client() as client:
+        await say(client, {"image": {"size": [8, 9], "fill": 7}}, method="PATCH")
+        patch = {"image": {"size": None, "channels": "L"}}
+        assert (await say(client, patch, method="PATCH"))[1]["settings"] == {
+            "image": {"fill": 7, "channels": "L"}
+        }
+        assert (await say(client, {"image": None}, method="PATCH"))[1]["settings"] == {}
+        status, said = await say(client, {"image": {"sise": 3}}, method="PATCH")
+        assert (status, said["message"][:27]) == (400, "there is no setting image.s")
 
 
 async def test_settings_that_a_worker_refuses_are_answered_with_its_trace_and_those_that_stay():

@@ -76,7 +76,7 @@ def test_jsonl_holds_vectors_objects_with_one_or_tensors():
     [
         ("{", "the line is no row: Input data was truncated"),
         ("[1,null]", "the line is no row: Expected `float`, got `null` - at `$[1]`"),
-        ("{}", "the line should hold one of vector and inputs"),
+        ("{}", "the line should hold one of vector, inputs, image, audio, text"),
         ('{"vctor":[1]}', "the line is no row: Object contains unknown field `vctor`"),
         ("[1e39]", "vector[0] is 1e+39, beyond float32's range of ±3.4e38"),
         ("[" * 100_000, "the line is no row: "),

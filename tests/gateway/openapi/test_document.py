@@ -14,6 +14,7 @@ from starlette.routing import WebSocketRoute
 
 from common import errors
 from common.errors import PipelineError
+from common.media import INPUT_TYPES
 from gateway.core import Doors
 from gateway.openapi.document import REFUSALS, make_document
 from gateway.openapi.operation import Described, NotOffered
@@ -70,8 +71,8 @@ async def test_what_is_answered_without_the_app_is_described_too(made):
     direct = {path for method, path, _ in made.operations() if _is_direct(made, method, path)}
     assert direct == {
         "/predict",
-        "/models/{model}/predict",
-        "/models/{model}/versions/{version}/predict",
+        *[f"/models/{{model}}/{kind}" for kind in ("predict", *INPUT_TYPES)],
+        *[f"/models/{{model}}/versions/{{version}}/{kind}" for kind in ("predict", *INPUT_TYPES)],
         "/v2/models/{model}/infer",
         "/v2/models/{model}/versions/{version}/infer",
     }

@@ -31,6 +31,7 @@ class Exchange:
 
     def __init__(self, body: bytes, **headers: str) -> None:
         self.body: bytes | bytearray = body
+        self.query = b""
         self.on_gone: Callable[[], None] | None = None
         self.status, self.head, self.extra = 0, b"", b""
         self.rest: list[Buffer] = []

@@ -1,0 +1,1 @@
+"""A model's arrays as the answers of each output type."""
