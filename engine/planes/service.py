@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -13,7 +12,6 @@ from queue import SimpleQueue
 import torch
 
 from common.addresses import link_address, parse_address, service_url
-from common.errors import LinkError
 from common.link.worker import Answerer, answer_requests, answer_surveys
 from common.log import event
 from engine.planes.contact import kept_contact
@@ -106,7 +104,7 @@ class WorkerService:
         try:
             with kept_contact(
                 lambda: self._control.hellos,
-                lambda is_long: self._redial(surveys, is_long),
+                lambda is_long: self._hang_up(surveys, is_long),
                 self._give_up,
                 self._gateway_timeout,
             ):
@@ -126,14 +124,13 @@ class WorkerService:
         event(log, logging.WARNING, "without a gateway", worker=self.identity.name, seconds=seconds)
         self.stop()
 
-    def _redial(self, surveys: Answerer, is_long: bool) -> None:
-        """The connections may be there for this end only. The link's carries requests, and a gateway that
-        hears the worker again says if it needs a new one: so that waits longer."""
-        with contextlib.suppress(LinkError):  # a link that could not be opened: it is told where again
-            surveys.redial()
-            with self._link_lock:
-                if is_long and self._link is not None:
-                    self._link.redial()
+    def _hang_up(self, surveys: Answerer, is_long: bool) -> None:
+        """Nothing is heard: the connections may be there for this end only. The link's carries requests, and
+        a gateway that hears the worker again says if it needs a new one: so that waits longer."""
+        surveys.hang_up()
+        with self._link_lock:
+            if is_long and self._link is not None:
+                self._link.hang_up()
 
     def _say_farewell(self, surveys: Answerer) -> None:
         """Wait until the gateway, while there is one, has heard that this worker leaves."""
