@@ -1,4 +1,5 @@
-"""The gateway's main: flags and environment, then serve until told to stop. `python gw.py -h` lists them.
+"""The gateway's main: flags and environment, then serve until told to stop. `python gw.py -h` lists them;
+`python gw.py certs -h` says how to make certificates for a fleet.
 
 Exit codes: 0 stopped in good order, 1 it could not start (an address in use, a state directory in use),
 2 a flag or variable that makes no sense.
@@ -20,6 +21,7 @@ from pathlib import Path
 import trio
 
 from common.addresses import parse_host_port
+from common.credentials import Credentials, read_credentials
 from common.errors import LinkError, PipelineError
 from common.link.nng import limit_threads
 from common.log import configure
@@ -31,10 +33,13 @@ EXIT_OK, EXIT_FAILED = 0, 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a gateway; an exit code."""
+    """Run a gateway, or make certificates for a fleet; an exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["certs"]:
+        return _certs(argv[1:])
     settings = read_settings(
         GatewaySettings,
-        sys.argv[1:] if argv is None else argv,
+        argv,
         os.environ,
         prog="gw.py",
         description="Balance predictions over workers, and keep their weights.",
@@ -46,14 +51,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(0.0005)
     limit_threads()
     try:
+        credentials = settings.certificates and read_credentials(*settings.certificates, listens=True)
         rest = listen(settings.addr_rest)
         grpc = listen(settings.addr_grpc) if settings.addr_grpc is not None else []
         line = greeting(rest, grpc, settings)
-        trio.run(serve, make_gateway(settings, rest, grpc), lambda: print(line, flush=True))
+        trio.run(serve, make_gateway(settings, rest, grpc, credentials), lambda: print(line, flush=True))
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
+
+
+def _certs(argv: Sequence[str]) -> int:
+    try:
+        from gateway.certificates import main
+    except ModuleNotFoundError as error:
+        print(f"gw.py: certs needs {error.name}: pip install 'pipeline-inference[tls]'", file=sys.stderr)
+        return EXIT_FAILED
+    return main(argv)
 
 
 def listen(address: str) -> list[socket.socket]:
@@ -64,7 +79,12 @@ def listen(address: str) -> list[socket.socket]:
         raise LinkError(f"cannot listen on {address}: {error.strerror}") from None
 
 
-def make_gateway(settings: GatewaySettings, rest: list[socket.socket], grpc: list[socket.socket]) -> Gateway:
+def make_gateway(
+    settings: GatewaySettings,
+    rest: list[socket.socket],
+    grpc: list[socket.socket],
+    credentials: Credentials | None,
+) -> Gateway:
     """What the settings ask for."""
     threads = settings.threads or max(1, (os.cpu_count() or 1) // max(1, settings.scale.first))
     return Gateway(
@@ -72,6 +92,7 @@ def make_gateway(settings: GatewaySettings, rest: list[socket.socket], grpc: lis
         grpc=grpc,
         addr_service=settings.addr_service,
         addr_worker=settings.addr_worker,
+        credentials=credentials,
         state=settings.state_directory,
         workers=settings.scale.first,
         worker_arguments=(

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 import torch
 
 from common.addresses import link_address, parse_address, service_url
+from common.credentials import Credentials
 from common.link.worker import Answerer, answer_requests, answer_surveys
 from common.log import event
 from engine.planes.contact import kept_contact
@@ -35,10 +36,11 @@ FAREWELL_TICK = 0.02  # and how soon it notices that there is no gateway to tell
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where this worker dials, as its host sees the gateway."""
+    """Where this worker dials, as its host sees the gateway, and what it proves itself by."""
 
     service: str
     worker: str
+    credentials: Credentials | None = None
 
 
 class WorkerService:
@@ -99,7 +101,8 @@ class WorkerService:
 
     def run(self) -> None:
         """Serve until `stop`; then answer what is in hand, tell the gateway, and close everything."""
-        surveys = answer_surveys(service_url(parse_address(self._addresses.service)), self._control.handle)
+        url, credentials = service_url(parse_address(self._addresses.service)), self._addresses.credentials
+        surveys = answer_surveys(url, self._control.handle, credentials=credentials)
         event(log, logging.INFO, "looking for the gateway", at=surveys.url, worker=self.identity.name)
         try:
             with kept_contact(
@@ -147,7 +150,9 @@ class WorkerService:
                 return
             if self._link is not None:
                 self._link.close()
-            self._link = answer_requests(url, self._data.handle, threads=DATA_THREADS)
+            self._link = answer_requests(
+                url, self._data.handle, threads=DATA_THREADS, credentials=self._addresses.credentials
+            )
 
     def _is_lost(self) -> bool:
         """Whether only this end believes in the link's connection: the gateway, which tells nobody whose link
