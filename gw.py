@@ -1,5 +1,6 @@
 """The gateway's main: flags and environment, then serve until told to stop. `python gw.py -h` lists them.
-`python gw.py deploy MODEL` does the same, and has a model's file serve (`gateway.deploy`).
+`python gw.py deploy MODEL` does the same, and has a model's file serve (`gateway.deploy`);
+`python gw.py certs` makes certificates for a fleet (`gateway.certificates`).
 
 Exit codes: 0 stopped in good order, 1 it could not start (an address in use, a state directory in use, a
 model that would not serve), 2 a flag or variable that makes no sense.
@@ -21,6 +22,7 @@ from pathlib import Path
 import trio
 
 from common.addresses import parse_host_port
+from common.credentials import Credentials, read_credentials
 from common.errors import LinkError, PipelineError
 from common.link.nng import limit_threads
 from common.log import configure
@@ -36,9 +38,12 @@ EXIT_OK, EXIT_FAILED = 0, 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a gateway, or deploy a model; an exit code."""
+    """Run a gateway, deploy a model, or make certificates for a fleet; an exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    return deploy(argv[1:]) if argv[:1] == ["deploy"] else run(argv)
+    commands = {"deploy": deploy, "certs": certs}
+    if argv and argv[0] in commands:
+        return commands[argv[0]](argv[1:])
+    return run(argv)
 
 
 def deploy(argv: Sequence[str]) -> int:
@@ -58,6 +63,16 @@ def deploy(argv: Sequence[str]) -> int:
     return run(with_a_worker([*config.flags, *command.flags], os.environ), package)
 
 
+def certs(argv: Sequence[str]) -> int:
+    """Make certificates for a fleet, which needs a library that not every gateway has."""
+    try:
+        from gateway.certificates import main
+    except ModuleNotFoundError as error:
+        print(f"gw.py: certs needs {error.name}: pip install 'pipeline-inference[tls]'", file=sys.stderr)
+        return EXIT_FAILED
+    return main(argv)
+
+
 def run(argv: Sequence[str], package: Package | None = None) -> int:
     """Run a gateway, and have it serve a package, if there is one; an exit code."""
     settings = read_settings(
@@ -74,6 +89,7 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
     sys.setswitchinterval(0.0005)
     limit_threads()
     try:
+        credentials = settings.certificates and read_credentials(*settings.certificates, listens=True)
         rest = listen(settings.addr_rest)
         grpc = listen(settings.addr_grpc) if settings.addr_grpc is not None else []
 
@@ -83,7 +99,7 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
                 line = await deploy_here(local_url(rest), package, max_upload=settings.max_upload)
             print(line, flush=True)
 
-        trio.run(serve, make_gateway(settings, rest, grpc), greet)
+        trio.run(serve, make_gateway(settings, rest, grpc, credentials), greet)
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -105,7 +121,12 @@ def listen(address: str) -> list[socket.socket]:
         raise LinkError(f"cannot listen on {address}: {error.strerror}") from None
 
 
-def make_gateway(settings: GatewaySettings, rest: list[socket.socket], grpc: list[socket.socket]) -> Gateway:
+def make_gateway(
+    settings: GatewaySettings,
+    rest: list[socket.socket],
+    grpc: list[socket.socket],
+    credentials: Credentials | None,
+) -> Gateway:
     """What the settings ask for."""
     threads = settings.threads or max(1, (os.cpu_count() or 1) // max(1, settings.scale.first))
     return Gateway(
@@ -113,6 +134,7 @@ def make_gateway(settings: GatewaySettings, rest: list[socket.socket], grpc: lis
         grpc=grpc,
         addr_service=settings.addr_service,
         addr_worker=settings.addr_worker,
+        credentials=credentials,
         state=settings.state_directory,
         workers=settings.scale.first,
         worker_arguments=(

@@ -72,6 +72,7 @@ def _check(path: Path, device: torch.device) -> int:
 
 
 def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[None]) -> int:
+    from common.credentials import read_credentials
     from common.errors import PipelineError
     from common.link.nng import limit_threads
     from engine.planes.identity import identify
@@ -81,9 +82,14 @@ def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[No
     # A batch waits for whichever thread holds the interpreter: 5 ms by default, a frame's whole life is less.
     sys.setswitchinterval(0.0005)
     limit_threads()
+    try:
+        credentials = settings.certificates and read_credentials(*settings.certificates, listens=False)
+    except PipelineError as error:
+        print(f"worker.py: {error}", file=sys.stderr)
+        return EXIT_FAILED
     service = WorkerService(
         identify(settings.name, settings.incarnation),
-        Addresses(settings.addr_service, settings.addr_worker),
+        Addresses(settings.addr_service, settings.addr_worker, credentials),
         device=device,
         cache_size=settings.cache_size,
         allowed=LoadOptions(

@@ -31,6 +31,16 @@ class Address(NamedTuple):
         return f"{self.scheme}://{host}:{self.port}{self.path}"
 
     @property
+    def is_secure(self) -> bool:
+        """Whether both ends prove by certificates who they are."""
+        return self.scheme in ("wss", "tls+tcp")
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody uses it who should not: only this machine can reach it, or strangers are refused."""
+        return self.is_loopback or self.is_secure
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
         return self.scheme == "ipc" or is_loopback_host(self.host)

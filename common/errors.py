@@ -197,6 +197,12 @@ class IllegalTransition(PipelineError):
     code = "transition"
 
 
+class CertificateError(PipelineError):
+    """Raised when a certificate, or a file that belongs to it, cannot be used."""
+
+    code = "certificate"
+
+
 class LaunchError(PipelineError):
     """Raised when what starts workers cannot be asked, or refuses; the same order may succeed later."""
 

@@ -45,6 +45,9 @@ class FleetSettings:
     addr_worker: str = option(
         "ws://127.0.0.1:54001", LINKS, "addresses", "data plane; both take ws, wss, tcp, tls+tcp, ipc"
     )
+    fleet_ca: str | None = option(None, PATH, "addresses", "authority that the other end's certificate is of")
+    fleet_cert: str | None = option(None, PATH, "addresses", "own certificate, for wss and tls+tcp")
+    fleet_key: str | None = option(None, PATH, "addresses", "key of the own certificate")
     threads: int | None = option(None, COUNT, "workers", "torch threads (default: cores / local workers)")
     cache_size: int = option(10_000, COUNT_OR_ZERO, "workers", "rows in the prediction cache, 0 for none")
     memory_mb: int | None = option(
@@ -60,6 +63,28 @@ class FleetSettings:
 
     def __post_init__(self) -> None:
         check_options(self)
+        self._check_certificates()
+
+    def _check_certificates(self) -> None:
+        files = {name: getattr(self, name) for name in ("fleet_ca", "fleet_cert", "fleet_key")}
+        addresses = {name: parse_address(getattr(self, name)) for name in ("addr_service", "addr_worker")}
+        lacking = [f"--{name}" for name, file in files.items() if file is None]
+        for name, address in addresses.items():
+            if address.is_secure and lacking:
+                raise ValueError(
+                    f"--{name} {address} takes certificates: give {', '.join(lacking)} too"
+                    " (python gw.py certs init makes them)"
+                )
+        # Workers on the gateway's own machine may see its variables, and dial Unix sockets.
+        if len(lacking) < len(files) and all(each.scheme in ("ws", "tcp") for each in addresses.values()):
+            raise ValueError("certificates are for addresses that begin with wss:// or tls+tcp://")
+
+    @property
+    def certificates(self) -> tuple[Path, Path, Path] | None:
+        """The authority's, the own one and its key; None without."""
+        if self.fleet_ca is None or self.fleet_cert is None or self.fleet_key is None:
+            return None
+        return Path(self.fleet_ca), Path(self.fleet_cert), Path(self.fleet_key)
 
 
 class Scale(NamedTuple):
@@ -135,8 +160,8 @@ class GatewaySettings(FleetSettings):
             "addr_rest": not is_loopback_host(parse_host_port(self.addr_rest)[0]),
             "addr_grpc": self.addr_grpc is not None
             and not is_loopback_host(parse_host_port(self.addr_grpc)[0]),
-            "addr_service": not parse_address(self.addr_service).is_loopback,
-            "addr_worker": not parse_address(self.addr_worker).is_loopback,
+            "addr_service": not parse_address(self.addr_service).is_private,
+            "addr_worker": not parse_address(self.addr_worker).is_private,
         }
         for name, is_reachable in reachable.items():
             if is_reachable and not self.insecure:

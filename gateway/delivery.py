@@ -21,7 +21,7 @@ from gateway.roster import State
 log = logging.getLogger("pipeline.rollout")
 
 # Weights up to this size ride in the survey itself. Heartbeats wait behind it: a line that loses packets
-# takes seconds for each MiB, and silence counts from two.
+# takes seconds for each MiB, and two seconds of silence are one too many.
 INLINE_MAX = 64 << 10
 # Chunks begin small and grow where they pass quickly: a batch waits behind a chunk.
 CHUNK_MIN, CHUNK_MAX = 64 << 10, 4 << 20

@@ -25,6 +25,7 @@ import trio
 
 from common import wire
 from common.addresses import Address, link_address, link_endpoint, parse_address, service_url
+from common.credentials import Credentials
 from common.errors import LinkError, PipelineError
 from common.grpc.limits import GrpcLimits
 from common.grpc.server import GrpcServer
@@ -58,6 +59,7 @@ class Gateway:
     grpc: list[socket.socket]
     addr_service: str
     addr_worker: str
+    credentials: Credentials | None = None  # for wss and tls+tcp
     state: Path | None
     workers: int
     worker_arguments: tuple[str, ...]
@@ -85,7 +87,10 @@ async def serve(gateway: Gateway, on_ready: Callable[[], Awaitable[None]] = trio
         state.blobs.sweep(state.referenced())
         services = [service_url(parse_address(gateway.addr_service)), f"ipc://{directory}/service"]
         came = Bell()
-        async with _held_port(gateway), open_surveyor(services, came.ring, came.ring) as surveyor:
+        async with (
+            _held_port(gateway),
+            open_surveyor(services, came.ring, came.ring, gateway.credentials) as surveyor,
+        ):
             core = Core(
                 state, surveyor, came, _link_opener(gateway, directory),
                 Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT),
@@ -187,11 +192,12 @@ def _link_opener(gateway: Gateway, directory: str) -> OpenLink:
             raise LinkError(f"it dials {hello.scheme}, and this gateway listens on {', '.join(bases)}")
         if base.scheme not in ("tcp", "tls+tcp"):
             endpoint = link_endpoint(base, hello.worker)
-            return listen_link(str(link_address(base, endpoint)), joined, left), endpoint
+            return listen_link(str(link_address(base, endpoint)), joined, left, gateway.credentials), endpoint
         for _ in range(TCP_PORTS):
             port = base.port + next(ports) % TCP_PORTS
             with contextlib.suppress(LinkError):
-                return listen_link(str(base._replace(port=port)), joined, left), str(port)
+                url = str(base._replace(port=port))
+                return listen_link(url, joined, left, gateway.credentials), str(port)
         raise LinkError(f"no port from {base.port} to {base.port + TCP_PORTS - 1} can be listened on")
 
     return open_link
@@ -204,7 +210,8 @@ async def _held_port(gateway: Gateway) -> AsyncIterator[None]:
     if base.scheme not in ("ws", "wss"):
         yield
         return
-    door = listen_link(str(base._replace(path=f"{base.path}/link")), lambda: None, lambda: None)
+    url = str(base._replace(path=f"{base.path}/link"))
+    door = listen_link(url, lambda: None, lambda: None, gateway.credentials)
     try:
         yield
     finally:

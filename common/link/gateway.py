@@ -14,8 +14,18 @@ import trio
 from pynng._aio import AIOHelper
 from pynng._nng import lib
 
+from common.credentials import Credentials
 from common.errors import LinkClosed, LinkError, WorkerLost
-from common.link.nng import Frame, free_unsent, mapped_errors, on_pipes, prepare, send_nowait, set_survey_time
+from common.link.nng import (
+    Frame,
+    free_unsent,
+    mapped_errors,
+    on_pipes,
+    prepare,
+    send_nowait,
+    set_survey_time,
+    tls_config,
+)
 
 Notify = Callable[[], None]
 
@@ -93,10 +103,13 @@ class Surveyor:
 
 
 @contextlib.asynccontextmanager
-async def open_surveyor(urls: list[str], joined: Notify, left: Notify) -> AsyncIterator[Surveyor]:
-    """Listen on every url; `joined` and `left` run in trio's thread as workers connect and go."""
+async def open_surveyor(
+    urls: list[str], joined: Notify, left: Notify, credentials: Credentials | None = None
+) -> AsyncIterator[Surveyor]:
+    """Listen on every url; `joined` and `left` run in trio's thread as workers connect and go. `credentials`
+    are for wss and tls+tcp."""
     with mapped_errors():
-        socket = prepare(pynng.Surveyor0())
+        socket = prepare(pynng.Surveyor0(tls_config=credentials and tls_config(credentials, None)))
         on_pipes(socket, _hop(joined), _hop(left))
     try:
         for url in urls:
@@ -162,10 +175,12 @@ def _refuse_second_pipe(pipe: Any) -> None:
         pipe.close()
 
 
-def listen_link(url: str, joined: Notify, left: Notify) -> Link:
-    """A new link, listening; `joined` and `left` run in trio's thread as its worker connects and goes."""
+def listen_link(url: str, joined: Notify, left: Notify, credentials: Credentials | None = None) -> Link:
+    """A new link, listening; `joined` and `left` run in trio's thread as its worker connects and goes.
+    `credentials` are for wss and tls+tcp."""
     with mapped_errors():
-        socket = prepare(pynng.Req0(resend_time=-1))
+        tls = credentials and tls_config(credentials, None)
+        socket = prepare(pynng.Req0(resend_time=-1, tls_config=tls))
         socket.add_pre_pipe_connect_cb(_refuse_second_pipe)
         on_pipes(socket, _hop(joined), _hop(left))
     try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import pynng
 from pynng._nng import ffi, lib
 
-from common.errors import LinkClosed, LinkError, NotSent, WorkerLost
+from common.credentials import Credentials
+from common.errors import CertificateError, LinkClosed, LinkError, NotSent, WorkerLost
 from common.wire import MAX_BATCH_BYTES
 
 # NNG sets no limit of its own, so a stranger could announce any length. Weights travel in chunks, so
@@ -36,6 +38,26 @@ def prepare(socket: Any) -> Any:
     """A new socket with our limits set, before it listens or dials."""
     socket.recv_max_size = MAX_FRAME
     return socket
+
+
+@lru_cache(maxsize=8)  # all sockets on one port have to have the same one
+def tls_config(credentials: Credentials, server_name: str | None) -> Any:
+    """How to speak TLS: with `server_name`, as the end that dials a server of that name, else as the server.
+    Either end refuses whoever shows no certificate of the authority, and it of the wrong name or kind."""
+    mode = pynng.TLSConfig.MODE_SERVER if server_name is None else pynng.TLSConfig.MODE_CLIENT
+    try:
+        return pynng.TLSConfig(
+            mode,
+            server_name=server_name,
+            ca_string=credentials.ca,
+            own_cert_string=credentials.cert,
+            own_key_string=credentials.key,
+            auth_mode=pynng.TLSConfig.AUTH_MODE_REQUIRED,
+        )
+    except pynng.exceptions.NNGException as error:
+        raise CertificateError(
+            f"NNG cannot use the certificate, its key or the authority's: {error}"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -12,8 +12,10 @@ from typing import Any
 import pynng
 from pynng._nng import ffi, lib
 
+from common.addresses import parse_address
+from common.credentials import Credentials
 from common.errors import LinkClosed, LinkError, WorkerLost
-from common.link.nng import RECONNECT_MAX_MS, RECONNECT_MIN_MS, Frame, mapped_errors, prepare
+from common.link.nng import RECONNECT_MAX_MS, RECONNECT_MIN_MS, Frame, mapped_errors, prepare, tls_config
 
 log = logging.getLogger("pipeline.link")
 
@@ -92,14 +94,13 @@ class Answerer:
         """The connection that there is now, the same object as long as it lasts; None for none."""
         return next(iter(self._socket.pipes), None)
 
-    def redial(self) -> None:
-        """Let go of whatever connection there is or is being made, and dial anew. NNG does not do that by
-        itself while it believes in a connection, nor while the kernel waits, for a minute at last, to try
-        again."""
-        with mapped_errors():
-            for dialer in self._socket.dialers:
-                dialer.close()
-            self._socket.dial(self.url, block=False)
+    def hang_up(self) -> None:
+        """Let go of the connection, if there is one; NNG dials anew.
+
+        Its dialer is left alone: NNG 1.11 panics at times when one is closed as it gets through.
+        """
+        for pipe in self._socket.pipes:
+            with_closed_ignored(pipe.close)
 
     def _run(self, port: _Port) -> None:
         while not self._closed:
@@ -134,11 +135,24 @@ def with_closed_ignored(close: Callable[[], None]) -> None:
         close()
 
 
-def answer_surveys(url: str, handler: Handler, *, threads: int = 4) -> Answerer:
-    """Answer the gateway's surveys from `threads` threads, so that a long load never delays a heartbeat."""
-    return Answerer(prepare(pynng.Respondent0()), url, handler, threads=threads, name="control")
+def answer_surveys(
+    url: str, handler: Handler, *, threads: int = 4, credentials: Credentials | None = None
+) -> Answerer:
+    """Answer the gateway's surveys from `threads` threads, so that a long load never delays a heartbeat.
+    `credentials` are for wss and tls+tcp."""
+    socket = prepare(pynng.Respondent0(tls_config=_tls(url, credentials)))
+    return Answerer(socket, url, handler, threads=threads, name="control")
 
 
-def answer_requests(url: str, handler: Handler, *, threads: int) -> Answerer:
-    """Answer the frames of this worker's own link; the gateway keeps fewer in flight than `threads`."""
-    return Answerer(prepare(pynng.Rep0()), url, handler, threads=threads, name="data")
+def answer_requests(
+    url: str, handler: Handler, *, threads: int, credentials: Credentials | None = None
+) -> Answerer:
+    """Answer the frames of this worker's own link; the gateway keeps fewer in flight than `threads`.
+    `credentials` are for wss and tls+tcp."""
+    socket = prepare(pynng.Rep0(tls_config=_tls(url, credentials)))
+    return Answerer(socket, url, handler, threads=threads, name="data")
+
+
+def _tls(url: str, credentials: Credentials | None) -> Any:
+    """The gateway has to be the host that is dialled."""
+    return credentials and tls_config(credentials, parse_address(url).host)

@@ -14,29 +14,28 @@ LONG = 3  # silences
 @contextmanager
 def kept_contact(
     hellos: Callable[[], int],
-    redial: Callable[[bool], None],
+    silent: Callable[[bool], None],
     give_up: Callable[[float], None] = lambda seconds: None,
     patience: float = 0.0,
 ) -> Iterator[None]:
-    """Meanwhile `redial(is_long)` is called whenever there were no `hellos` for a while, again and again:
-    what was sent into the void, a request to connect too, the kernel repeats ever more seldom. `is_long` says
-    that this is more than a gateway that was held up. After `patience` seconds (0: never) `give_up` is told
-    so, once.
+    """Meanwhile `silent(is_long)` is called whenever there were no `hellos` for a while, again and again;
+    `is_long` says that this is more than a gateway that was held up. After `patience` seconds (0: never)
+    `give_up` is told so, once.
 
     Ticks are counted, and no time is measured: a process that was stopped hears what waits for it first.
     """
     over = threading.Event()
 
     def watch() -> None:
-        heard, silent = hellos(), 0
+        heard, ticks = hellos(), 0
         while not over.wait(TICK):
             now = hellos()
-            silent = silent + 1 if now == heard else 0
+            ticks = ticks + 1 if now == heard else 0
             heard = now
-            if patience and silent > 1 and silent * TICK >= patience:
-                return give_up(silent * TICK)
-            if silent and silent % SILENCE == 0:
-                redial(silent >= LONG * SILENCE)
+            if patience and ticks > 1 and ticks * TICK >= patience:
+                return give_up(ticks * TICK)
+            if ticks and ticks % SILENCE == 0:
+                silent(ticks >= LONG * SILENCE)
 
     thread = threading.Thread(target=watch, name="contact", daemon=True)
     thread.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -13,7 +12,7 @@ from queue import SimpleQueue
 import torch
 
 from common.addresses import link_address, parse_address, service_url
-from common.errors import LinkError
+from common.credentials import Credentials
 from common.link.worker import Answerer, answer_requests, answer_surveys
 from common.log import event
 from engine.planes.contact import kept_contact
@@ -37,10 +36,11 @@ FAREWELL_TICK = 0.02  # and how soon it notices that there is no gateway to tell
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where this worker dials, as its host sees the gateway."""
+    """Where this worker dials, as its host sees the gateway, and what it proves itself by."""
 
     service: str
     worker: str
+    credentials: Credentials | None = None
 
 
 class WorkerService:
@@ -101,12 +101,13 @@ class WorkerService:
 
     def run(self) -> None:
         """Serve until `stop`; then answer what is in hand, tell the gateway, and close everything."""
-        surveys = answer_surveys(service_url(parse_address(self._addresses.service)), self._control.handle)
+        url, credentials = service_url(parse_address(self._addresses.service)), self._addresses.credentials
+        surveys = answer_surveys(url, self._control.handle, credentials=credentials)
         event(log, logging.INFO, "looking for the gateway", at=surveys.url, worker=self.identity.name)
         try:
             with kept_contact(
                 lambda: self._control.hellos,
-                lambda is_long: self._redial(surveys, is_long),
+                lambda is_long: self._hang_up(surveys, is_long),
                 self._give_up,
                 self._gateway_timeout,
             ):
@@ -126,14 +127,13 @@ class WorkerService:
         event(log, logging.WARNING, "without a gateway", worker=self.identity.name, seconds=seconds)
         self.stop()
 
-    def _redial(self, surveys: Answerer, is_long: bool) -> None:
-        """The connections may be there for this end only. The link's carries requests, and a gateway that
-        hears the worker again says if it needs a new one: so that waits longer."""
-        with contextlib.suppress(LinkError):  # a link that could not be opened: it is told where again
-            surveys.redial()
-            with self._link_lock:
-                if is_long and self._link is not None:
-                    self._link.redial()
+    def _hang_up(self, surveys: Answerer, is_long: bool) -> None:
+        """Nothing is heard: the connections may be there for this end only. The link's carries requests, and
+        a gateway that hears the worker again says if it needs a new one: so that waits longer."""
+        surveys.hang_up()
+        with self._link_lock:
+            if is_long and self._link is not None:
+                self._link.hang_up()
 
     def _say_farewell(self, surveys: Answerer) -> None:
         """Wait until the gateway, while there is one, has heard that this worker leaves."""
@@ -150,7 +150,9 @@ class WorkerService:
                 return
             if self._link is not None:
                 self._link.close()
-            self._link = answer_requests(url, self._data.handle, threads=DATA_THREADS)
+            self._link = answer_requests(
+                url, self._data.handle, threads=DATA_THREADS, credentials=self._addresses.credentials
+            )
 
     def _is_lost(self) -> bool:
         """Whether only this end believes in the link's connection: the gateway, which tells nobody whose link

@@ -190,7 +190,7 @@ def test_a_worker_name_fits_a_header(capsys: pytest.CaptureFixture[str], name: s
         ["--addr_rest", "192.168.1.5:80"],
         ["--addr_rest", "localhost.example.com:80"],
         ["--addr_service", "ws://0.0.0.0:54000"],
-        ["--addr_worker", "tls+tcp://10.0.0.1:54001"],
+        ["--addr_worker", "tcp://10.0.0.1:54001"],
     ],
 )
 def test_an_address_that_others_reach_takes_insecure(
@@ -209,7 +209,37 @@ def test_loopback_needs_no_leave(rest: str) -> None:
 
 
 def test_a_worker_dials_wherever_it_is_told() -> None:
-    assert worker("--addr_service", "wss://gateway.example.com:443").exit_with_parent is False
+    assert worker("--addr_service", "ws://gateway.example.com:443").exit_with_parent is False
+
+
+FILES = ("--fleet_ca", "ca.pem", "--fleet_cert", "own.pem", "--fleet_key", "own.key")
+
+
+@pytest.mark.parametrize("of", [GatewaySettings, WorkerSettings])
+def test_a_secure_address_takes_all_three_files(capsys: pytest.CaptureFixture[str], of: type) -> None:
+    secure = ("--addr_service", "wss://127.0.0.1:443")
+    assert refusal(capsys, *secure, *FILES[:2], of=of) == (
+        "--addr_service wss://127.0.0.1:443 takes certificates: give --fleet_cert, --fleet_key too"
+        " (python gw.py certs init makes them)"
+    )
+    read = gateway if of is GatewaySettings else worker
+    assert read(*secure, *FILES).certificates == (Path("ca.pem"), Path("own.pem"), Path("own.key"))
+    assert read().certificates is None
+
+
+@pytest.mark.parametrize("scheme", ["wss", "tls+tcp"])
+def test_an_address_that_refuses_strangers_may_be_reached_by_them(scheme: str) -> None:
+    addresses = ("--addr_service", f"{scheme}://0.0.0.0:1", "--addr_worker", f"{scheme}://[::]:2")
+    assert gateway(*addresses, *FILES).insecure is False
+
+
+def test_certificates_that_nothing_would_use_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for of in (GatewaySettings, WorkerSettings):
+        assert refusal(capsys, *FILES, of=of) == (
+            "certificates are for addresses that begin with wss:// or tls+tcp://"
+        )
+    local = ("--addr_service", "ipc:///run/service", "--addr_worker", "ipc:///run/link")
+    assert worker(*local, *FILES).certificates is not None  # it sees the gateway's variables
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "ws://127.0.0.1", "tcp://[::1", "ipc://", "x"])

@@ -76,8 +76,7 @@ def test_weights_of_megabytes_arrive_whole_while_predictions_go_on(gateway: Host
     assert {outcome.answer.version for outcome in load.outcomes[there + 4 :]} == {TWO}
     assert gateway.states() == READY
     print(
-        f"4 MiB to three hosts: {took:.2f} s;"
-        f" the slowest of {len(load.outcomes)} requests {load.slowest:.2f} s"
+        f"4 MiB to three hosts: {took:.2f} s; slowest of {len(load.outcomes)} requests {load.slowest:.2f} s"
     )
 
 

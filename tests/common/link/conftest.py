@@ -7,14 +7,20 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 import trio
+from cryptography.x509 import IPAddress
 
+from common.credentials import Credentials, read_credentials
 from common.link.fake import FakeNetwork, FakePeer
 from common.link.gateway import listen_link, open_surveyor
 from common.link.worker import answer_requests, answer_surveys
+from gateway.certificates import init
 
 Handler = Callable[[memoryview], Awaitable["bytes | None"]]
 
@@ -107,14 +113,24 @@ class MemoryTransport:
 
 
 class NngTransport:
-    open_surveyor = staticmethod(open_surveyor)
-    listen_link = staticmethod(listen_link)
+    open_surveyor: Any = staticmethod(open_surveyor)
+    listen_link: Any = staticmethod(listen_link)
+    _worker: Credentials | None = None
 
     def __init__(self, scheme: str, folder: str) -> None:
         self._scheme = scheme
+        if scheme in ("wss", "tls+tcp"):
+            self._secure(Path(folder))
         self._folder = folder
         self._urls = 0
         self._peers: list[ThreadedPeer] = []
+
+    def _secure(self, folder: Path) -> None:
+        init(folder, [IPAddress(ip_address("127.0.0.1"))])
+        gateway, worker = (credentials(folder, end) for end in ("gateway", "worker"))
+        self.open_surveyor = partial(open_surveyor, credentials=gateway)
+        self.listen_link = partial(listen_link, credentials=gateway)
+        self._worker = worker
 
     def url(self) -> str:
         self._urls += 1
@@ -123,7 +139,7 @@ class NngTransport:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        return f"{self._scheme}://127.0.0.1:{port}" + ("/link" if self._scheme == "ws" else "")
+        return f"{self._scheme}://127.0.0.1:{port}" + ("/link" if self._scheme.startswith("ws") else "")
 
     def answer_requests(self, url: str, handler: Handler) -> Peer:
         return self._start(answer_requests, url, handler)
@@ -132,7 +148,7 @@ class NngTransport:
         return self._start(answer_surveys, url, handler)
 
     def _start(self, make: Callable[..., Any], url: str, handler: Handler) -> Peer:
-        peer = ThreadedPeer(make, url, handler)
+        peer = ThreadedPeer(partial(make, credentials=self._worker), url, handler)
         self._peers.append(peer)
         return peer
 
@@ -140,6 +156,13 @@ class NngTransport:
         with trio.CancelScope(shield=True):
             for peer in self._peers:
                 await peer.go()
+
+
+def credentials(folder: Path, end: str) -> Credentials:
+    """What one end of the fleet proves itself by, of the files that `gw.py certs` made."""
+    return read_credentials(
+        folder / "ca.pem", folder / f"{end}.pem", folder / f"{end}.key", listens=end == "gateway"
+    )
 
 
 Transport = MemoryTransport | NngTransport
@@ -154,7 +177,7 @@ def folder() -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(params=["memory", "ipc", "tcp", "ws"])
+@pytest.fixture(params=["memory", "ipc", "tcp", "ws", "wss", "tls+tcp"])
 def open_transport(request: pytest.FixtureRequest, folder: str) -> OpenTransport:
     """`async with open_transport() as transport:`, and at its end every peer is gone."""
 

@@ -106,13 +106,16 @@ async def test_a_worker_finds_a_gateway_that_comes_late_and_one_that_comes_back(
         await link.aclose()
 
 
-async def test_a_worker_that_dials_anew_serves_as_before(transport, answer):
+async def test_a_worker_that_hung_up_dials_anew_and_serves_as_before(transport, answer):
     url, joined, left = transport.url(), Heard(), Heard()
     link = transport.listen_link(url, joined, left)
     worker = answer(url, lambda frame: b"re: " + frame)
     await joined.until(1)
     for times in (1, 2, 3):
-        worker.redial()
+        with trio.fail_after(10):
+            while not worker.is_connected:  # noqa: ASYNC110 - the gateway's end knows it first
+                await trio.sleep(0.001)
+        worker.hang_up()
         await left.until(times)
         await joined.until(times + 1)
         assert await exchange(link, b"there?") == b"re: there?"

@@ -16,10 +16,10 @@ def short_ticks(monkeypatch) -> None:
     monkeypatch.setattr(contact, "TICK", 0.001)
 
 
-def test_silence_redials_again_and_again_and_after_long_the_link_too() -> None:
-    dialled: SimpleQueue[bool] = SimpleQueue()
-    with kept_contact(lambda: 7, dialled.put):
-        said = [dialled.get(timeout=10) for _ in range(LONG + 2)]
+def test_silence_is_told_again_and_again_and_when_it_is_long() -> None:
+    told: SimpleQueue[bool] = SimpleQueue()
+    with kept_contact(lambda: 7, told.put):
+        said = [told.get(timeout=10) for _ in range(LONG + 2)]
     assert said == [False] * (LONG - 1) + [True] * 3
 
 
@@ -31,24 +31,24 @@ def test_a_gateway_that_says_hello_is_left_alone() -> None:
         heard.put(0)
         return next(counter)
 
-    dialled: list[bool] = []
-    with kept_contact(hellos, dialled.append):
+    told: list[bool] = []
+    with kept_contact(hellos, told.append):
         for _ in range(100):
             heard.get(timeout=10)
-    assert dialled == []
+    assert told == []
 
 
 def test_who_is_heard_again_has_been_silent_for_as_long_as_anybody() -> None:
     """Two silences with a hello between them are not a long one."""
-    dialled: SimpleQueue[bool] = SimpleQueue()
+    told: SimpleQueue[bool] = SimpleQueue()
     count = itertools.count()
     changes = {6 * LONG - 2: 1, 6 * LONG - 1: 1}  # just before it would be long
 
     def hellos() -> int:
         return sum(changes.get(i, 0) for i in range(next(count)))
 
-    with kept_contact(hellos, dialled.put):
-        said = [dialled.get(timeout=10) for _ in range(2 * LONG - 2)]
+    with kept_contact(hellos, told.put):
+        said = [told.get(timeout=10) for _ in range(2 * LONG - 2)]
     assert said == [False] * (2 * LONG - 2)
 
 
