@@ -103,6 +103,7 @@ class Policy:
     def note(self, now: float, n: int) -> None:
         """There are to be n, by whoever's decision: it counts as if it was needed now."""
         if not self._decided or self._decided[-1][1] != n:
+            self.traffic.active_at = now if n else self.traffic.active_at
             self._needs.append((now, n))
             self._decided.append((now, n))
 

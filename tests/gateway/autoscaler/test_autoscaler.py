@@ -3,6 +3,7 @@ virtual time."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ class Scaled:
         return self.staff.counts().ready
 
     async def ask(self, rate: float, seconds: float) -> None:
-        """So many requests a second for so long, evenly, each of another row; nobody waits for the answers."""
+        """So many requests a second for so long, evenly, and wait for no answers."""
         for _ in range(round(rate * seconds)):
             self.asked.append(self.site.ask(float(len(self.asked))))
             await trio.sleep(1 / rate)
@@ -131,7 +132,7 @@ async def test_decisions_are_kept_with_their_reasons_and_told_once():
         assert {"cool-down", "bounds"} <= {each.decision.rule for each in events}
         seen = [each.data for each in told.take() if each.topic == "autoscaler"]
         assert [(each["n"], each["rule"], each["reason"]) for each in seen][-1] == events[-1].decision
-        changes = [(before, n) for before, n in zip(events, events[1:], strict=False)]
+        changes = list(itertools.pairwise(events))
         assert all(before.decision[:2] != after.decision[:2] for before, after in changes)
         assert scaled.staff.wanted[-1][1:] == (1, "bounds: min_workers is more than is needed")
 
@@ -184,9 +185,9 @@ async def test_what_was_changed_and_no_longer_makes_sense_is_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("patch", "problem"),
     [
-        ({"workers": 3}, "there is no workers (allowed are min_workers, max_workers, scale_to_zero, paused, policy)"),
+        ({"workers": 3}, "there is no workers (allowed are min_workers, max_workers, "),
         ({"policy": {"window": 3}}, "there is no policy.window (allowed are target_concurrency, "),
-        ({"policy": {"lead": -1}}, "request body has a wrong shape: Expected `float` >= 0.0 - at `$.policy.lead`"),
+        ({"policy": {"lead": -1}}, "request body has a wrong shape: Expected `float` >= 0.0"),
         ({"policy": 3}, "request body has a wrong shape: Expected `object`, got `int` - at `$.policy`"),
         ({"min_workers": 5, "max_workers": 4}, "min_workers cannot be more than max_workers: 5 and 4"),
         ({"max_workers": 17}, "max_workers can be 16 at most, as the gateway was started, not 17"),
