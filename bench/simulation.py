@@ -102,7 +102,8 @@ class Simulation:
     ) -> None:
         self._service = service
         self._bounds = bounds
-        self._policy = Policy(parameters, first)
+        self._policy = Policy(parameters)
+        self._policy.note(0.0, first)
         self._random = random.Random(seed)
         self._queue: deque[Arrival] = deque()
         self._waiting = self._in_hand = self._arrived = 0

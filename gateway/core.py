@@ -7,6 +7,7 @@ doors ─ predictions ─ scheduler ─ dispatcher ─ links
         syncing     ─ fleet     ─ surveys
         demand
         jobs
+        autoscaler
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from pathlib import Path
 
 import trio
 
+from gateway.autoscaler.autoscaler import Autoscaler, Workforce
+from gateway.autoscaler.scaling import Scaling
 from gateway.catalog import Catalog
 from gateway.configuring import Configuring
 from gateway.delivery import Delivery
 from gateway.demand import Demand
 from gateway.dispatch import Dispatcher
 from gateway.doors.autodep import AutodepDoor
+from gateway.doors.autoscaler import autoscaler_routes
 from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
 from gateway.doors.jobs import JobsDoor, callback_body
@@ -99,8 +103,9 @@ class Core:
         self.demand = Demand(self.fleet, self.holders, self.switching, self.dispatcher, delivery)
         self.dispatcher.is_served = self.switching.is_served
         self.dispatcher.on_missing = delivery.on_evicted = self.demand.missing
-        self.dispatcher.on_unserved = self.demand.notice
+        self.dispatcher.on_unserved = self._unserved
         self.folder: ModelFolder | None = None  # whoever serves one says so
+        self.autoscaler: Autoscaler | None = None  # whoever has a workforce says so, before doors are made
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
         self.predictions.join, self.switching.is_held = self.experimenting.join, self.experimenting.holds
         computing = Computing(self.predictions, self.fleet, self.holders, self.switching.is_served)
@@ -119,11 +124,20 @@ class Core:
         """Serve what the folder of models holds of one now; whether it holds any, where there is a folder."""
         return self.folder is not None and await self.folder.load_again(model)
 
+    def scale(self, workforce: Workforce, started: Scaling) -> None:
+        """Have an autoscaler decide how many workers there are, from `run` on."""
+        self.autoscaler = Autoscaler(
+            workforce, self.dispatcher, self.state, started, is_needed=lambda: bool(self.jobs.line)
+        )
+        self.autoscaler.publish = self.events.publish
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve what the state remembers with whoever comes, until cancelled. Raises `StateError`."""
         await self.rollouts.restore()
         await self.experimenting.restore()
         await self.jobs.restore()
+        if self.autoscaler is not None:
+            await self.autoscaler.restore()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.fleet.run)
             nursery.start_soon(self.dispatcher.expire)
@@ -131,7 +145,14 @@ class Core:
             nursery.start_soon(self.demand.run)
             nursery.start_soon(self.experimenting.run)
             nursery.start_soon(self.jobs.run)
+            if self.autoscaler is not None:
+                nursery.start_soon(self.autoscaler.run)
             task_status.started()
+
+    def _unserved(self) -> None:
+        self.demand.notice()
+        if self.autoscaler is not None:
+            self.autoscaler.notice()
 
     def drain(self) -> None:
         """Take nothing new in; what was admitted is answered, and jobs go on after the next start."""
@@ -177,6 +198,7 @@ class Doors:
                 *self.socket.routes(),
                 *self.events.routes(),
                 *AutodepDoor(core.predictions, core.catalog, status).routes(),
+                *autoscaler_routes(core.autoscaler),
             ],
         )
 

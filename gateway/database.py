@@ -88,6 +88,12 @@ MIGRATIONS = (
     );
     CREATE INDEX chunks_by_blob ON chunks (sha256);
     """,
+    """
+    CREATE TABLE kept (
+        name TEXT PRIMARY KEY,
+        body BLOB NOT NULL
+    );
+    """,
 )
 
 

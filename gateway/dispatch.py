@@ -24,6 +24,7 @@ from common.errors import (
 )
 from common.log import OncePer, event
 from common.stats import Latency
+from gateway.autoscaler.meter import Meter
 from gateway.batches import encode_batch, grouped, split_answer
 from gateway.requests import Answer, Batch, ModelKey, Provenance, Request
 from gateway.scheduler import Scheduler
@@ -50,6 +51,7 @@ class _Slots:
     def __init__(self) -> None:
         self.idle = trio.lowlevel.ParkingLot()
         self.woken = False
+        self.landed = 0.0  # when a batch came back last
 
 
 class Dispatcher:
@@ -71,6 +73,7 @@ class Dispatcher:
         self.on_unserved: Callable[[], None] = lambda: None
         self.bad_frames = 0
         self.statistics = Statistics()
+        self.meter = Meter()
         self.handling = Latency()  # of every request that was answered, since it was admitted
         self._slots: dict[str, _Slots] = {}
         self._bad_frames = OncePer(10.0)
@@ -80,6 +83,7 @@ class Dispatcher:
 
     def submit(self, request: Request) -> None:
         """Queue a request and wake whom it was queued for. Raises `QueueFull`."""
+        self.meter.arrived += request.rows
         try:
             worker = self.scheduler.submit(request)
         except PipelineError:
@@ -154,11 +158,11 @@ class Dispatcher:
             if self.scheduler.has_waiting(worker):
                 self.wake(worker)
             try:
-                await self._fly(batch, name, link)
+                await self._fly(batch, name, link, slots)
             except Exception as error:
                 self._failed(error, worker, name, slots)
 
-    async def _fly(self, batch: Batch, name: str, link: Exchanger) -> None:
+    async def _fly(self, batch: Batch, name: str, link: Exchanger, slots: _Slots) -> None:
         """Send one batch, wait, and answer its requests. What it raises tells of the link and the worker."""
         sent = trio.current_time()
         groups = grouped(batch.requests)
@@ -175,6 +179,9 @@ class Dispatcher:
         link_time = max(0.0, now - sent - there)
         by = Provenance(name, batch.key.version, batch=message.waited, link=link_time, infer=message.infer)
         replies = split_answer(message, buffers, groups, by)
+        limits = self.scheduler.limits_of(batch.key.model)
+        self.meter.batches.add(batch.rows, now - max(sent, slots.landed), limits.max_batch)
+        slots.landed = now
         wanted = self.scheduler.finish(batch)
         if len(wanted) < len(replies):  # the others were cancelled, expired or moved on while it was out
             still = set(wanted)

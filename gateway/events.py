@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-FLEET, ROLLOUT, EXPERIMENT, JOB = "fleet", "rollout", "experiment", "job"
+FLEET, ROLLOUT, EXPERIMENT, JOB, AUTOSCALER = "fleet", "rollout", "experiment", "job", "autoscaler"
 
 Publish = Callable[..., None]
 

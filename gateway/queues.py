@@ -36,6 +36,17 @@ class Lane:
         struck = [request for request in self.struck if key is None or request.key == key]
         return struck + [request for queue in queues for request in queue]
 
+    def newest(self, rows: int) -> list[Request]:
+        """The last of what is in the queues, in order, of so many rows at most."""
+        found: list[Request] = []
+        for queue in reversed(self.queues.values()):
+            for request in reversed(queue):
+                rows -= request.rows
+                if rows < 0:
+                    return found[::-1]
+                found.append(request)
+        return found[::-1]
+
     def in_flight(self) -> list[Request]:
         """What is in batches and still wants an answer."""
         return [request for batch in self.flying.values() for request in batch.wanted()]

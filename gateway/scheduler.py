@@ -40,7 +40,7 @@ class Scheduler:
         self.default = Limits(max_batch)
         self.limits: dict[str, Limits] = {}  # by model, where they are not the default
         self.unrouted = Unrouted(worker_wait)
-        self.waiting = 0
+        self.waiting = self.waiting_rows = 0
         self._lanes: dict[str, Lane] = {}
         self._loads = Loads()
         self._deadlines: DeadlineWheel[Request] = DeadlineWheel()
@@ -52,7 +52,7 @@ class Scheduler:
     def submit(self, request: Request) -> str | None:
         """Queue a new request; the worker to wake, if any. Raises `QueueFull`."""
         model = request.key.model
-        queue_max = self._limits(model).queue_max
+        queue_max = self.limits_of(model).queue_max
         if self.waiting >= self.queue_max or (queue_max is not None and self._waits[model] >= queue_max):
             raise QueueFull("Server is busy")
         self._live[request.key] += 1
@@ -79,7 +79,7 @@ class Scheduler:
             request = next(iter(lane.struck))
             return self._launch(lane, request.key, lane.struck, 1, now, alone=True)
         for key, queue in lane.queues.items():
-            limits = self._limits(key.model)
+            limits = self.limits_of(key.model)
             if due(queue, limits) <= now:
                 lane.queues.move_to_end(key)  # model versions take turns
                 return self._launch(lane, key, queue, limits.max_batch, now, alone=False)
@@ -89,7 +89,7 @@ class Scheduler:
         """When to ask `take` again though nobody wakes the worker: something waits for company until then."""
         lane = self._lanes.get(worker)
         queues = lane.queues.items() if lane is not None else ()
-        times = [due(queue, self._limits(key.model)) for key, queue in queues]
+        times = [due(queue, self.limits_of(key.model)) for key, queue in queues]
         return min((time for time in times if time > now), default=math.inf)
 
     def finish(self, batch: Batch) -> list[Request]:
@@ -106,10 +106,16 @@ class Scheduler:
     # --- what the fleet does
 
     def add_worker(self, worker: str, *, slots: int = SLOTS) -> list[str]:
-        """A worker is ready; the workers to wake."""
+        """A worker is ready, and takes its share of what waits; the workers to wake."""
         self._lanes[worker] = Lane(worker, slots)
         self._loads.open(worker)
-        return self._route_all(self._take_out(list(self.unrouted)))
+        share = math.ceil(self._loads.total / len(self._loads.rows))
+        moving = [
+            request
+            for lane in self._lanes.values()
+            for request in lane.newest(self._loads.rows.get(lane.worker, 0) - share)
+        ]
+        return self._route_all(self._take_out([*self.unrouted, *moving]))
 
     def place(self, key: ModelKey, workers: Collection[str] | None, now: float) -> list[str]:
         """Only these workers have a model version from now on (None: every one has); the workers to wake.
@@ -184,6 +190,10 @@ class Scheduler:
 
     # --- what others ask
 
+    def limits_of(self, model: str) -> Limits:
+        """How a model's requests are queued."""
+        return self.limits.get(model, self.default)
+
     def live(self, key: ModelKey) -> int:
         """Requests admitted under a model version and not over yet."""
         return self._live[key]
@@ -217,13 +227,11 @@ class Scheduler:
 
     # --- inside
 
-    def _limits(self, model: str) -> Limits:
-        return self.limits.get(model, self.default)
-
     def _route(self, request: Request) -> str | None:
         """Put a request into a queue; the worker to wake."""
         request.stage = Stage.WAITING
         self.waiting += 1
+        self.waiting_rows += request.rows
         self._waits[request.key.model] += 1
         request.worker = worker = self._loads.choose(request)
         if worker is None:
@@ -251,7 +259,7 @@ class Scheduler:
 
     def _unqueue(self, request: Request) -> None:
         """Take a waiting request out of its queue."""
-        self._count_out(request.key.model, 1)
+        self._count_out(request.key.model, 1, request.rows)
         if request.worker is None:
             self.unrouted.remove(request)
             return
@@ -269,7 +277,7 @@ class Scheduler:
         self, lane: Lane, key: ModelKey, queue: Queue, limit: int, now: float, *, alone: bool
     ) -> Batch:
         batch = lane.launch(key, queue, limit, now, alone=alone)
-        self._count_out(key.model, len(batch.requests))
+        self._count_out(key.model, len(batch.requests), batch.rows)
         return batch
 
     def _close_to_new(self, worker: str, now: float) -> bool:
@@ -279,9 +287,10 @@ class Scheduler:
             self.unrouted.last_left = now
         return was_open
 
-    def _count_out(self, model: str, requests: int) -> None:
+    def _count_out(self, model: str, requests: int, rows: int) -> None:
         """Requests of a model wait no more."""
         self.waiting -= requests
+        self.waiting_rows -= rows
         self._waits[model] -= requests
         if not self._waits[model]:
             del self._waits[model]

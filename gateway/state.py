@@ -23,6 +23,7 @@ from common.tensor import TensorSpec
 from gateway.blobs import BlobStore, disk_errors, sync_directory
 from gateway.database import Connection, connect, create, database_errors, migrate, transaction
 from gateway.jobs.store import JobStore
+from gateway.kept import Kept
 from gateway.requests import ModelKey
 from gateway.state_folder import BLOBS, DATABASE, JOB_BLOBS, claim, lock
 
@@ -69,6 +70,7 @@ class State:
         self._path = connection.path
         self.blobs = blobs
         self.jobs = JobStore(connection, job_blobs)
+        self.kept = Kept(connection)
 
     def add_version(self, record: VersionRecord) -> None:
         """Remember a version. Again the same: the first one's `created` and `checked` stay, and its settings

@@ -12,10 +12,11 @@ from gateway.requests import ModelKey, Request
 
 class Unrouted:
     """A request waits `worker_wait` seconds for a worker, and longer while one is expected: it is being given
-    the request's version. No queue in it is empty."""
+    the request's version, or, as `is_worker_starting` says, started. No queue in it is empty."""
 
     def __init__(self, worker_wait: float) -> None:
         self.worker_wait = worker_wait
+        self.is_worker_starting = False
         self.last_left = 0.0  # when a worker went away, or gave up a version, last
         self._expected: Counter[ModelKey] = Counter()  # loads under way, by version
         self._queues: dict[ModelKey, Queue] = {}
@@ -65,6 +66,8 @@ class Unrouted:
 
     def hopeless(self, now: float) -> list[Request]:
         """Who has waited too long."""
+        if self.is_worker_starting:
+            return []
         return [
             request
             for key, queue in self._queues.items()

@@ -71,6 +71,11 @@ class Bounds(NamedTuple):
     max_workers: int
     scale_to_zero: bool = False
 
+    @property
+    def may_be_none(self) -> bool:
+        """Whether there may be none while there is nothing to do."""
+        return self.scale_to_zero or not self.min_workers
+
 
 class Decision(NamedTuple):
     """How many workers there should be, the rule that says so, and why, as a sentence."""
@@ -85,25 +90,28 @@ Need = tuple[float, str]
 
 
 class Policy:
-    """Decides, and remembers the window and what it decided. `n` is what there should be when it begins."""
+    """Decides, and remembers the window and what it decided. It begins with a `note`."""
 
-    def __init__(self, parameters: Parameters, n: int = 0) -> None:
+    def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
         self.capacity: Capacity | None = None  # what one worker held when there was traffic last
-        self._traffic = Traffic()
-        self._first = n
+        self.traffic = Traffic()
         self._panic: tuple[float, int] | None = None  # (until when, how many)
         self._needs: deque[tuple[float, int]] = deque()
         self._decided: deque[tuple[float, int]] = deque()
 
+    def note(self, now: float, n: int) -> None:
+        """There are to be n, by whoever's decision: it counts as if it was needed now."""
+        if not self._decided or self._decided[-1][1] != n:
+            self.traffic.active_at = now if n else self.traffic.active_at
+            self._needs.append((now, n))
+            self._decided.append((now, n))
+
     def desired(self, now: float, observations: Sequence[Observation], bounds: Bounds) -> Decision:
         """What there should be, after what was observed since the last time; `now` never goes back."""
         p = self.parameters
-        self._traffic.add(observations, keep=max(p.stable_window, p.panic_window))
-        if not self._decided:
-            self._decided.append((now, self._first))
-            self._needs.append((now, self._first))
-        batches, reach = self._traffic.batches(p.stable_window), self._traffic.reach(p.stable_window)
+        self.traffic.add(observations, keep=max(p.stable_window, p.panic_window))
+        batches, reach = self.traffic.batches(p.stable_window), self.traffic.reach(p.stable_window)
         self.capacity = capacity(batches, reach, p.target_queue_ms / 1000) or self.capacity
         needed = self._idle(now, bounds) or self._panicking(now, self._calm())
         decision = self._stepped(now, self._bounded(self._cooled(now, needed), bounds), bounds)
@@ -122,15 +130,15 @@ class Policy:
 
     def _need(self, window: float) -> Need:
         """What the arrivals of a window need."""
-        p, held, newest = self.parameters, self.capacity, self._traffic.newest
+        p, held, newest = self.parameters, self.capacity, self.traffic.newest
         if p.target_concurrency is not None:
-            in_hand = self._traffic.in_hand(window)
+            in_hand = self.traffic.in_hand(window)
             need = in_hand / p.target_concurrency / p.target_utilization
             return need, f"{_number(in_hand)} requests in progress, {p.target_concurrency:g} for each worker"
         if held is None:
             is_waiting = newest is not None and newest.in_hand > 0
             return float(is_waiting), "no request has been answered yet"
-        rate = self._traffic.rate(window)
+        rate = self.traffic.rate(window)
         need = rate / held.rate / p.target_utilization
         return need, f"{_number(rate)} rows/s came, and one worker answers {_number(held.rate)}"
 
@@ -139,20 +147,20 @@ class Policy:
         p, held = self.parameters, self.capacity
         if not p.lead or held is None or p.target_concurrency is not None:
             return 0.0, ""
-        slope = self._traffic.slope(p.stable_window)
+        slope = self.traffic.slope(p.stable_window)
         if not slope:
             return 0.0, ""
-        coming = self._traffic.rate(p.panic_window) + slope * (p.panic_window / 2 + p.lead)
+        coming = self.traffic.rate(p.panic_window) + slope * (p.panic_window / 2 + p.lead)
         reason = f"{_number(coming)} rows/s are to be expected, and one worker answers {_number(held.rate)}"
         return coming / held.rate / p.target_utilization, reason
 
     def _queue(self) -> Need:
         """What it takes to answer what waits too long, beside what comes; 0 where nothing does."""
         p, held = self.parameters, self.capacity
-        waiting = self._traffic.waiting(p.panic_window)
+        waiting = self.traffic.waiting(p.panic_window)
         if held is None or not waiting:
             return 0.0, ""
-        rate = self._traffic.rate(p.panic_window)
+        rate = self.traffic.rate(p.panic_window)
         # A batch's time is waited for even in the best of fleets: whoever comes meanwhile is in the next.
         allowed = rate * max(p.target_queue_ms / 1000, held.batch_time)
         if waiting <= allowed:
@@ -164,14 +172,13 @@ class Policy:
     # --- the rules
 
     def _idle(self, now: float, bounds: Bounds) -> Decision | None:
-        quiet = now - self._traffic.active_at
-        may_be_none = bounds.scale_to_zero or not bounds.min_workers
-        if not may_be_none or not quiet or quiet < self.parameters.zero_grace:
+        quiet = now - self.traffic.active_at
+        if not bounds.may_be_none or not quiet or quiet < self.parameters.zero_grace:
             return None
         return Decision(0, "idle", "there was nothing to do for zero_grace")
 
     def _panicking(self, now: float, calm: Decision) -> Decision:
-        p, newest = self.parameters, self._traffic.newest
+        p, newest = self.parameters, self.traffic.newest
         ready = max(1, newest.ready if newest is not None else 0)
         need, reason = max(self._need(p.panic_window), self._queue())
         n = _whole(need)

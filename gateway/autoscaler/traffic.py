@@ -100,7 +100,7 @@ class Traffic:
     def add(self, observations: Iterable[Observation], *, keep: float) -> None:
         """What happened since; observations of the last `keep` seconds stay."""
         for each in observations:
-            if each.in_hand or each.arrived or each.is_needed or self.active_at == -math.inf:
+            if each.in_hand or each.arrived or each.is_needed:
                 self.active_at = each.at
             self._observations.append(each)
         while self._observations and self._observations[0].at <= self._observations[-1].at - keep:

@@ -262,10 +262,9 @@ async def test_what_has_seen_a_worker_die_travels_alone():
         first = await flown(site, 0)
         doomed.deadly = DEADLY
         asked = [site.ask(n) for n in (1, DEADLY, 3)]
-        other = site.worker(takes=1)
-        await site.ready(other)
         doomed.held.set()
-        await site.until_life(doomed, Life.GONE)
+        await site.until_life(doomed, Life.SUSPECT)
+        other = site.worker(takes=1)
         assert doomed.batches[-1] == (NN, [1.0, DEADLY, 3.0])
         assert await answers([*first, *asked]) == [0.0, 2.0, 2 * DEADLY, 6.0]
         assert [numbers for _, numbers in other.batches] == [[1.0], [DEADLY], [3.0]]

@@ -204,14 +204,43 @@ def test_equal_routes_go_to_one_worker_until_it_is_twice_as_busy_as_the_mean() -
 def test_a_retired_worker_finishes_what_it_has_and_what_waited_goes_elsewhere() -> None:
     scheduler = make(max_batch=1)
     scheduler.add_worker("a", slots=1)
-    flies, waits = submitted(scheduler, 1, 1)
+    flies, waits, *_ = submitted(scheduler, 1, 1, 1, 1)
     batch = taken(scheduler, "a")
-    scheduler.add_worker("b")
+    scheduler.add_worker("b", slots=4)
     assert scheduler.retire_worker("a", 1.0) == ["b"]
     assert scheduler.take("a", 1.0) is None
     assert scheduler.submit(request()) == "b"
-    assert waits in took(scheduler, "b")
+    assert any(waits in took(scheduler, "b") for _ in range(3))
     assert scheduler.finish(batch) == [flies]
+
+
+def test_a_worker_that_comes_takes_its_share_of_what_waits_and_the_oldest_stay() -> None:
+    scheduler = make(max_batch=1)
+    scheduler.add_worker("a", slots=1)
+    requests = submitted(scheduler, *[1] * 9)
+    batch = taken(scheduler, "a")
+    assert scheduler.waiting_rows == 8
+    assert scheduler.add_worker("b", slots=1) == ["b"]
+    assert scheduler.add_worker("c", slots=1) == ["c"]
+    assert (scheduler.waiting, scheduler.waiting_rows) == (8, 8)
+    scheduler.finish(batch)
+    there: dict[str, list[Request]] = {"a": [requests[0]], "b": [], "c": []}
+    for worker, own in there.items():
+        while (batch_ := scheduler.take(worker, 1.0)) is not None:
+            own += scheduler.finish(batch_)
+    assert [len(own) for own in there.values()] == [3, 3, 3]
+    assert there["a"] == requests[:3]
+    assert (scheduler.waiting, scheduler.waiting_rows) == (0, 0)
+
+
+def test_rows_of_one_request_are_no_share() -> None:
+    scheduler = make()
+    scheduler.add_worker("a", slots=1)
+    submitted(scheduler, 1, 10)
+    taken(scheduler, "a")
+    submitted(scheduler, 10)
+    assert scheduler.add_worker("b") == ["b"]  # 10 of the 21
+    assert scheduler.add_worker("c") == []  # one more would be too many
 
 
 def test_a_worker_that_left_with_batches_out_gives_them_to_others_without_a_strike() -> None:

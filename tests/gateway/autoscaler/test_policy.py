@@ -20,7 +20,8 @@ class Fleet:
     whoever is wanted is ready at once."""
 
     def __init__(self, parameters: Parameters = QUICK, bounds: Bounds = BOUNDS, n: int = 1) -> None:
-        self.policy = Policy(parameters, n)
+        self.policy = Policy(parameters)
+        self.policy.note(0.0, n)
         self.bounds = bounds
         self.now = 0.0
         self.n = n
@@ -164,7 +165,7 @@ def test_without_scale_to_zero_the_minimum_stays():
 
 def test_the_first_request_after_nothing_has_a_worker_at_once():
     fleet = Fleet(Parameters(zero_grace=5.0), Bounds(0, 4), n=0)
-    assert fleet.see(20, 0).n == 0
+    assert all(fleet.see(1, 0).n == 0 for _ in range(20))
     assert fleet.see(TICK, 0, in_hand=1, ready=0).n == 1
 
 
@@ -195,6 +196,14 @@ def test_other_parameters_count_from_the_next_decision_on():
     assert fleet.see(1, 100).n == 5
 
 
+def test_what_somebody_else_decides_counts_as_needed():
+    fleet = Fleet(Parameters(scale_down_delay=10.0))
+    fleet.see(5, 10)
+    fleet.policy.note(fleet.now, 7)
+    assert fleet.see(9, 10).n == 7
+    assert fleet.see(15, 10).n == 1
+
+
 looks = st.tuples(st.integers(0, 500), st.integers(0, 200), st.integers(0, 10), st.integers(1, 64))
 parameters = st.builds(
     Parameters,
@@ -211,7 +220,8 @@ parameters = st.builds(
 
 
 def decide(looked: list[tuple[int, int, int, int]], given_: Parameters, bounds: Bounds) -> list[Decision]:
-    policy = Policy(given_, bounds.min_workers)
+    policy = Policy(given_)
+    policy.note(0.0, bounds.min_workers)
     made = []
     for n, (arrived, waiting, ready, rows) in enumerate(looked):
         batches = Batches()
