@@ -129,7 +129,7 @@ class ApiServer:
             case "GET", ["nodes"]:
                 return 200, self._page("NodeList", list(cluster.nodes.values()), request)
             case "GET", ["pods"]:
-                pods = [pod for pod in cluster.pods.values() if selects(request, pod)]
+                pods = [pod for _, pod in sorted(cluster.pods.items()) if selects(request, pod)]
                 return 200, self._page("PodList", pods, request)
             case "POST", ["pods"]:
                 return 201, cluster.create(request.namespace, json.loads(request.body))
