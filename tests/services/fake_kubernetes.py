@@ -25,6 +25,22 @@ from tests.services.kubernetes_cluster import Cluster, Fault
 Json = dict[str, Any]
 
 
+# What kubectl asks for before it does anything: which kinds there are, and where.
+KINDS = {
+    "v1": [
+        ("configmaps", "ConfigMap"), ("nodes", "Node"), ("pods", "Pod"),
+        ("serviceaccounts", "ServiceAccount"), ("services", "Service"),
+    ],
+    "apps/v1": [("deployments", "Deployment"), ("statefulsets", "StatefulSet")],
+    "networking.k8s.io/v1": [("networkpolicies", "NetworkPolicy")],
+    "policy/v1": [("poddisruptionbudgets", "PodDisruptionBudget")],
+    "rbac.authorization.k8s.io/v1": [
+        ("clusterroles", "ClusterRole"), ("clusterrolebindings", "ClusterRoleBinding"), ("roles", "Role"),
+        ("rolebindings", "RoleBinding"),
+    ],
+}  # fmt: skip
+
+
 class Cut(Exception):
     """Raised to close a connection without an answer."""
 
@@ -102,9 +118,11 @@ class ApiServer:
 
     async def _carry_out(self, request: Request) -> tuple[int, Json | str]:
         """Who asks, what befalls this call, whether it is allowed; and then what it says."""
-        cluster, kind = self.cluster, request.resource[0]
+        cluster, kind = self.cluster, "".join(request.resource[:1])
         if request.token != cluster.token:
             raise Denied(401, "Unauthorized", "Unauthorized")
+        if request.path in DISCOVERY:
+            return 200, DISCOVERY[request.path]
         if len(request.resource) > 2:
             kind = f"{kind}/{request.resource[2]}"
         cluster.calls.append(f"{request.verb} {kind}")
@@ -136,14 +154,20 @@ class ApiServer:
             case "DELETE", ["pods", name]:
                 grace = json.loads(request.body or b"{}").get("gracePeriodSeconds")
                 return 200, cluster.delete(request.namespace, name, grace)
+            case "GET", ["pods", name]:
+                return 200, self._pod(request, name)
             case "GET", ["pods", name, "log"]:
                 return 200, self._log(request, name)
         raise Denied(404, "NotFound", "the server could not find the requested resource")
 
-    def _log(self, request: Request, name: str) -> str:
+    def _pod(self, request: Request, name: str) -> Json:
         pod = self.cluster.pods.get((request.namespace, name))
         if pod is None:
             raise Denied(404, "NotFound", f'pods "{name}" not found')
+        return pod
+
+    def _log(self, request: Request, name: str) -> str:
+        pod = self._pod(request, name)
         if not self.cluster.log(pod).exists():
             waiting = f'container "worker" in pod "{name}" is waiting to start: ContainerCreating'
             raise Denied(400, "BadRequest", waiting)
@@ -156,6 +180,33 @@ class ApiServer:
         end = start + (self.cluster.page or int(request.parameters.get("limit", 0)) or len(items))
         more = {"continue": str(end)} if end < len(items) else {}
         return {"kind": kind, "apiVersion": "v1", "metadata": more, "items": items[start:end]}
+
+
+def discovery() -> dict[str, Json]:
+    """By path, what the API server says of itself."""
+    groups = []
+    documents: dict[str, Json] = {"/api": {"kind": "APIVersions", "versions": ["v1"]}}
+    for version, kinds in KINDS.items():
+        resources = [
+            {
+                "name": name,
+                "kind": kind,
+                "singularName": kind.lower(),
+                "namespaced": name != "nodes" and not name.startswith("cluster"),
+                "verbs": ["create", "delete", "get", "list"],
+            }
+            for name, kind in kinds
+        ]
+        path = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        documents[path] = {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
+        if "/" in version:
+            each = {"groupVersion": version, "version": version.partition("/")[2]}
+            group = {"name": version.partition("/")[0], "versions": [each], "preferredVersion": each}
+            groups.append(group)
+    return documents | {"/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}}
+
+
+DISCOVERY = discovery()
 
 
 def forbidden(request: Request, kind: str) -> str:

@@ -143,7 +143,7 @@ class KubernetesLauncher:
 
 @asynccontextmanager
 async def open_kubernetes(
-    *, service: str, config: Path | None = None, namespace: str | None = None, image: str | None = None,
+    service: str, *, config: Path | None = None, namespace: str | None = None, image: str | None = None,
     template: Path | None = None,
 ) -> AsyncIterator[KubernetesLauncher]:  # fmt: skip
     """A launcher for one service. `config` is a kubeconfig, `template` a Pod in YAML or JSON that says

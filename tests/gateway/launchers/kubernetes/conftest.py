@@ -22,5 +22,5 @@ def cluster(server):
 @pytest.fixture
 async def launcher(server, tmp_path):
     config = write_kubeconfig(tmp_path / "kubeconfig", server)
-    async with open_kubernetes(service="shop", config=config, image="pipeline:1") as launcher:
+    async with open_kubernetes("shop", config=config, image="pipeline:1") as launcher:
         yield launcher

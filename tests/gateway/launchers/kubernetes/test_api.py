@@ -16,7 +16,7 @@ from gateway.launchers.kubernetes.access import Access, from_kubeconfig
 from gateway.launchers.kubernetes.api import open_api
 from gateway.launchers.kubernetes.pods import make_pod, selector
 from gateway.launchers.launcher import WorkerSpec
-from tests.gateway.launchers.kubernetes.certificates import Authority
+from tests.services.certificates import Authority
 from tests.services.fake_kubernetes import open_kubernetes_api, write_kubeconfig
 from tests.services.kubernetes_cluster import Fault
 

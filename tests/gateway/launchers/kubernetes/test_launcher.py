@@ -58,14 +58,14 @@ async def test_stopping_is_done_once_however_often_it_is_asked(launcher, cluster
 async def test_workers_of_before_a_restart_of_the_gateway_are_there(launcher, server, tmp_path):
     ids = await launcher.start(2, SPEC)
     config = write_kubeconfig(tmp_path / "other", server)
-    async with open_kubernetes(service="shop", config=config, image="pipeline:2") as next_one:
+    async with open_kubernetes("shop", config=config, image="pipeline:2") as next_one:
         assert list(await next_one.alive()) == ids
-    async with open_kubernetes(service="shop-eu", config=config, image="pipeline:2") as stranger:
+    async with open_kubernetes("shop-eu", config=config, image="pipeline:2") as stranger:
         assert await stranger.alive() == {}
         [id] = await stranger.start(1, WorkerSpec(service="shop-eu"))
         assert id.startswith("shop-eu-0.")
     assert list(await launcher.alive()) == ids
-    async with open_kubernetes(service="shop", namespace="else", config=config, image="x") as elsewhere:
+    async with open_kubernetes("shop", namespace="else", config=config, image="x") as elsewhere:
         assert await elsewhere.alive() == {}
 
 
@@ -209,7 +209,7 @@ async def test_a_template_reaches_the_pods(server, cluster, tmp_path):
         "spec:\n  nodeSelector: {disk: fast}\n  containers:\n  - {name: worker, image: 'own:1'}\n"
     )
     config = write_kubeconfig(tmp_path / "kubeconfig", server)
-    async with open_kubernetes(service="shop", config=config, template=template) as launcher:
+    async with open_kubernetes("shop", config=config, template=template) as launcher:
         [id] = await launcher.start(1, SPEC)
     spec = pod_of(cluster, id)["spec"]
     assert spec["nodeSelector"] == {"disk": "fast"}
@@ -219,7 +219,7 @@ async def test_a_template_reaches_the_pods(server, cluster, tmp_path):
 async def test_what_cannot_work_is_said_before_anything_is_asked(server, tmp_path, monkeypatch):
     config = write_kubeconfig(tmp_path / "kubeconfig", server)
     with pytest.raises(LaunchError) as raised:
-        async with open_kubernetes(service="shop", config=config):
+        async with open_kubernetes("shop", config=config):
             pass
     assert str(raised.value) == (
         "nothing says what image workers run: give --kubernetes_image, or a --kubernetes_template"
@@ -227,7 +227,7 @@ async def test_what_cannot_work_is_said_before_anything_is_asked(server, tmp_pat
     )
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(LaunchError) as raised:
-        async with open_kubernetes(service="shop", config=config, image="x"):
+        async with open_kubernetes("shop", config=config, image="x"):
             pass
     assert str(raised.value) == (
         "--launcher kubernetes needs httpx: pip install 'pipeline-inference[kubernetes]'"

@@ -41,9 +41,7 @@ async def started(server, tmp_path):
             container = {"name": "worker", "image": "x", "command": ["python", "-c", program]}
             template.write_text(json.dumps({"spec": {"containers": [container]}}))
             config = write_kubeconfig(tmp_path / "kubeconfig", server)
-            launcher = await nursery.start(
-                keep_open, open_kubernetes(service="s", config=config, template=template)
-            )
+            launcher = await nursery.start(keep_open, open_kubernetes("s", config=config, template=template))
             [id] = await launcher.start(1, WorkerSpec(service="s", arguments=("--device", "cpu")))
             return launcher, id
 
