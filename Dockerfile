@@ -4,11 +4,11 @@
 #   docker run -p 127.0.0.1:54321:5440 p3
 #   docker run p3 python gw.py -h
 #
-# EXTRAS=gateway,worker,grpc,formats adds every model format, and 400 MB.
+# EXTRAS=gateway,worker,grpc,kubernetes,formats adds every model format, and 400 MB.
 
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ARG EXTRAS=gateway,worker,grpc
+ARG EXTRAS=gateway,worker,grpc,kubernetes
 WORKDIR /src
 RUN python -m venv /opt/pipeline
 # torch is nearly all of the image: in a layer of its own, it is fetched again only for another version.
@@ -20,8 +20,9 @@ RUN /opt/pipeline/bin/pip install --no-cache-dir -c constraints.txt ".[$EXTRAS]"
 FROM python:3.11-slim
 COPY --from=build /opt/pipeline /opt/pipeline
 ENV PATH=/opt/pipeline/bin:$PATH PYTHONUNBUFFERED=1
-# The gateway keeps its state in the folder it is started in.
-RUN useradd --uid 1000 --create-home --home-dir /srv/pipeline pipeline
+# The gateway keeps its state in the folder it is started in; a volume over it belongs to whom the folder does.
+RUN useradd --uid 1000 --create-home --home-dir /srv/pipeline pipeline \
+    && install --directory --owner pipeline --group pipeline /srv/pipeline/state
 WORKDIR /srv/pipeline
 COPY gw.py worker.py server.py client.py ./
 USER 1000
