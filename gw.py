@@ -32,6 +32,8 @@ from gateway.deploy.command import read_command, with_a_worker
 from gateway.deploy.config import NOTHING, read_config
 from gateway.deploy.package import Package, find_package
 from gateway.deploy.run import deploy_here, deploy_to
+from gateway.launchers.choose import Hiring
+from gateway.launchers.launcher import WorkerSpec
 from gateway.serve import Gateway, serve
 
 EXIT_OK, EXIT_FAILED = 0, 1
@@ -128,7 +130,6 @@ def make_gateway(
     credentials: Credentials | None,
 ) -> Gateway:
     """What the settings ask for."""
-    threads = settings.threads or max(1, (os.cpu_count() or 1) // max(1, settings.scale.first))
     return Gateway(
         rest=rest,
         grpc=grpc,
@@ -136,17 +137,7 @@ def make_gateway(
         addr_worker=settings.addr_worker,
         credentials=credentials,
         state=settings.state_directory,
-        workers=settings.scale.first,
-        worker_arguments=(
-            "--threads", str(threads),
-            "--cache_size", str(settings.cache_size),
-            "--device", settings.device,
-            *([] if settings.memory_mb is None else ["--memory_mb", str(settings.memory_mb)]),
-            *(["--allow_pickle"] if settings.allow_pickle else []),
-            *(["--allow_code", ",".join(settings.allow_code)] if settings.allow_code else []),
-            *(["--trusted", ",".join(settings.trusted)] if settings.trusted else []),
-            "--log_level", settings.log_level,
-        ),
+        hiring=make_hiring(settings),
         queue_max=settings.queue_max,
         timeout=settings.timeout,
         max_body=settings.max_body,
@@ -158,6 +149,38 @@ def make_gateway(
         webhook_hosts=settings.webhook_hosts,
         jobs_max=settings.jobs_max,
     )  # fmt: skip
+
+
+def make_hiring(settings: GatewaySettings) -> Hiring:
+    """The workers that the settings ask for."""
+    is_local = settings.launcher == "local"
+    cores = (os.cpu_count() or 1) if is_local else 1
+    threads = settings.threads or max(1, cores // max(1, settings.scale.most))
+    arguments = (
+        "--threads", str(threads),
+        "--cache_size", str(settings.cache_size),
+        "--device", settings.device,
+        "--gateway_timeout", str(settings.gateway_timeout),
+        *(["--spot"] if settings.spot_workers else []),
+        *([] if settings.memory_mb is None else ["--memory_mb", str(settings.memory_mb)]),
+        *(["--allow_pickle"] if settings.allow_pickle else []),
+        *(["--allow_code", ",".join(settings.allow_code)] if settings.allow_code else []),
+        *(["--trusted", ",".join(settings.trusted)] if settings.trusted else []),
+        "--log_level", settings.log_level,
+    )  # fmt: skip
+    return Hiring(
+        launcher=settings.launcher,
+        spec=WorkerSpec(
+            service=settings.service or ("local" if is_local else "pipeline"), arguments=arguments
+        ),
+        scale=settings.scale,
+        scale_to_zero=settings.scale_to_zero,
+        worker_timeout=settings.worker_timeout,
+        spot=settings.spot_workers,
+        keep=settings.keep,
+        stop_workers=settings.stop_workers,
+        advertise=settings.advertise,
+    )
 
 
 def greeting(rest: list[socket.socket], grpc: list[socket.socket], settings: GatewaySettings) -> str:

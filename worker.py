@@ -37,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="worker.py",
         description="Run models for a gateway, on this host or any that can reach it.",
     )
+    if settings.fork_server is not None:
+        from engine import fork_server
+
+        return fork_server.serve(settings.fork_server, main)
     configure(settings.log_level)
     stops: SimpleQueue[None] = SimpleQueue()
     if settings.check is None:

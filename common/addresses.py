@@ -102,6 +102,11 @@ def parse_address(text: str, *, reserve: int = 0) -> Address:
     return Address(scheme, host, port, f"/{path}" if path else "")
 
 
+def advertised(address: Address, host: str | None) -> Address:
+    """The address as other machines dial it: at this host, where one is given."""
+    return address if host is None or address.scheme == "ipc" else address._replace(host=host)
+
+
 def parse_link_base(text: str) -> Address:
     """A fleet address that `link_address` can make longer; `ValueError` as from `parse_address`."""
     return parse_address(text, reserve=_LINK_SUFFIX)

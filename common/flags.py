@@ -136,6 +136,13 @@ def _check_name(value: str) -> None:
         raise ValueError(f"must be up to 64 letters, digits and . _ : @ - without spaces, not {value!r}")
 
 
+def _check_host(value: str) -> None:
+    try:
+        parse_host_port(f"{value}:1")
+    except ValueError:
+        raise ValueError(f"must be a host without a port, an IPv6 address in [], not {value!r}") from None
+
+
 def _check_path(value: str) -> None:
     if not value or "\0" in value:
         raise ValueError(f"must be a path, not {value!r}")
@@ -157,6 +164,7 @@ COUNT_OR_ZERO = Kind("N", _parse_whole, _at_least(0))
 BYTES = Kind("SIZE", parse_size, _at_least(1), _show_size)
 SECONDS = Kind("SECONDS", _parse_seconds, _check_seconds)
 SECONDS_OR_ZERO = Kind("SECONDS", _parse_seconds, _check_seconds_or_zero)
+HOST = Kind("HOST", str, _check_host)
 HOST_PORT = Kind("HOST:PORT", str, _parsed_by(parse_host_port))
 SERVICE = Kind("URL", str, _parsed_by(parse_address))
 LINKS = Kind("URL", str, _parsed_by(parse_link_base))

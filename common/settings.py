@@ -19,6 +19,7 @@ from common.flags import (
     COUNT_OR_ZERO,
     DEVICE,
     FLAG,
+    HOST,
     HOST_PORT,
     LAUNCHER,
     LEVEL,
@@ -129,6 +130,9 @@ class GatewaySettings(FleetSettings):
     keep: bool = option(False, FLAG, "manager", "local workers outlive the gateway; the next one has them")
     stop_workers: bool = option(
         False, FLAG, "manager", "workers of ray and kubernetes end with the gateway, as local ones do"
+    )
+    advertise: str | None = option(
+        None, HOST, "manager", "this machine's name or address, as workers on other machines dial it"
     )
     launcher: str = option("local", LAUNCHER, "manager", "what starts workers: local, ray or kubernetes")
     service: str | None = option(

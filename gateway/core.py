@@ -18,8 +18,10 @@ from pathlib import Path
 
 import trio
 
-from gateway.autoscaler.autoscaler import Autoscaler, Workforce
+from gateway.autoscaler.autoscaler import Autoscaler
+from gateway.autoscaler.autoscaler import Workforce as Staff
 from gateway.autoscaler.scaling import Scaling
+from gateway.bell import Bell
 from gateway.catalog import Catalog
 from gateway.configuring import Configuring
 from gateway.delivery import Delivery
@@ -44,7 +46,7 @@ from gateway.doors.ws_session import SocketLimits
 from gateway.events import Events
 from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
-from gateway.fleet import Bell, Fleet, OpenLink
+from gateway.fleet import Fleet, OpenLink
 from gateway.holders import Holders
 from gateway.jobs.computing import Computing
 from gateway.jobs.going import Going
@@ -59,6 +61,7 @@ from gateway.state import State
 from gateway.surveys import Asker, Surveys
 from gateway.switching import Switching
 from gateway.syncing import Syncing
+from gateway.workforce import Workforce
 
 
 class Core:
@@ -116,6 +119,7 @@ class Core:
         )
         self.switching.is_kept = lambda key: self.jobs.needs(key) is not None
         self.switching.of_jobs = lambda key: computing.live[key]
+        self.workforce: Workforce | None = None  # whoever starts workers says so
         self.events = Events(uuid.uuid4().hex[:8])
         for publisher in (self.fleet, self.switching, self.experimenting, self.jobs):
             publisher.publish = self.events.publish
@@ -124,7 +128,12 @@ class Core:
         """Serve what the folder of models holds of one now; whether it holds any, where there is a folder."""
         return self.folder is not None and await self.folder.load_again(model)
 
-    def scale(self, workforce: Workforce, started: Scaling) -> None:
+    def employ(self, workforce: Workforce) -> None:
+        """Workers are started by this; whoever runs the gateway runs it."""
+        self.workforce = workforce
+        workforce.publish = self.events.publish
+
+    def scale(self, workforce: Staff, started: Scaling) -> None:
         """Have an autoscaler decide how many workers there are, from `run` on."""
         self.autoscaler = Autoscaler(
             workforce, self.dispatcher, self.state, started, is_needed=lambda: bool(self.jobs.line)
@@ -183,7 +192,7 @@ class Doors:
         jobs = JobsDoor(
             core.jobs, core.going, core.catalog, core.webhooks, max_rows=core.predictions.max_rows
         )
-        status = StatusDoor(core.fleet, core.predictions, core.catalog)
+        status = StatusDoor(core.fleet, core.predictions, core.catalog, core.workforce)
         self.app = make_app(
             self.predict,
             status,

@@ -9,10 +9,11 @@ import trio
 from common import wire
 from common.errors import NoWorker, PipelineError
 from common.log import event
+from gateway.bell import Bell
 from gateway.catalog import Version
 from gateway.delivery import Delivery
 from gateway.dispatch import Dispatcher
-from gateway.fleet import Bell, Fleet
+from gateway.fleet import Fleet
 from gateway.holders import Holders
 from gateway.requests import ModelKey
 from gateway.roster import State as Life

@@ -17,6 +17,7 @@ import trio
 from common import wire
 from common.errors import PipelineError
 from common.log import event
+from gateway.bell import Bell
 from gateway.dispatch import Dispatcher, Exchanger
 from gateway.events import FLEET, Publish, nobody
 from gateway.incarnations import Incarnations
@@ -45,22 +46,6 @@ class FleetLink(Exchanger, Protocol):
     def kick(self) -> None: ...
 
     async def aclose(self) -> None: ...
-
-
-class Bell:
-    """Rung by whoever notices something; a ring while nobody listens is kept for the next who does."""
-
-    def __init__(self) -> None:
-        self._rung = trio.Event()
-
-    def ring(self) -> None:
-        """Wake who waits, or will."""
-        self._rung.set()
-
-    async def wait(self) -> None:
-        """Until it was rung since the last time."""
-        await self._rung.wait()
-        self._rung = trio.Event()
 
 
 A = TypeVar("A", bound=wire.Message)

@@ -2,7 +2,7 @@
 
     state ─ surveyor ─ fleet (heartbeats, links) ─ batch loops
                      ─ deadlines
-                     ─ local workers
+    launcher ─ workforce (starts, replaces and stops workers)
                      ─ HTTP lane
                      ─ gRPC server
 
@@ -18,29 +18,41 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
 
 from common import wire
-from common.addresses import Address, link_address, link_endpoint, parse_address, service_url
+from common.addresses import (
+    Address,
+    advertised,
+    link_address,
+    link_endpoint,
+    parse_address,
+    parse_link_base,
+    service_url,
+)
 from common.credentials import Credentials
 from common.errors import LinkError, PipelineError
 from common.grpc.limits import GrpcLimits
 from common.grpc.server import GrpcServer
 from common.link.gateway import Link, listen_link, open_surveyor
 from common.log import event
+from gateway.autoscaler.scaling import Scaling
+from gateway.bell import Bell
 from gateway.core import Core, Doors
 from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
-from gateway.fleet import Bell, OpenLink
+from gateway.fleet import OpenLink
 from gateway.http1 import HttpLimits, Lane
-from gateway.launchers.local import keep_worker
+from gateway.launchers.choose import Hiring, open_launcher
+from gateway.launchers.launcher import Launcher
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.scheduler import Scheduler
 from gateway.state import open_state
+from gateway.workforce import Limits, Workforce
 
 log = logging.getLogger("pipeline.gateway")
 
@@ -48,7 +60,6 @@ MAX_BATCH = 1024  # rows in one frame, unless one request has more
 WORKER_WAIT = 5.0  # how long a request waits for any worker at all before it is told 503
 TCP_PORTS = 1000  # each worker's link on plain tcp takes a port of its own, from --addr_worker's up
 DRAIN_GRACE = 30.0
-WORKER_GRACE = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +72,7 @@ class Gateway:
     addr_worker: str
     credentials: Credentials | None = None  # for wss and tls+tcp
     state: Path | None
-    workers: int
-    worker_arguments: tuple[str, ...]
+    hiring: Hiring
     queue_max: int
     timeout: float
     max_body: int
@@ -83,12 +93,13 @@ async def serve(gateway: Gateway, on_ready: Callable[[], Awaitable[None]] = trio
     """
     becoming_ready = trio.CancelScope()
     failures: list[PipelineError] = []
-    with open_state(gateway.state) as state, _local_directory() as directory:
+    with open_state(gateway.state) as state, _local_directory(gateway) as directory:
         state.blobs.sweep(state.referenced())
         services = [service_url(parse_address(gateway.addr_service)), f"ipc://{directory}/service"]
         came = Bell()
         async with (
             _held_port(gateway),
+            open_launcher(gateway.hiring, gateway.state) as launcher,
             open_surveyor(services, came.ring, came.ring, gateway.credentials) as surveyor,
         ):
             core = Core(
@@ -97,6 +108,7 @@ async def serve(gateway: Gateway, on_ready: Callable[[], Awaitable[None]] = trio
                 timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
                 webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
             )  # fmt: skip
+            workforce = _employ(gateway, directory, launcher, core)
             http = Doors(core, max_upload=gateway.max_upload, max_body=gateway.max_body)
             listeners: list[Lane | GrpcServer] = [_make_lane(gateway, http)]
             if gateway.grpc:
@@ -116,10 +128,9 @@ async def serve(gateway: Gateway, on_ready: Callable[[], Awaitable[None]] = trio
                     await nursery.start(core.run)
                     if gateway.models is not None:
                         nursery.start_soon(_serve_folder, gateway.models, gateway.watch, core)
-                    # Local workers end before the heartbeats do: they leave as soon as one has heard so.
-                    async with trio.open_nursery() as launchers:
-                        for n in range(gateway.workers):
-                            launchers.start_soon(_keep_worker, n, gateway, directory)
+                    # Workers end before the heartbeats do: they leave as soon as one has heard so.
+                    async with trio.open_nursery() as working:
+                        working.start_soon(workforce.run)
                         async with trio.open_nursery() as listening:
                             for each, sockets in zip(listeners, (gateway.rest, gateway.grpc), strict=False):
                                 await listening.start(each.run, sockets)
@@ -129,7 +140,7 @@ async def serve(gateway: Gateway, on_ready: Callable[[], Awaitable[None]] = trio
                             except PipelineError as error:
                                 failures.append(error)  # raised below, where no nursery makes a group of it
                                 drain(0.0)
-                        launchers.cancel_scope.cancel()
+                        working.cancel_scope.cancel()
                     nursery.cancel_scope.cancel()
                 outer.cancel_scope.cancel()
     for failure in failures:
@@ -224,12 +235,33 @@ def _local_base(gateway: Gateway, directory: str) -> Address:
     return ours if ours.scheme == "ipc" else Address("ipc", path=f"{directory}/link")
 
 
-async def _keep_worker(n: int, gateway: Gateway, directory: str) -> None:
-    addresses = [
-        "--addr_service", f"ipc://{directory}/service",
-        "--addr_worker", str(_local_base(gateway, directory)),
-    ]  # fmt: skip
-    await keep_worker(f"local-{n}", [*addresses, *gateway.worker_arguments], grace=WORKER_GRACE)
+def _employ(gateway: Gateway, directory: str, launcher: Launcher, core: Core) -> Workforce:
+    """The worker manager, whose workers are told where this gateway is, as their host sees it; and where there
+    may be any, an autoscaler that tells it how many."""
+    hiring = gateway.hiring
+    service, worker = f"ipc://{directory}/service", str(_local_base(gateway, directory))
+    if not hiring.is_local:
+        service, worker = (
+            str(advertised(parse_address(each), hiring.advertise))
+            for each in (gateway.addr_service, gateway.addr_worker)
+        )
+    addresses = ("--addr_service", service, "--addr_worker", worker)
+    workforce = Workforce(
+        launcher,
+        replace(hiring.spec, arguments=(*addresses, *hiring.spec.arguments)),
+        core.fleet,
+        Limits(hiring.scale.least, hiring.scale.most),
+        first=hiring.scale.first,
+        scale_to_zero=hiring.scale_to_zero,
+        one_use=hiring.spot,
+        start_time=hiring.worker_timeout,
+        leaves_workers=hiring.leaves_workers,
+    )
+    core.employ(workforce)
+    if hiring.scale.most:
+        bounds = {"min_workers": hiring.scale.least, "max_workers": hiring.scale.most}
+        core.scale(workforce, Scaling(**bounds, scale_to_zero=hiring.scale_to_zero))
+    return workforce
 
 
 async def _drain_on_signal(
@@ -252,7 +284,17 @@ async def _drain_on_signal(
 
 
 @contextlib.contextmanager
-def _local_directory() -> Iterator[str]:
-    """Where this gateway's Unix sockets are; only its own user may look inside."""
-    with tempfile.TemporaryDirectory(prefix="pipeline-") as directory:
-        yield directory
+def _local_directory(gateway: Gateway) -> Iterator[str]:
+    """Where this gateway's Unix sockets are; only its own user may look inside. Workers that outlive it look
+    for the next one in the same place."""
+    if gateway.hiring.keep and gateway.state is not None:
+        directory = gateway.state.resolve() / "sockets"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            parse_link_base(f"ipc://{directory}/service")
+        except ValueError as error:
+            raise PipelineError(f"--keep needs a shorter --state, where its sockets are: {error}") from None
+        yield str(directory)
+        return
+    with tempfile.TemporaryDirectory(prefix="pipeline-") as temporary:
+        yield temporary

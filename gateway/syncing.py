@@ -11,9 +11,10 @@ import trio
 from common import wire
 from common.errors import PipelineError
 from common.log import event
+from gateway.bell import Bell
 from gateway.catalog import Catalog, Version
 from gateway.delivery import Delivery
-from gateway.fleet import Bell, Fleet, FleetLink
+from gateway.fleet import Fleet, FleetLink
 from gateway.holders import Holders
 from gateway.refusals import sentence_of
 from gateway.requests import ModelKey

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ml_pool.channel import Frame, Kind
+from common.channel import Frame
 from ml_pool.exceptions import UserProvidedCallableFailedError
 from ml_pool.jobs import Job
+from ml_pool.kinds import Kind
 from ml_pool.payload import decode
 
 

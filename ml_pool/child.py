@@ -21,13 +21,14 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+from common.channel import Channel, Frame
+from common.forking import limit_threads
 from ml_pool import progress
-from ml_pool.channel import Channel, Frame, Kind
+from ml_pool.kinds import Kind
 from ml_pool.payload import Packed, decode, encode
 from ml_pool.segments import segments
 
 _PR_SET_PDEATHSIG = 1
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Loaders = dict[str, Callable[[], Any]]
 
@@ -77,18 +78,6 @@ def ignore_terminal_signals() -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-
-
-def limit_threads(threads: int) -> None:
-    """Bound the threads of one process: by the environment for what is imported later, else by asking."""
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
-    if "numpy" in sys.modules:
-        with contextlib.suppress(ImportError):
-            import threadpoolctl
-
-            threadpoolctl.threadpool_limits(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
 
 
 def load_models(config: WorkerConfig, threads: int) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
+from common.channel import Channel, Frame
 from ml_pool.answers import Answer, read_answer
-from ml_pool.channel import Channel, Frame, Kind
 from ml_pool.child import LoadFailed
 from ml_pool.exceptions import MLWorkerFailedBecauseOfUserProvidedCodeError, PoolIsShutDown, WorkerDied
+from ml_pool.kinds import Kind
 from ml_pool.launchers import Launcher, load_failed, own_pair
 from ml_pool.payload import decode
 from ml_pool.schedule import Schedule

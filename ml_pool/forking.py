@@ -17,15 +17,15 @@ import select
 import signal
 import socket
 import sys
-import warnings
-from collections.abc import Callable
 from functools import partial
 from multiprocessing import process, spawn
 from typing import Any
 
+from common.channel import Channel, Frame
+from common.forking import fork, limit_threads
 from ml_pool import child
-from ml_pool.channel import Channel, Frame, Kind
 from ml_pool.child import LoadFailed, WorkerConfig
+from ml_pool.kinds import Kind
 from ml_pool.payload import decode
 
 log = logging.getLogger("ml_pool")
@@ -44,9 +44,7 @@ def serve_templates(fd: int) -> None:
             prepare(preparation)
             for name in modules:
                 importlib.import_module(name)
-            child.limit_threads(
-                1
-            )  # so that none is started here; and what does it need not be imported later
+            limit_threads(1)  # so that none is started here; and what does it need not be imported later
         fork(partial(_template_of_server, channel, frame, parent))
         os.close(frame.fds[0])
     os._exit(0)
@@ -68,31 +66,6 @@ def serve_one_worker(fd: int, parent: int) -> None:
 def _own_channel(fd: int) -> Channel:
     os.set_inheritable(fd, False)  # programs that the models start have no business with it
     return Channel(socket.socket(fileno=fd))
-
-
-def fork(run: Callable[[], None]) -> int:
-    """Fork; the child runs this and ends without going back to what the parent was doing. Its process id."""
-    _flush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which libraries have started
-        pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        run()
-        status = 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        _flush()
-        os._exit(status)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
 
 
 def _template_of_server(server: Channel, frame: Frame, parent: int) -> None:
@@ -148,7 +121,7 @@ def prepare(preparation: dict[str, Any]) -> None:
 
 def _load_shared(config: WorkerConfig) -> dict[str, Any]:
     # With one thread only: threads that a library starts here would be missing in the workers.
-    child.limit_threads(1)
+    limit_threads(1)
     before = _native_threads()
     models = child.load_models(config, 1)
     if (started := _native_threads() - before) > 0:

@@ -22,9 +22,11 @@ from collections.abc import Iterable
 from multiprocessing.util import _args_from_interpreter_flags  # type: ignore[attr-defined]
 from typing import Any, Protocol
 
+from common.channel import Channel, Frame, pair
+from common.forking import fork
 from ml_pool import forking
-from ml_pool.channel import Channel, Frame, Kind, pair
 from ml_pool.child import LoadFailed, WorkerConfig
+from ml_pool.kinds import Kind
 from ml_pool.payload import decode, encode
 
 START_METHODS = ("forkserver", "fork", "spawn")
@@ -156,7 +158,7 @@ class TemplateLauncher:
         self._unasked: set[int] = set()  # of these nobody waits to hear any more
         with theirs:
             if start_method == "fork":
-                self._child = forking.fork(lambda: forking.run_template(Channel(theirs), config))
+                self._child = fork(lambda: forking.run_template(Channel(theirs), config))
                 return
             fork_server.fork_template(theirs, config.preparation, modules)
         packed = encode(config).pack()

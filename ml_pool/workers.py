@@ -7,8 +7,9 @@ import enum
 import os
 import signal
 
-from ml_pool.channel import Channel, Kind
+from common.channel import Channel
 from ml_pool.jobs import Job
+from ml_pool.kinds import Kind
 
 
 class State(enum.Enum):

@@ -17,9 +17,9 @@ from common.log import event
 from gateway.autoscaler.policy import Decision, Policy
 from gateway.autoscaler.scaling import Changes, Scaling, Values
 from gateway.autoscaler.traffic import Observation
+from gateway.bell import Bell
 from gateway.dispatch import Dispatcher
 from gateway.events import AUTOSCALER, Publish, nobody
-from gateway.fleet import Bell
 from gateway.state import State
 
 log = logging.getLogger("pipeline.autoscaler")

@@ -12,10 +12,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from common.errors import Overloaded
+from gateway.bell import Bell
 from gateway.doors.live_api import EVENTS
 from gateway.doors.shape import encode
 from gateway.events import Event, Events, Lost, Subscriber
-from gateway.fleet import Bell
 from gateway.openapi.operation import Described
 
 HEARTBEAT = 15.0  # proxies cut what is silent for a minute or less

@@ -88,6 +88,30 @@ class WorkerShown(TypedDict):
     cache: CacheShown
 
 
+class OrderedShown(TypedDict):
+    """A worker that was ordered and is not in the fleet (yet, or any more)."""
+
+    name: str
+    state: Annotated[str, Meta(description="`pending`, `running`, `gone` or `stopping`")]
+    why: Annotated[str, Meta(description="what it waits for, or how it ended, where that is known")]
+    for_s: Annotated[float, Meta(description="since it was ordered")]
+
+
+class ManagerShown(TypedDict):
+    """The workers that the gateway itself has started."""
+
+    wanted: int
+    min_workers: int
+    max_workers: int
+    because: Annotated[str, Meta(description="why so many are wanted")]
+    ready: int
+    starting: int
+    draining: int
+    failing: Annotated[int, Meta(description="those that wait for the next try, after failures")]
+    trouble: Annotated[str, Meta(description="how the last one failed, until one stays")]
+    ordered: list[OrderedShown]
+
+
 class StatusShown(TypedDict):
     """The gateway, and each of its workers."""
 
@@ -102,6 +126,7 @@ class StatusShown(TypedDict):
     bad_frames: Annotated[int, Meta(description="what came over links and surveys and was no frame")]
     workers_count: int
     workers: list[WorkerShown]
+    manager: ManagerShown | None
 
 
 ROLLED = Answer(

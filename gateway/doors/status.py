@@ -6,10 +6,11 @@ import trio
 
 from common import wire
 from gateway.catalog import Catalog
-from gateway.doors.rest_api import StatusShown, WorkerShown
+from gateway.doors.rest_api import ManagerShown, StatusShown, WorkerShown
 from gateway.fleet import Fleet
 from gateway.predictions import Predictions
 from gateway.roster import Worker
+from gateway.workforce import Workforce
 
 SURVEY_TIME = 0.008  # with the rest of the answer: well under 20 ms for 50 workers, whatever they do
 
@@ -18,10 +19,13 @@ class StatusDoor:
     """Surveys the fleet for every poll; polls that come together share one survey, and a worker that does
     not answer in time is shown with what it said last."""
 
-    def __init__(self, fleet: Fleet, predictions: Predictions, catalog: Catalog) -> None:
+    def __init__(
+        self, fleet: Fleet, predictions: Predictions, catalog: Catalog, workforce: Workforce | None = None
+    ) -> None:
         self._fleet = fleet
         self._predictions = predictions
         self._catalog = catalog
+        self._workforce = workforce
         self._turn = trio.Lock()
         self._asked = -1.0
 
@@ -46,6 +50,7 @@ class StatusDoor:
             "bad_frames": self._fleet.bad_frames,
             "workers_count": len(workers),
             "workers": [self._worker(worker, trio.current_time()) for worker in workers],
+            "manager": None if self._workforce is None else manager_shown(self._workforce),
         }
 
     async def _survey(self) -> None:
@@ -94,3 +99,23 @@ class StatusDoor:
                 "misses": said.cache_misses,
             },
         }
+
+
+def manager_shown(workforce: Workforce) -> ManagerShown:
+    """The worker manager, as JSON values."""
+    counts = workforce.counts()
+    return {
+        "wanted": counts.wanted,
+        "min_workers": workforce.limits.min_workers,
+        "max_workers": workforce.limits.max_workers,
+        "because": workforce.reason,
+        "ready": counts.ready,
+        "starting": counts.starting,
+        "draining": counts.draining,
+        "failing": counts.failing,
+        "trouble": workforce.trouble,
+        "ordered": [
+            {"name": each.name, "state": each.state, "why": each.why, "for_s": round(each.seconds, 3)}
+            for each in workforce.ordered()
+        ],
+    }

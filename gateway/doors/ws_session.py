@@ -15,10 +15,10 @@ from typing import Any
 import trio
 
 from common.errors import InvalidRequest, PipelineError, RequestCancelled, WindowFull
+from gateway.bell import Bell
 from gateway.catalog import Catalog, Version
 from gateway.doors.messages import Id, Message, Raw, answered, read_id, read_message, refused, shower, write
 from gateway.doors.predict import check_timeout, read_input
-from gateway.fleet import Bell
 from gateway.predictions import Predictions
 from gateway.requests import Answer, Request
 

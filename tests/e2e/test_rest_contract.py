@@ -406,7 +406,7 @@ def test_status_has_every_field_of_the_contract(gateway):
     assert set(status) == {
         "status", "message", "queue_requests_current", "queue_requests_max", "queue_requests_peak",
         "requests_in_progress", "req_handling_time_avg_ms", "count_requests_handled", "bad_frames",
-        "workers_count", "workers",
+        "workers_count", "workers", "manager",
     }  # fmt: skip
     assert (status["status"], status["message"], status["workers_count"]) == (True, "OK", 2)
     assert (status["queue_requests_current"], status["queue_requests_max"]) == (0, 10_000)

@@ -16,10 +16,10 @@ from common.errors import PipelineError
 from common.link.fake import FakeLink, FakeNetwork, FakeSurveyor
 from common.models import ModelSettings
 from common.tensor import pack_vectors, vector_spec
+from gateway.bell import Bell
 from gateway.blobs import Blob
 from gateway.catalog import DEFAULT_MODEL
 from gateway.core import Core
-from gateway.fleet import Bell
 from gateway.requests import Answer, Request
 from gateway.roster import State as Life
 from gateway.scheduler import Scheduler

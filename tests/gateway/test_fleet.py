@@ -9,7 +9,8 @@ from common import wire
 from common.errors import LinkError
 from common.link.fake import FakeLink, FakePeer
 from gateway import fleet
-from gateway.fleet import HEARTBEAT, HELLO_GAP, LINK_TIME, MAX_SLOTS, RETRY_MIN, SILENCE, Bell
+from gateway.bell import Bell
+from gateway.fleet import HEARTBEAT, HELLO_GAP, LINK_TIME, MAX_SLOTS, RETRY_MIN, SILENCE
 from gateway.roster import State as Life
 from tests.gateway.fakes import SERVICE, FakeWorker
 from tests.gateway.site import NN, NN2, Site, open_site

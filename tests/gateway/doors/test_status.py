@@ -39,6 +39,7 @@ async def test_an_empty_gateway_has_every_field_and_no_workers():
             "bad_frames": 0,
             "workers_count": 0,
             "workers": [],
+            "manager": None,
         }
 
 

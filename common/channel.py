@@ -1,14 +1,13 @@
-"""Frames over a Unix socket, with file descriptors: what the processes of a pool say to each other.
+"""Frames over a Unix socket, with file descriptors: what processes say to those that they have forked.
 
-A frame is six bytes (the body's length, its kind, how many descriptors came with it) and a body. Kinds are in
-`Kind`. There is no lock: each direction has one sender at a time.
+A frame is six bytes (the body's length, its kind, how many descriptors came with it) and a body. What kinds
+there are is for those who speak to say. There is no lock: each direction has one sender at a time.
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
-import enum
 import os
 import select
 import socket
@@ -24,24 +23,6 @@ _CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 _DO_NOT_WAIT = int(socket.MSG_DONTWAIT)
 _HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)
 _INT = struct.calcsize("i")
-
-
-class Kind(enum.IntEnum):
-    """What a frame is about."""
-
-    # from the pool
-    CONFIGURE = 1  # to the template and to spawned workers: a WorkerConfig
-    FORK_TEMPLATE = 2  # to the fork server, with the template's socket: (preparation, modules)
-    FORK_WORKER = 3  # to the template, with the worker's socket: its number
-    JOB = 4  # to a worker: (function, model name, arguments, keyword arguments)
-    # to the pool
-    HELLO = 10  # with a pidfd where there are any: the pid
-    READY = 11  # models are loaded
-    LOAD_FAILED = 12  # (model name, the stack trace's text)
-    DONE = 13  # what the function returned
-    FAILED = 14  # (message, the stack trace's text, the exception or None)
-    PROGRESS = 15
-    EXITED = 16  # from the template: (worker's number, status as of waitpid)
 
 
 class Frame(NamedTuple):
@@ -70,14 +51,14 @@ class Channel:
         """For selectors."""
         return self.socket.fileno()
 
-    def send(self, kind: Kind, body: bytes = b"", fds: Sequence[int] = ()) -> None:
+    def send(self, kind: int, body: bytes = b"", fds: Sequence[int] = ()) -> None:
         """Send a frame, waiting for room. `OSError` where the other end is gone."""
         data = memoryview(_HEAD.pack(len(body), kind, len(fds)) + body)
         sent = self._send(data, fds, 0)
         if sent < len(data):
             self.socket.sendall(data[sent:])
 
-    def send_at_once(self, kind: Kind, body: bytes, fds: Sequence[int] = ()) -> None:
+    def send_at_once(self, kind: int, body: bytes, fds: Sequence[int] = ()) -> None:
         """Send a frame that has to fit into the socket's buffer; `OSError` where it does not."""
         data = _HEAD.pack(len(body), kind, len(fds)) + body
         if self._send(data, fds, _DO_NOT_WAIT) < len(data):
