@@ -17,7 +17,9 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -180,7 +182,15 @@ def make_hiring(settings: GatewaySettings) -> Hiring:
         keep=settings.keep,
         stop_workers=settings.stop_workers,
         advertise=settings.advertise,
+        options=own_settings(settings),
     )
+
+
+def own_settings(settings: GatewaySettings) -> dict[str, Any]:
+    """Those of its launcher alone, which begin with its name: `--ray_address` is Ray's `address`."""
+    prefix = f"{settings.launcher}_"
+    values = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
 def greeting(rest: list[socket.socket], grpc: list[socket.socket], settings: GatewaySettings) -> str:

@@ -104,6 +104,11 @@ class Workforce:
             self.publish(FLEET, "workers wanted", n=self.target, before=before, because=reason)
             self._bell.ring()
 
+    def limit(self, min_workers: int, max_workers: int, *, scale_to_zero: bool) -> None:
+        """Keep between other bounds from now on."""
+        self.limits, self.scale_to_zero = Limits(min_workers, max_workers), scale_to_zero
+        self._bell.ring()
+
     def counts(self) -> Counts:
         """How many workers there are, and in which state."""
         return self.staffing.counts(self.target, trio.current_time())

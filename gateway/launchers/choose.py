@@ -15,10 +15,10 @@ from gateway.launchers.launcher import Launcher, WorkerSpec
 from gateway.launchers.local import open_local
 
 RECORDS = "workers.json"  # in the state folder
-# launcher → the module and the function in it that opens one, given the service and `options`
+# launcher → the module and the function in it that opens one, given `service` and the launcher's options
 ELSEWHERE = {
-    "ray": ("gateway.launchers.ray", "open_ray"),
-    "kubernetes": ("gateway.launchers.kubernetes", "open_kubernetes"),
+    "ray": ("gateway.launchers.ray.launcher", "open_ray"),
+    "kubernetes": ("gateway.launchers.kubernetes.launcher", "open_kubernetes"),
 }
 
 
@@ -72,5 +72,5 @@ def _open_elsewhere(hiring: Hiring) -> AbstractAsyncContextManager[Launcher]:
             f"--launcher {hiring.launcher} needs {error.name}:"
             f" pip install 'pipeline-inference[{hiring.launcher}]'"
         ) from None
-    launcher: AbstractAsyncContextManager[Launcher] = opener(hiring.spec.service, **hiring.options)
+    launcher: AbstractAsyncContextManager[Launcher] = opener(service=hiring.spec.service, **hiring.options)
     return launcher
