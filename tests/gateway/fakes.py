@@ -11,6 +11,7 @@ import hashlib
 import math
 import uuid
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ class FakeWorker:
         self.finds_link = finds_link
         self.models, self.inputs = models, inputs  # patterns; and what it says that every model takes
         self.room = room  # versions that it holds at most: the one that was asked least lately goes
+        self.on_end: Callable[[], None] = lambda: None  # it left by itself
+        self.cached = 5  # rows that it says it remembers
         self.incarnation, self.obeys = incarnation, obeys  # and whether it leaves when it is told to
         self.says_draining = self.refuses_batches = False
         self.tells_evicted = True
@@ -118,6 +121,10 @@ class FakeWorker:
         heard: list[Any] = [message for message in self.surveyed if isinstance(message, kind)]
         return [message for message in heard if self.id in getattr(message, "workers", [self.id])]
 
+    def tell_to_leave(self) -> None:
+        """As by SIGTERM."""
+        self._nursery.start_soon(self._leave)
+
     async def _leave(self) -> None:
         """Finish what it has, say so in a heartbeat, and end."""
         self.says_draining = True
@@ -125,6 +132,7 @@ class FakeWorker:
         while self.in_hand or not any(isinstance(each, wire.Hello) for each in self.surveyed[heard:]):  # noqa: ASYNC110
             await trio.sleep(0.001)  # what is waited for has no event
         self.die()
+        self.on_end()
 
     # --- surveys
 
@@ -142,7 +150,21 @@ class FakeWorker:
             )  # fmt: skip
         if isinstance(message, wire.Status):
             return wire.StatusAnswer(
-                self.id, ["10.0.0.1"], 3, 4, 0.25, 0.125, 0.5, 0.75, 1.0, 5, 6, 7, 8, 2**20, self._keys()
+                self.id,
+                ["10.0.0.1"],
+                3,
+                4,
+                0.25,
+                0.125,
+                0.5,
+                0.75,
+                1.0,
+                self.cached,
+                6,
+                7,
+                8,
+                2**20,
+                self._keys(),
             )
         if isinstance(message, wire.LinkUp):
             return self._link(message)
@@ -151,7 +173,7 @@ class FakeWorker:
         if isinstance(message, wire.Load):
             return await self._load(message, buffers)
         if isinstance(message, wire.Drain) and self.obeys:
-            self._nursery.start_soon(self._leave)
+            self.tell_to_leave()
         if isinstance(message, wire.Drop):
             self.weights.pop(_name(message.model, message.version), None)
             self.staged.pop(_name(message.model, message.version), None)
