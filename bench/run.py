@@ -60,13 +60,21 @@ def upload_sample(server: Server) -> None:
         raise RuntimeError(f"the sample weights were refused: {answer}")
 
 
-def run_benchmark(name: str, description: str, measurement: Measurement, argv: Sequence[str] | None) -> int:
-    """The main of a benchmark that is one measurement and takes wrk: its table, and an exit code."""
+def run_benchmark(
+    name: str,
+    description: str,
+    measurement: Measurement,
+    argv: Sequence[str] | None,
+    *,
+    needs_wrk: bool = True,
+) -> int:
+    """The main of a benchmark that is one measurement: its table, and an exit code."""
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=description)
     parser.add_argument("--quick", action="store_true", help="short runs: figures to look at, not to quote")
     arguments = parser.parse_args(argv)
     try:
-        find_wrk()
+        if needs_wrk:
+            find_wrk()
         with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as directory:
             figures = measurement(Run(Path(directory), arguments.quick))
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:

@@ -12,6 +12,7 @@ at the next look.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -117,7 +118,7 @@ class Staffing:
         self._drain_time = drain_time
         self._one_use = one_use
         self._strikes = 0
-        self._failed = self._next_try = -1e9
+        self._failed = self._resume = -1e9
 
     @property
     def is_looping(self) -> bool:
@@ -129,12 +130,16 @@ class Staffing:
         present = [each for each in self.orders.values() if each.is_present]
         ready = sum(each.is_ready for each in present)
         draining = sum(each.leave_by is not None and each.stopped is None for each in self.orders.values())
-        failing = max(0, wanted - len(present)) if now < self._next_try else 0
+        failing = max(0, wanted - len(present)) if now < self._resume else 0
         return Counts(wanted, ready, len(present) - ready, draining, failing)
 
     def has_surplus(self, wanted: int) -> bool:
         """Whether the next plan lets somebody go, as far as is known."""
         return sum(each.is_present for each in self.orders.values()) > wanted
+
+    def next_try(self, now: float) -> float:
+        """When workers may be started again, if they may not now."""
+        return self._resume if now < self._resume else math.inf
 
     def ordered(self, ids: Collection[str], now: float) -> None:
         """These were started."""
@@ -164,7 +169,7 @@ class Staffing:
         vacancies = wanted - len(present)
         for id in self._victims(present)[: max(0, -vacancies)]:
             self._let_go(id, present[id], plan, now)
-        return plan._replace(start=max(0, vacancies) if now >= self._next_try else 0)
+        return plan._replace(start=max(0, vacancies) if now >= self._resume else 0)
 
     # --- one worker
 
@@ -236,9 +241,9 @@ class Staffing:
         if order is None or order.since > self._failed:
             steady = order is not None and order.ready is not None and now - order.ready >= STEADY
             self._strikes = 1 if steady else self._strikes + 1
-            self._next_try = now + min(BACKOFF_MIN * 2.0 ** min(self._strikes - 1, 30), BACKOFF_MAX)
+            self._resume = now + min(BACKOFF_MIN * 2.0 ** min(self._strikes - 1, 30), BACKOFF_MAX)
             self._failed = now
-        return max(0.0, self._next_try - now)
+        return max(0.0, self._resume - now)
 
     def _forgive(self, now: float) -> None:
         """Somebody who was started after the last failure has stayed."""

@@ -27,6 +27,7 @@ from gateway.staffing import Counts, Member, Plan, Staffing
 log = logging.getLogger("pipeline.workforce")
 
 TICK = 0.2
+SOON = 0.05
 GAP = 0.02  # between two looks at least, however much happens
 CALL_TIME = 30.0  # what a launcher may take for anything
 CACHES_TIME = 0.1  # how long workers are asked for how much they remember
@@ -138,10 +139,14 @@ class Workforce:
         """Until cancelled; then the workers end, unless they are left to the next gateway."""
         try:
             await self._adopt()
+            pause = TICK
             while True:
                 await self._look()
-                with trio.move_on_after(TICK - GAP):
+                now = trio.current_time()
+                with trio.move_on_at(min(now + pause, self.staffing.next_try(now))) as scope:
                     await self._bell.wait()
+                # What the fleet notices in a millisecond, the launcher may know in the next.
+                pause = TICK if scope.cancelled_caught else SOON
                 await trio.sleep(GAP)
         finally:
             if not self._leaves_workers:

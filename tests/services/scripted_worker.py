@@ -3,8 +3,9 @@
     scripted_worker.py --fork_server FD
     scripted_worker.py --name bob --incarnation 1 [--exit_with_parent] [--diary FILE] [--then WHAT]
 
-It writes a line of JSON about itself into the diary, and then exits with code 3 (exit), waits for SIGTERM (obey),
-or ignores it (ignore). As a fork server it is the real one, which imports nothing of what a real worker needs.
+It writes a line of JSON about itself into the diary, and then exits with code 3 (exit), waits for SIGTERM
+(obey), or ignores it (ignore). As a fork server it is the real one, which imports nothing of what a real
+worker needs.
 """
 
 from __future__ import annotations
