@@ -1,10 +1,11 @@
 """The gateway put together: what it opens, in which order, who owns which task, and how it ends.
 
-    state ─ surveyor ─ fleet (heartbeats, links) ─ batch loops
-                     ─ deadlines
-    launcher ─ workforce (starts, replaces and stops workers)
-                     ─ HTTP lane
-                     ─ gRPC server
+    state ─ launcher ─ surveyor ─ fleet (heartbeats, links) ─ batch loops
+                                ─ deadlines
+                                ─ autoscaler
+                                ─ workforce (starts, replaces and stops workers)
+                                ─ HTTP lane
+                                ─ gRPC server
 
 On SIGTERM or Ctrl-C the doors stop accepting, what was admitted is answered, then everything is cancelled.
 """
@@ -236,8 +237,8 @@ def _local_base(gateway: Gateway, directory: str) -> Address:
 
 
 def _employ(gateway: Gateway, directory: str, launcher: Launcher, core: Core) -> Workforce:
-    """The worker manager, whose workers are told where this gateway is, as their host sees it; and where there
-    may be any, an autoscaler that tells it how many."""
+    """The worker manager, whose workers are told where this gateway is, as their host sees it; and where
+    there may be any, an autoscaler that tells it how many."""
     hiring = gateway.hiring
     service, worker = f"ipc://{directory}/service", str(_local_base(gateway, directory))
     if not hiring.is_local:
@@ -259,8 +260,11 @@ def _employ(gateway: Gateway, directory: str, launcher: Launcher, core: Core) ->
     )
     core.employ(workforce)
     if hiring.scale.most:
-        bounds = {"min_workers": hiring.scale.least, "max_workers": hiring.scale.most}
-        core.scale(workforce, Scaling(**bounds, scale_to_zero=hiring.scale_to_zero))
+        least, most = hiring.scale.least, hiring.scale.most
+        core.scale(
+            workforce,
+            Scaling(min_workers=least, max_workers=most, scale_to_zero=hiring.scale_to_zero),
+        )
     return workforce
 
 

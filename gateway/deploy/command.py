@@ -46,8 +46,9 @@ def read_command(argv: Sequence[str]) -> Command:
 
 
 def with_a_worker(flags: Sequence[str], environ: Mapping[str, str]) -> list[str]:
-    """The flags, with one worker where nothing says how many there should be."""
-    known = {each.name for each in fields(GatewaySettings)} & _HOW_MANY
+    """The flags, with one worker at least, or at first, where nothing says how many there should be."""
     said = {each.removeprefix("--").partition("=")[0].replace("-", "_") for each in flags}
-    said |= {name for name in known if environ.get(f"PIPELINE_{name.upper()}")}
-    return [*flags, *([] if said & known else ["--workers=1"])]
+    said |= {each.name for each in fields(GatewaySettings) if environ.get(f"PIPELINE_{each.name.upper()}")}
+    if said & _HOW_MANY:
+        return list(flags)
+    return [*flags, "--num_init_workers=1" if "scale_to_zero" in said else "--min_workers=1"]

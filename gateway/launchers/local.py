@@ -271,14 +271,19 @@ async def open_local(
     outlive it is killed at the end."""
     found = Records(records)
     launcher = LocalLauncher(service, found, keep=keep, program=program)
+    failure: Exception | None = None  # of the block: raised as it is, not as one of a group
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(launcher.run, preload=preload))
         try:
             launcher.adopt(found.read())
             yield launcher
+        except Exception as error:
+            failure = error
         finally:
             launcher.close()
             nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 def _environment() -> dict[str, str]:

@@ -50,7 +50,9 @@ def test_a_command_that_makes_no_sense_is_told_in_a_sentence(capsys, argv, sente
 
 
 def test_one_worker_is_started_unless_something_says_how_many():
-    assert with_a_worker(["--ephemeral"], {}) == ["--ephemeral", "--workers=1"]
+    assert with_a_worker(["--ephemeral"], {}) == ["--ephemeral", "--min_workers=1"]
+    assert with_a_worker(["--max_workers=4"], {}) == ["--max_workers=4", "--min_workers=1"]
+    assert with_a_worker(["--scale-to-zero"], {}) == ["--scale-to-zero", "--num_init_workers=1"]
     assert with_a_worker(["--workers=4"], {}) == ["--workers=4"]
     assert with_a_worker(["--workers", "4"], {}) == ["--workers", "4"]
     assert with_a_worker([], {"PIPELINE_WORKERS": "4"}) == []
