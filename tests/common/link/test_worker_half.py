@@ -135,9 +135,10 @@ async def test_an_answer_for_a_gateway_that_has_gone_is_dropped_and_the_thread_g
     url = transport.url()
     link = transport.listen_link(url, nobody, nobody)
     answer(url, handle, threads=1)
-    with trio.move_on_after(0.05):
-        await link.exchange(b"lost")
-    assert came.is_set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.exchange, b"lost")
+        assert await trio.to_thread.run_sync(came.wait, 10)
+        nursery.cancel_scope.cancel()
     await link.aclose()
     free.set()
     link = transport.listen_link(url, nobody, nobody)
