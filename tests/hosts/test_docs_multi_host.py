@@ -66,7 +66,8 @@ def test_what_is_shown_works_and_strangers_get_nothing(hosts: list[Host], folder
     console.run(hosts[0], SHOWN["firewall"])
     console.run(hosts[3], SHOWN["anywhere"])
     gateway = console.start(hosts[0], SHOWN["gateway"])
-    gateway.wait_for_line("Pipeline serves on")
+    greeting = gateway.wait_for_line("Pipeline serves on")
+    assert "worker.py --addr_service wss://host0:54000 --addr_worker wss://host0:54001 --fleet_ca" in greeting
     for host in hosts[1:3]:
         console.start(host, SHOWN["worker"])
     (folder / "other").mkdir()
