@@ -23,7 +23,7 @@ from typing import Any
 
 import trio
 
-from common.addresses import parse_host_port
+from common.addresses import parse_address, parse_host_port
 from common.credentials import Credentials, read_credentials
 from common.errors import LinkError, PipelineError
 from common.link.nng import limit_threads
@@ -200,10 +200,16 @@ def greeting(rest: list[socket.socket], grpc: list[socket.socket], settings: Gat
     where = "".join([url, *(f" and, for gRPC, on {other}" for other in others)])
     if settings.scale.first:
         return f"Pipeline serves on {where} with {settings.scale.first} workers. Next: curl {url}/status"
-    return (
-        f"Pipeline serves on {where}. Next, on any host: python worker.py"
-        f" --addr_service {settings.addr_service} --addr_worker {settings.addr_worker}"
-    )
+    fleet = f"--addr_service {dialled(settings.addr_service)} --addr_worker {dialled(settings.addr_worker)}"
+    if settings.certificates:
+        fleet += " --fleet_ca … --fleet_cert … --fleet_key …"
+    return f"Pipeline serves on {where}. Next, on any host: python worker.py {fleet}"
+
+
+def dialled(address: str) -> str:
+    """How others write an address that stands for every address of this host."""
+    parsed = parse_address(address)
+    return str(parsed._replace(host=socket.gethostname()) if parsed.host in ("0.0.0.0", "::") else parsed)
 
 
 if __name__ == "__main__":

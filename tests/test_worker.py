@@ -122,7 +122,7 @@ def test_with_its_parent_gone_it_ends_when_it_was_told_to(start) -> None:
 
 def test_without_a_gateway_it_leaves_when_it_was_told_to(start) -> None:
     process = start("--gateway_timeout", "0.3")
-    process.wait_for("without a gateway worker=bob seconds=0.")
+    process.wait_for("without a gateway worker=bob seconds=1.0")
     code, said = process.end()
     assert code == 0
     assert "leaving worker=bob finished=True" in said

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sys
+from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from cryptography.x509 import IPAddress
+
+from gateway.certificates import init
 from tests.e2e.processes import ROOT, START, Gateway, Process, clean_environment
 from tests.e2e.rest import Client
 from tests.hosts.hosts import Host
@@ -46,31 +51,35 @@ class HostGateway(Gateway):
 class HostFleet:
     """Whatever of it still runs ends with the hosts."""
 
-    def __init__(
-        self, hosts: list[Host], folder: Path, *, scheme: str = "ws", tls: Path | None = None
-    ) -> None:
+    def __init__(self, hosts: list[Host], folder: Path, *, secure: bool = False) -> None:
         self.hosts = hosts
         self.folder = folder
-        self._scheme = scheme
+        self._secure = secure
+        if secure:
+            init(folder / "certs", [IPAddress(ip_address(hosts[0].ip))])
         self.processes: list[Process] = []
 
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """Where the fleet's sockets are."""
-        where = f"{self._scheme}://{self.hosts[0].ip}"
-        return ("--addr_service", f"{where}:{SERVICE}", "--addr_worker", f"{where}:{LINKS}")
+    def _flags(self, end: str) -> tuple[str, ...]:
+        """Where the fleet's sockets are, and what one end proves itself by."""
+        where = f"{'wss' if self._secure else 'ws'}://{self.hosts[0].ip}"
+        addresses = ("--addr_service", f"{where}:{SERVICE}", "--addr_worker", f"{where}:{LINKS}")
+        if not self._secure:
+            return addresses
+        files = {"ca": "ca.pem", "cert": f"{end}.pem", "key": f"{end}.key"}
+        of_tls = [(f"--fleet_{flag}", str(self.folder / "certs" / name)) for flag, name in files.items()]
+        return (*addresses, *chain.from_iterable(of_tls))
 
     def start_gateway(self, *flags: str) -> HostGateway:
         """Start the gateway on the first host, and wait until it answers."""
         gateway: HostGateway = self._start(
-            HostGateway, "gateway", self.hosts[0], "gw.py", "--ephemeral", *self.addresses, *flags
+            HostGateway, "gateway", self.hosts[0], "gw.py", "--ephemeral", *self._flags("gateway"), *flags
         )
         gateway.wait_for_line("Pipeline serves on")
         return gateway
 
     def start_worker(self, host: Host, *flags: str) -> Process:
         """Start a worker, named as its host is."""
-        command = ("worker.py", "--name", host.name, "--threads", "1", *self.addresses, *flags)
+        command = ("worker.py", "--name", host.name, "--threads", "1", *self._flags("worker"), *flags)
         worker: Process = self._start(_HostProcess, host.name, host, *command)
         return worker
 

@@ -21,9 +21,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.hosts.wire import enter_network
@@ -195,9 +196,12 @@ class _Switch:
 
 
 @contextmanager
-def open_hosts(count: int, *, delay: float = 0.0) -> Iterator[list[Host]]:
-    """Hosts that reach each other, every packet `delay` seconds after it was sent."""
-    names = "".join(f"{_address(i)} host{i}\n" for i in range(count))
+def open_hosts(
+    count: int, *, delay: float = 0.0, names: Mapping[int, str] = MappingProxyType({})
+) -> Iterator[list[Host]]:
+    """Hosts that reach each other, every packet `delay` seconds after it was sent; `names` are more names of
+    some, by number."""
+    known = "".join(f"{_address(i)} host{i} {names.get(i, '')}\n" for i in range(count))
     with ExitStack() as stack:
         holder = stack.enter_context(
             _held(["unshare", "--net", "sh", "-c", "echo ready; exec cat >/dev/null"])
@@ -208,7 +212,7 @@ def open_hosts(count: int, *, delay: float = 0.0) -> Iterator[list[Host]]:
             init = stack.enter_context(
                 _held(
                     ["unshare", "--net", "--pid", "--uts", "--fork", "--mount-proc",
-                     "sh", "-c", INIT, "init", f"host{number}", f"127.0.0.1 localhost\n{names}"]
+                     "sh", "-c", INIT, "init", f"host{number}", f"127.0.0.1 localhost\n{known}"]
                 )
             )  # fmt: skip
             host = Host(number, init, switch)

@@ -171,3 +171,27 @@ def test_a_host_that_joins_late_serves_and_one_that_loses_its_power_is_stood_in_
         gateway.wait_states(**READY)
         wait_answered(load, 200)
     assert load.wrong == []
+
+
+def test_with_certificates_it_is_the_same(tmp_path) -> None:
+    with open_hosts(3, delay=DELAY) as hosts:
+        for host in hosts:
+            host.lose(LOSS)
+        fleet = HostFleet(hosts, tmp_path, secure=True)
+        gateway = fleet.start_gateway()  # no --insecure
+        for host in hosts[1:]:
+            fleet.start_worker(host)
+        both = {"host1": "ready", "host2": "ready"}
+        gateway.wait_states(**both)
+        assert gateway.set_weights(TWO, padded(TWO, 1 << 20)).json["workers"] == [{"result": True}] * 2
+        with run_load(gateway, clients=32, x_timeout_ms=IN_TIME) as load:
+            wait_answered(load, 500)
+            hosts[1].cut()
+            gateway.wait_named("host1", "suspect", "gone")
+            hosts[1].mend()
+            gateway.wait_states(**both)
+            since = len(load.outcomes)
+            wait_answered(load, 500)
+        assert load.wrong == []
+        assert workers_of(load, since) == set(both)
+        fleet.check_logs()

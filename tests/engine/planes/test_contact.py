@@ -23,6 +23,14 @@ def test_silence_is_told_again_and_again_and_when_it_is_long() -> None:
     assert said == [False] * (LONG - 1) + [True] * 3
 
 
+def test_after_its_patience_it_gives_up_once(monkeypatch) -> None:
+    gave_up: SimpleQueue[float] = SimpleQueue()
+    with kept_contact(lambda: 7, lambda is_long: None, gave_up.put, patience=0.02):
+        seconds = gave_up.get(timeout=10)
+    assert seconds == pytest.approx(0.02)
+    assert gave_up.empty()
+
+
 def test_a_gateway_that_says_hello_is_left_alone() -> None:
     counter = itertools.count()
     heard: SimpleQueue[int] = SimpleQueue()
