@@ -13,6 +13,7 @@ import signal
 if __name__ == "__main__":  # first of all: until somebody hears it, Ctrl-C is quiet, while we import too
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import math
 import os
 import socket
 import sys
@@ -156,8 +157,9 @@ def make_gateway(
 def make_hiring(settings: GatewaySettings) -> Hiring:
     """The workers that the settings ask for."""
     is_local = settings.launcher == "local"
-    cores = (os.cpu_count() or 1) if is_local else 1
-    threads = settings.threads or max(1, cores // max(1, settings.scale.most))
+    cpus = 1.0 if settings.worker_cpus is None else settings.worker_cpus
+    cores = (os.cpu_count() or 1) if is_local else max(1, math.ceil(cpus))
+    threads = settings.threads or max(1, cores // max(1, settings.scale.most if is_local else 1))
     arguments = (
         "--threads", str(threads),
         "--cache_size", str(settings.cache_size),
@@ -173,7 +175,11 @@ def make_hiring(settings: GatewaySettings) -> Hiring:
     return Hiring(
         launcher=settings.launcher,
         spec=WorkerSpec(
-            service=settings.service or ("local" if is_local else "pipeline"), arguments=arguments
+            service=settings.service or ("local" if is_local else "pipeline"),
+            arguments=arguments,
+            cpus=cpus,
+            gpus=settings.worker_gpus or 0.0,
+            memory=settings.worker_memory,
         ),
         scale=settings.scale,
         scale_to_zero=settings.scale_to_zero,

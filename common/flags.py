@@ -17,6 +17,7 @@ from common.addresses import parse_address, parse_host_port, parse_link_base
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _SIZE = re.compile(r"([0-9]{1,12}) ?(?:([kmgt])(?:ib)?)?", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,510}")
 _PATTERN = re.compile(r"[\w.*?\[\]-]{1,200}")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _BOOLS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -87,6 +88,18 @@ def _parse_seconds(text: str) -> float:
         raise ValueError(f"must be a number of seconds, not {text!r}") from None
 
 
+def _parse_amount(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"must be a number, not {text!r}") from None
+
+
+def _check_amount(value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"must be 0 or more and finite, not {value:g}")
+
+
 def _parse_bool(text: str) -> bool:
     if text.lower() not in _BOOLS:
         raise ValueError(f"must be one of {', '.join(_BOOLS)}, not {text!r}")
@@ -143,6 +156,11 @@ def _check_host(value: str) -> None:
         raise ValueError(f"must be a host without a port, an IPv6 address in [], not {value!r}") from None
 
 
+def _check_image(value: str) -> None:
+    if not _IMAGE.fullmatch(value):
+        raise ValueError(f"must be an image, as in registry.example.com/pipeline:0.1.0, not {value!r}")
+
+
 def _check_path(value: str) -> None:
     if not value or "\0" in value:
         raise ValueError(f"must be a path, not {value!r}")
@@ -164,6 +182,8 @@ COUNT_OR_ZERO = Kind("N", _parse_whole, _at_least(0))
 BYTES = Kind("SIZE", parse_size, _at_least(1), _show_size)
 SECONDS = Kind("SECONDS", _parse_seconds, _check_seconds)
 SECONDS_OR_ZERO = Kind("SECONDS", _parse_seconds, _check_seconds_or_zero)
+AMOUNT = Kind("N", _parse_amount, _check_amount)
+IMAGE = Kind("IMAGE", str, _check_image)
 HOST = Kind("HOST", str, _check_host)
 HOST_PORT = Kind("HOST:PORT", str, _parsed_by(parse_host_port))
 SERVICE = Kind("URL", str, _parsed_by(parse_address))

@@ -8,12 +8,13 @@ needs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from common.addresses import is_loopback_host, parse_address, parse_host_port
 from common.flags import (
+    AMOUNT,
     BYTES,
     COUNT,
     COUNT_OR_ZERO,
@@ -21,6 +22,7 @@ from common.flags import (
     FLAG,
     HOST,
     HOST_PORT,
+    IMAGE,
     LAUNCHER,
     LEVEL,
     LINKS,
@@ -88,6 +90,10 @@ class FleetSettings:
         return Path(self.fleet_ca), Path(self.fleet_cert), Path(self.fleet_key)
 
 
+# What an engine sets aside for a worker.
+SET_ASIDE = ("worker_cpus", "worker_gpus", "worker_memory")
+
+
 class Scale(NamedTuple):
     """How many workers a gateway starts with, and between which bounds that may change."""
 
@@ -135,6 +141,24 @@ class GatewaySettings(FleetSettings):
         None, HOST, "manager", "this machine's name or address, as workers on other machines dial it"
     )
     launcher: str = option("local", LAUNCHER, "manager", "what starts workers: local, ray or kubernetes")
+    worker_cpus: float | None = option(
+        None,
+        AMOUNT,
+        "manager",
+        "cores that a worker takes of its machine, on ray and kubernetes (default: 1)",
+    )
+    worker_gpus: float | None = option(None, AMOUNT, "manager", "GPUs, as there (default: 0)")
+    worker_memory: int | None = option(None, BYTES, "manager", "memory, as there (default: unlimited)")
+    kubernetes_config: str | None = option(
+        None, PATH, "manager", "a kubeconfig (default: the Pod's service account, or ~/.kube/config)"
+    )
+    kubernetes_namespace: str | None = option(
+        None, WORKER, "manager", "where Pods are ordered (default: the Pod's own, or the kubeconfig's)"
+    )
+    kubernetes_image: str | None = option(None, IMAGE, "manager", "what Pods run (default: the template's)")
+    kubernetes_template: str | None = option(
+        None, PATH, "manager", "a Pod in YAML that says what else those of workers have"
+    )
     service: str | None = option(
         None, WORKER, "manager", "what its workers are called (default: local; elsewhere: pipeline)"
     )
@@ -160,6 +184,7 @@ class GatewaySettings(FleetSettings):
         if self.watch and self.models is None:
             raise ValueError("--watch follows a folder of models: give --models too")
         self._check_manager()
+        self._check_engine()
         reachable = {
             "addr_rest": not is_loopback_host(parse_host_port(self.addr_rest)[0]),
             "addr_grpc": self.addr_grpc is not None
@@ -194,6 +219,15 @@ class GatewaySettings(FleetSettings):
             raise ValueError(f"--keep is for local workers: those of {self.launcher} stay without it")
         if self.stop_workers and self.launcher == "local":
             raise ValueError("--stop_workers is for ray and kubernetes: local workers end without it")
+
+    def _check_engine(self) -> None:
+        """An engine's flags with another one would say nothing."""
+        given = [each.name for each in fields(self) if getattr(self, each.name) is not None]
+        for name in given:
+            if name.startswith("kubernetes_") and self.launcher != "kubernetes":
+                raise ValueError(f"--{name} is for --launcher kubernetes, and this is {self.launcher}")
+            if name in SET_ASIDE and self.launcher == "local":
+                raise ValueError(f"--{name} is for ray and kubernetes: local workers take what there is")
 
     @property
     def scale(self) -> Scale:

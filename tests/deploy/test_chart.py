@@ -8,6 +8,7 @@ import subprocess
 import pytest
 import yaml
 
+from common.settings import GatewaySettings, WorkerSettings, read_settings
 from gateway.launchers.ids import WorkerId
 from gateway.launchers.kubernetes.launcher import open_kubernetes
 from gateway.launchers.kubernetes.pods import check_template, make_pod, names_image, service_label
@@ -173,6 +174,17 @@ def test_services_and_policies_find_those_they_are_for(objects):
             assert selects(selected, labels) is not selects(selected, gateway["metadata"]["labels"])
         for budget in of_kind(objects, "PodDisruptionBudget"):
             assert selects(budget["spec"]["selector"]["matchLabels"], labels)
+
+
+def test_every_program_takes_the_flags_that_it_is_given(objects):
+    found = {each["name"]: each for pod in pods_of(objects) for each in pod["spec"]["containers"]}
+    assert found["gateway"]["command"] == ["python", "gw.py"]
+    settings = read_settings(GatewaySettings, found["gateway"]["args"], {}, prog="gw.py", description="")
+    assert settings.launcher == ("local" if "worker" in found else "kubernetes")
+    assert settings.state in [each["mountPath"] for each in found["gateway"]["volumeMounts"]]
+    if "worker" in found:
+        assert found["worker"]["command"] == ["python", "worker.py"]
+        read_settings(WorkerSettings, found["worker"]["args"], {}, prog="worker.py", description="")
 
 
 def test_a_single_worker_stops_no_drain(render):

@@ -8,6 +8,7 @@ As a program it runs Pods as processes of this machine, until it is ended:
 from __future__ import annotations
 
 import json
+import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -284,8 +285,9 @@ async def main(directory: Path) -> None:
     """Serve until ended."""
     async with open_kubernetes_api(directory, runs=True) as server:
         path = write_kubeconfig(directory / "kubeconfig", server)
-        print(f"kubernetes at {server.url}, kubeconfig {path}", flush=True)
-        await trio.sleep_forever()
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            print(f"kubernetes at {server.url}, kubeconfig {path}", flush=True)
+            await anext(aiter(signals))
 
 
 if __name__ == "__main__":

@@ -59,14 +59,19 @@ class KubernetesLauncher:
         self._service = service
         self._image = image
         self._template = template
+        self._ordering = trio.Lock()  # else two orders at once take the same free slots
         self._pods = _Kept(LISTED_FOR, lambda: api.list_pods(pods.selector(service)))
         self._cluster = _Kept(COUNTED_FOR, self._look_at_cluster)
 
     async def start(self, n: int, spec: WorkerSpec) -> list[str]:
         """Create n Pods; where one is refused, those that were created are in the next list."""
-        self._forget()
-        ids = fresh_ids(n, self._service, await self.alive(), time.time())
-        ordered = [self._make_pod(id, spec) for id in ids]
+        async with self._ordering:
+            self._forget()
+            ids = fresh_ids(n, self._service, await self.alive(), time.time())
+            await self._create([self._make_pod(id, spec) for id in ids])
+        return [str(id) for id in ids]
+
+    async def _create(self, ordered: list[Json]) -> None:
         failures: list[LaunchError] = []
 
         async def create(pod: Json) -> None:
@@ -83,7 +88,6 @@ class KubernetesLauncher:
             self._forget()
         if failures:
             raise failures[0]
-        return [str(id) for id in ids]
 
     async def stop(self, id: str, grace: float) -> None:
         """Delete its Pod. Kubernetes counts the grace in whole seconds, and at least one: with none it
@@ -143,13 +147,13 @@ class KubernetesLauncher:
 
 @asynccontextmanager
 async def open_kubernetes(
-    service: str, *, config: Path | None = None, namespace: str | None = None, image: str | None = None,
-    template: Path | None = None,
+    service: str, *, config: Path | str | None = None, namespace: str | None = None, image: str | None = None,
+    template: Path | str | None = None,
 ) -> AsyncIterator[KubernetesLauncher]:  # fmt: skip
     """A launcher for one service. `config` is a kubeconfig, `template` a Pod in YAML or JSON that says
     what the order does not; `LaunchError` where one of them cannot be used. Nothing is asked of the cluster
     yet."""
-    pod = {} if template is None else read_yaml(template)
+    pod = {} if template is None else read_yaml(Path(template))
     try:
         pods.check_template(pod)
     except ValueError as error:
@@ -159,5 +163,5 @@ async def open_kubernetes(
             "nothing says what image workers run: give --kubernetes_image, or a --kubernetes_template"
             f" whose container {pods.CONTAINER!r} has one"
         )
-    async with open_api(find_access(config, namespace)) as api:
+    async with open_api(find_access(None if config is None else Path(config), namespace)) as api:
         yield KubernetesLauncher(api, service=service, image=image, template=pod)

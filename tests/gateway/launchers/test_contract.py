@@ -5,6 +5,8 @@ A launcher is in `LAUNCHERS`: by its name, what opens it in an empty folder, wit
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -15,8 +17,10 @@ import trio
 
 from common.processes import send_signal
 from gateway.launchers.ids import parse_id
+from gateway.launchers.kubernetes.launcher import KubernetesLauncher, open_kubernetes
 from gateway.launchers.launcher import Launched, Launcher, LaunchState, WorkerSpec
 from gateway.launchers.local import LocalLauncher, open_local
+from tests.services.fake_kubernetes import open_kubernetes_api, write_kubeconfig
 
 SCRIPT = Path(__file__).resolve().parents[2] / "services" / "scripted_worker.py"
 SIGKILL = 9
@@ -60,7 +64,29 @@ def kill_local(launcher: LocalLauncher, id: str) -> None:
     send_signal(worker.pid, worker.started, SIGKILL)
 
 
-LAUNCHERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Hands]]] = {"local": local, "kept": kept}
+@asynccontextmanager
+async def kubernetes(folder: Path) -> AsyncIterator[Hands]:
+    """Pods of an API server that runs them on this machine."""
+    container = {"name": "worker", "image": "x", "command": ["python", str(SCRIPT)]}
+    (folder / "pod.json").write_text(json.dumps({"spec": {"containers": [container]}}))
+    async with open_kubernetes_api(folder, runs=True) as server:
+        config = write_kubeconfig(folder / "kubeconfig", server)
+
+        def again() -> AbstractAsyncContextManager[KubernetesLauncher]:
+            return open_kubernetes("pipeline", config=config, template=folder / "pod.json")
+
+        def kill(id: str) -> None:
+            os.kill(server.cluster.pid(id.replace(".", "-")), SIGKILL)
+
+        async with again() as launcher:
+            yield Hands(launcher, WorkerSpec(), kill, again)
+
+
+LAUNCHERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Hands]]] = {
+    "local": local,
+    "kept": kept,
+    "kubernetes": kubernetes,
+}
 
 
 @pytest.fixture(params=LAUNCHERS)
