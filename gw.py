@@ -31,6 +31,7 @@ from common.link.nng import limit_threads
 from common.log import configure
 from common.settings import GatewaySettings, read_settings
 from common.sockets import bind
+from gateway.autoscaler.policy import Parameters
 from gateway.deploy.command import read_command, with_a_worker
 from gateway.deploy.config import NOTHING, read_config
 from gateway.deploy.package import Package, find_package
@@ -151,6 +152,7 @@ def make_gateway(
         batch_root=None if settings.batch_root is None else Path(settings.batch_root),
         webhook_hosts=settings.webhook_hosts,
         jobs_max=settings.jobs_max,
+        policy=Parameters(**{name: getattr(settings, name) for name in Parameters.__struct_fields__}),
     )  # fmt: skip
 
 

@@ -22,6 +22,11 @@ _PATTERN = re.compile(r"[\w.*?\[\]-]{1,200}")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _BOOLS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
+# In the order of the help; a setting names the one that it is in.
+GROUPS = (
+    "addresses", "workers", "manager", "autoscaler", "models", "state", "limits", "jobs", "process",
+)  # fmt: skip
+
 
 class Kind(NamedTuple):
     """A kind of value: `parse` makes one of text, `check` refuses nonsense, `show` writes it for the help.
@@ -269,7 +274,7 @@ def _parser(cls: type[Any], *, prog: str, description: str) -> argparse.Argument
     )
     options = _options(cls)
     defaults = {each.name: each.default for each in fields(cls)}
-    for title in ("addresses", "workers", "manager", "models", "state", "limits", "jobs", "process"):
+    for title in GROUPS:
         group = parser.add_argument_group(title)
         for name, each in options.items():
             if each.group != title:

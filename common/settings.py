@@ -36,6 +36,7 @@ from common.flags import (
     option,
     read_flags,
 )
+from common.scaling_settings import ScalingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,7 @@ class Scale(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewaySettings(FleetSettings):
+class GatewaySettings(ScalingSettings, FleetSettings):
     """What `gw.py` is told. An address that others can reach takes `insecure`."""
 
     addr_rest: str = option("127.0.0.1:54321", HOST_PORT, "addresses", "where clients come; port 0: any")

@@ -19,7 +19,6 @@ from pathlib import Path
 import trio
 
 from gateway.autoscaler.autoscaler import Autoscaler
-from gateway.autoscaler.autoscaler import Workforce as Staff
 from gateway.autoscaler.scaling import Scaling
 from gateway.bell import Bell
 from gateway.catalog import Catalog
@@ -108,7 +107,7 @@ class Core:
         self.dispatcher.on_missing = delivery.on_evicted = self.demand.missing
         self.dispatcher.on_unserved = self._unserved
         self.folder: ModelFolder | None = None  # whoever serves one says so
-        self.autoscaler: Autoscaler | None = None  # whoever has a workforce says so, before doors are made
+        self.autoscaler: Autoscaler | None = None  # where workers are started; made before doors are
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
         self.predictions.join, self.switching.is_held = self.experimenting.join, self.experimenting.holds
         computing = Computing(self.predictions, self.fleet, self.holders, self.switching.is_served)
@@ -133,7 +132,7 @@ class Core:
         self.workforce = workforce
         workforce.publish = self.events.publish
 
-    def scale(self, workforce: Staff, started: Scaling) -> None:
+    def scale(self, workforce: Workforce, started: Scaling) -> None:
         """Have an autoscaler decide how many workers there are, from `run` on."""
         self.autoscaler = Autoscaler(
             workforce, self.dispatcher, self.state, started, is_needed=lambda: bool(self.jobs.line)

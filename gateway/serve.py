@@ -19,7 +19,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
@@ -40,6 +40,7 @@ from common.grpc.limits import GrpcLimits
 from common.grpc.server import GrpcServer
 from common.link.gateway import Link, listen_link, open_surveyor
 from common.log import event
+from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
 from gateway.bell import Bell
 from gateway.core import Core, Doors
@@ -84,6 +85,7 @@ class Gateway:
     batch_root: Path | None = None
     webhook_hosts: tuple[str, ...] = ()
     jobs_max: int = 1000
+    policy: Parameters = field(default_factory=Parameters)
 
 
 async def serve(gateway: Gateway, on_ready: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint) -> None:
@@ -261,10 +263,10 @@ def _employ(gateway: Gateway, directory: str, launcher: Launcher, core: Core) ->
     core.employ(workforce)
     if hiring.scale.most:
         least, most = hiring.scale.least, hiring.scale.most
-        core.scale(
-            workforce,
-            Scaling(min_workers=least, max_workers=most, scale_to_zero=hiring.scale_to_zero),
+        scaling = Scaling(
+            min_workers=least, max_workers=most, scale_to_zero=hiring.scale_to_zero, policy=gateway.policy
         )
+        core.scale(workforce, scaling)
     return workforce
 
 

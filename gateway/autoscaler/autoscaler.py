@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 import trio
@@ -21,35 +21,13 @@ from gateway.bell import Bell
 from gateway.dispatch import Dispatcher
 from gateway.events import AUTOSCALER, Publish, nobody
 from gateway.state import State
+from gateway.workforce import Workforce
 
 log = logging.getLogger("pipeline.autoscaler")
 
 TICK = 0.2
 MEMORY = 1000
 KEPT = "autoscaler"
-
-
-class Counts(Protocol):
-    """How many workers there are in which state."""
-
-    @property
-    def ready(self) -> int: ...
-    @property
-    def starting(self) -> int: ...
-    @property
-    def draining(self) -> int: ...
-    @property
-    def failing(self) -> int: ...
-
-
-class Workforce(Protocol):
-    """What starts and stops workers."""
-
-    @property
-    def target(self) -> int: ...
-    def want(self, n: int, reason: str) -> None: ...
-    def limit(self, min_workers: int, max_workers: int, *, scale_to_zero: bool) -> None: ...
-    def counts(self) -> Counts: ...
 
 
 class Made(NamedTuple):

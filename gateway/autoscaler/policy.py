@@ -9,7 +9,7 @@ The order of things, each of which has a rule's name in the decision:
    goes down until that is over for a stable window.
 3. `idle`: there was nothing to do for `zero_grace` seconds.
 4. `cool-down`: what was needed within `scale_down_delay` is kept.
-5. `bounds`, and `step`: no more, or no fewer, than so many times as many in `step` seconds.
+5. `bounds`, and `step`: no more, or no fewer, than so many times as many in `scale_step` seconds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ] = 100.0
     catch_up: Annotated[Seconds, Meta(description="in how long what waits beyond that is answered")] = 2.0
     stable_window: Annotated[Seconds, Meta(description="what the need is averaged over")] = 30.0
-    panic_window: Annotated[Seconds, Meta(description="the same when it rises fast")] = 1.0
+    panic_window: Annotated[Seconds, Meta(description="the same when it rises fast")] = 0.5
     panic_threshold: Annotated[
         Factor, Meta(description="how many times what is ready the panic window needs in a panic")
     ] = 2.0
@@ -54,8 +54,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ] = 30.0
     scale_up_rate: Annotated[Factor, Meta(description="at most so many times as many in a step")] = 10.0
     scale_down_rate: Annotated[Factor, Meta(description="at most so many times fewer in a step")] = 2.0
-    step: Annotated[SecondsOrNone, Meta(description="how long a step is")] = 2.0
-    lead: Annotated[
+    scale_step: Annotated[SecondsOrNone, Meta(description="how long a step is")] = 2.0
+    look_ahead: Annotated[
         SecondsOrNone, Meta(description="how far ahead growing traffic is looked at; 0: not at all")
     ] = 2.0
     zero_grace: Annotated[
@@ -145,12 +145,12 @@ class Policy:
     def _trend(self) -> Need:
         """What will be needed when a worker ordered now is ready, if traffic grows; else 0."""
         p, held = self.parameters, self.capacity
-        if not p.lead or held is None or p.target_concurrency is not None:
+        if not p.look_ahead or held is None or p.target_concurrency is not None:
             return 0.0, ""
         slope = self.traffic.slope(p.stable_window)
         if not slope:
             return 0.0, ""
-        coming = self.traffic.rate(p.panic_window) + slope * (p.panic_window / 2 + p.lead)
+        coming = self.traffic.rate(p.panic_window) + slope * (p.panic_window / 2 + p.look_ahead)
         reason = f"{_number(coming)} rows/s are to be expected, and one worker answers {_number(held.rate)}"
         return coming / held.rate / p.target_utilization, reason
 
@@ -212,8 +212,8 @@ class Policy:
     def _stepped(self, now: float, wanted: Decision, bounds: Bounds) -> Decision:
         p = self.parameters
         last = self._decided[-1][1]
-        fewest = _within(self._decided, now - p.step, min)
-        most = _within(self._decided, now - p.step, max)
+        fewest = _within(self._decided, now - p.scale_step, min)
+        most = _within(self._decided, now - p.scale_step, max)
         ceiling = max(last, fewest + 1, math.ceil(max(1, fewest) * p.scale_up_rate), bounds.min_workers)
         floor = min(last, most - 1, math.floor(most / p.scale_down_rate), bounds.max_workers)
         n = min(max(wanted.n, floor), ceiling)

@@ -117,7 +117,7 @@ def test_a_plot_is_the_same_every_time(tmp_path, kind, capsys):
             ["--policy", "window=3"],
             "there is no window: allowed are target_concurrency, target_utilization, ",
         ),
-        (["--policy", "lead=-1"], "Expected `float` >= 0.0 - at `$.lead`"),
+        (["--policy", "look_ahead=-1"], "Expected `float` >= 0.0 - at `$.look_ahead`"),
         (["--service", "fixed=fast"], "Expected `float`, got `str` - at `$.fixed`"),
         (["--base", "0", "--peak", "0"], "nothing comes at all in this traffic"),
     ],

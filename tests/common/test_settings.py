@@ -4,12 +4,15 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.flags import parse_size
+from common.scaling_settings import ScalingSettings
 from common.settings import FleetSettings, GatewaySettings, WorkerSettings, read_settings
+from gateway.autoscaler.policy import Parameters
 
 NOTHING: Mapping[str, str] = {}
 
@@ -432,3 +435,21 @@ def test_settings_of_the_manager_that_contradict_each_other_are_refused(
     capsys: pytest.CaptureFixture[str], argv: list[str], sentence: str
 ) -> None:
     assert refusal(capsys, *argv) == sentence
+
+
+def test_the_flags_of_the_autoscaler_are_its_policys_parameters_with_their_defaults():
+    flags = {each.name: each.default for each in dataclasses.fields(ScalingSettings)}
+    assert flags == msgspec.to_builtins(Parameters())
+
+
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [
+        ("--target_utilization=1.5", "must be above 0 and at most 1, not 1.5"),
+        ("--panic_threshold=1", "must be above 1 and at most 1000, not 1"),
+        ("--target_queue_ms=soon", "must be a number, not 'soon'"),
+        ("--target_concurrency=nan", "must be above 0 and at most 1e+06, not nan"),
+    ],
+)
+def test_a_parameter_that_makes_no_sense_is_refused_with_a_sentence(flag, problem, capsys):
+    assert f"{flag.partition('=')[0]} {problem}" in refusal(capsys, flag)

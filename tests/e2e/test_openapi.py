@@ -26,6 +26,7 @@ STORY = [
     "activateVersion",
     "putExperiment",
     "promoteArm",
+    "changeAutoscaler",
     "v2Infer",
     "v2InferVersion",
     "v2Load",

@@ -160,14 +160,14 @@ async def test_a_job_has_a_worker_though_nobody_asks():
 
 async def test_changes_are_there_after_a_restart_and_null_is_as_it_was_started(tmp_path):
     async with open_scaled(tmp_path) as scaled:
-        await scaled.autoscaler.change({"max_workers": 4, "policy": {"lead": 0.0, "catch_up": 1.0}})
+        await scaled.autoscaler.change({"max_workers": 4, "policy": {"look_ahead": 0.0, "catch_up": 1.0}})
         await scaled.autoscaler.change({"policy": {"catch_up": None}})
         assert scaled.staff.limits == (1, 4, False)
     async with open_scaled(tmp_path, max_workers=8) as scaled:
         await trio.sleep(1)
         assert scaled.autoscaler.scaling == Scaling(
             min_workers=1, max_workers=4, policy=Parameters(
-                stable_window=4.0, scale_down_delay=2.0, zero_grace=5.0, lead=0.0
+                stable_window=4.0, scale_down_delay=2.0, zero_grace=5.0, look_ahead=0.0
             )
         )  # fmt: skip
         await scaled.autoscaler.change({"max_workers": None, "policy": None})
@@ -187,7 +187,7 @@ async def test_what_was_changed_and_no_longer_makes_sense_is_left_out(tmp_path):
     [
         ({"workers": 3}, "there is no workers (allowed are min_workers, max_workers, "),
         ({"policy": {"window": 3}}, "there is no policy.window (allowed are target_concurrency, "),
-        ({"policy": {"lead": -1}}, "request body has a wrong shape: Expected `float` >= 0.0"),
+        ({"policy": {"look_ahead": -1}}, "request body has a wrong shape: Expected `float` >= 0.0"),
         ({"policy": 3}, "request body has a wrong shape: Expected `object`, got `int` - at `$.policy`"),
         ({"min_workers": 5, "max_workers": 4}, "min_workers cannot be more than max_workers: 5 and 4"),
         ({"max_workers": 17}, "max_workers can be 16 at most, as the gateway was started, not 17"),

@@ -95,7 +95,7 @@ def test_what_waits_within_the_target_is_nothing_to_answer():
 
 
 def test_growing_traffic_has_the_workers_it_will_need_when_they_are_ready():
-    with_lead, without = Fleet(Parameters(lead=5.0), n=4), Fleet(Parameters(lead=0.0), n=4)
+    with_lead, without = Fleet(Parameters(look_ahead=5.0), n=4), Fleet(Parameters(look_ahead=0.0), n=4)
     for fleet in (with_lead, without):
         for second in range(60):
             fleet.see(1, 100 + 2 * second)
@@ -112,14 +112,14 @@ def test_fewer_workers_wait_for_the_delay():
 
 
 def test_going_down_takes_steps():
-    rate = Parameters(stable_window=1.0, scale_down_delay=0.0, scale_down_rate=2.0, step=2.0)
+    rate = Parameters(stable_window=1.0, scale_down_delay=0.0, scale_down_rate=2.0, scale_step=2.0)
     fleet = Fleet(rate)
     assert fleet.see(60, 560).n == 16
     assert [fleet.see(2, 0).n for _ in range(4)] == [8, 4, 2, 1]
 
 
 def test_going_up_takes_steps():
-    fleet = Fleet(Parameters(scale_up_rate=2.0, step=2.0))
+    fleet = Fleet(Parameters(scale_up_rate=2.0, scale_step=2.0))
     fleet.see(20, 30)
     assert [fleet.see(2, 1000).n for _ in range(4)] == [2, 4, 8, 16]
     assert fleet.decisions[-1].rule == "step"
@@ -135,7 +135,7 @@ def test_bounds_hold_and_say_which():
 
 
 def test_bounds_that_move_are_followed_whatever_the_steps():
-    fleet = Fleet(Parameters(scale_down_rate=1.1, scale_up_rate=1.1, step=100.0), n=1)
+    fleet = Fleet(Parameters(scale_down_rate=1.1, scale_up_rate=1.1, scale_step=100.0), n=1)
     fleet.bounds = Bounds(20, 30)
     assert fleet.see(TICK, 0).n == 20
     fleet.bounds = Bounds(1, 3)
@@ -214,7 +214,7 @@ parameters = st.builds(
     scale_down_delay=st.floats(0, 10),
     scale_up_rate=st.floats(1.1, 20),
     scale_down_rate=st.floats(1.1, 20),
-    step=st.floats(0, 5),
+    scale_step=st.floats(0, 5),
     zero_grace=st.floats(0, 5),
 )
 
@@ -257,7 +257,7 @@ def test_the_same_observations_make_the_same_decisions(looked, given_):
 @settings(max_examples=100)
 @given(st.lists(looks, min_size=2, max_size=60), st.floats(1.5, 5), st.integers(1, 10))
 def test_no_step_is_larger_than_allowed(looked, rate, ticks):
-    given_ = Parameters(scale_up_rate=rate, scale_down_rate=rate, step=ticks * TICK, scale_down_delay=0)
+    given_ = Parameters(scale_up_rate=rate, scale_down_rate=rate, scale_step=ticks * TICK, scale_down_delay=0)
     wanted = [decision.n for decision in decide(looked, given_, Bounds(1, 1000))]
     for n, each in enumerate(wanted):
         before = wanted[max(0, n - ticks) : n] or [1]

@@ -81,9 +81,9 @@ async def test_a_change_answers_with_what_it_goes_by_then():
         (b"[" * 100_000, "cannot parse request body: it should be JSON"),
         (b"[]", 'the body should be an object, like {"paused": true}'),
         (b'{"n":3}', "there is no n (allowed are min_workers, max_workers, scale_to_zero, paused, policy)"),
-        (b'{"policy":{"lead":"soon"}}', "Expected `float`, got `str` - at `$.policy.lead`"),
-        (b'{"policy":{"lead":NaN}}', "cannot parse request body: it should be JSON"),
-        (b'{"policy":{"lead":1e400}}', "cannot parse request body: it should be JSON"),
+        (b'{"policy":{"look_ahead":"soon"}}', "Expected `float`, got `str` - at `$.policy.look_ahead`"),
+        (b'{"policy":{"look_ahead":NaN}}', "cannot parse request body: it should be JSON"),
+        (b'{"policy":{"look_ahead":1e400}}', "cannot parse request body: it should be JSON"),
         (b'{"min_workers":99}', "min_workers cannot be more than max_workers: 99 and 16"),
     ],
 )
