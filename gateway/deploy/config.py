@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import LoadError
-from common.model_file import ModelSettingsError, settings_of
+from common.model_file import ModelSettingsError, read_labels, settings_of
 from common.models import ModelSettings
 from common.settings import GatewaySettings
 
@@ -70,7 +70,7 @@ def _model(path: Path, table: dict[str, Any]) -> tuple[ModelSettings, dict[str, 
     if labels is not None:
         if "labels" in said:
             raise LoadError(f"{path}: [model] has both labels and {LABELS_FILE}: leave one out")
-        said["labels"] = _read_labels(path, labels)
+        said["labels"] = _labels_of(path, labels)
     text = said.get("text")
     if isinstance(text, dict) and isinstance(text.get("tokenizer"), str) and text["tokenizer"]:
         tokenizer = path.parent / text["tokenizer"]
@@ -84,14 +84,16 @@ def _model(path: Path, table: dict[str, Any]) -> tuple[ModelSettings, dict[str, 
         raise LoadError("\n".join(f"{path}: [model]: {each}" for each in error.mistakes)) from None
 
 
-def _read_labels(path: Path, name: object) -> list[str]:
+def _labels_of(path: Path, name: object) -> list[str]:
     if not isinstance(name, str):
         raise LoadError(f"{path}: [model] {LABELS_FILE} should be the path of a text file, not {name!r}")
+    file = path.parent / name
     try:
-        lines = (path.parent / name).read_text("utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
+        return list(read_labels(file.read_bytes(), file=str(file)))
+    except ModelSettingsError as error:
+        raise LoadError(str(error)) from None
+    except OSError as error:
         raise LoadError(f"{path}: [model] {LABELS_FILE} cannot be read: {error}") from None
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

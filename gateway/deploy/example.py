@@ -8,20 +8,37 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.models import DEFAULTS
+from common.tensor import BYTES
+
 LONGEST = 64  # numbers that are written out
 
-_TEXT = "BYTES"
+# Of what is sent as a file: a name that is to be put in its place.
+_FILES = {"image": "picture.jpg", "audio": "recording.wav"}
 
 
-def example(url: str, model: str, version: Mapping[str, Any]) -> str:
-    """A command that asks the model; `version` is what GET /models/{name} shows of one."""
-    where = f"{url}/models/{model}/predict"
-    inputs: Sequence[Mapping[str, Any]] = version["inputs"]
+def example(url: str, model: Mapping[str, Any], version: Mapping[str, Any]) -> str:
+    """A command that asks a model; both are what GET /models/{name} shows, of it and of one version."""
+    name, settings = model["name"], version["settings"]
+    kind = settings.get("input_type", DEFAULTS.input_type)
+    where = f"{url}/models/{name}/{kind}"
+    if kind in _FILES:
+        return f"curl {where} --data-binary @{_FILES[kind]}"
+    if kind == "text":
+        is_pair = settings.get("text", {}).get("pair", False)
+        return f"curl {where} -d {_quoted({'text': ['a text', 'and another'] if is_pair else 'a text'})}"
+    if kind == "json":
+        return f"curl {where} -d {_quoted({})}"
+    return _of_tensors(f"{url}/models/{name}", version["inputs"])
+
+
+def _of_tensors(model: str, inputs: Sequence[Mapping[str, Any]]) -> str:
+    where = f"{model}/predict"
     if not inputs:
-        return f"curl {url}/models/{model} (its file does not say what it takes: say inputs under [model])"
+        return f"curl {model} (its file does not say what it takes: say inputs under [model])"
     row = inputs[0]["shape"][1:]
     count = math.prod(row)
-    if len(inputs) == 1 and -1 not in row and inputs[0]["datatype"] != _TEXT and count <= LONGEST:
+    if len(inputs) == 1 and -1 not in row and inputs[0]["datatype"] != BYTES and count <= LONGEST:
         return f"curl {where} -d {_quoted({'vector': [0] * count})}"
     if sum(math.prod(_row(each)) for each in inputs) <= LONGEST:
         return f"curl {where} -d {_quoted({'inputs': [_tensor(each) for each in inputs]})}"
@@ -49,7 +66,7 @@ def _tensor_in_python(tensor: Mapping[str, Any]) -> str:
 
 def _element(tensor: Mapping[str, Any]) -> Any:
     datatype = tensor["datatype"]
-    return "text" if datatype == _TEXT else False if datatype == "BOOL" else 0
+    return "text" if datatype == BYTES else False if datatype == "BOOL" else 0
 
 
 def _quoted(body: Mapping[str, Any]) -> str:

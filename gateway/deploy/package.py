@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
+from common.bundle import pack_bundle
 from common.errors import LoadError
-from common.model_file import ModelSettingsError, read_model_settings
-from common.models import ModelSettings
+from common.model_file import ModelSettingsError, read_labels, read_model_settings
+from common.models import DEFAULTS, ModelSettings
 from gateway.deploy.config import Config
-from gateway.repository import SETTINGS
+from gateway.repository import LABELS, SETTINGS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_PIECE = 4 << 20
 
 
 class Package(NamedTuple):
     """`version` is None where whoever takes it is to number it, `settings` where nothing is said of them;
-    `files` travel with the model."""
+    `files` travel with the model, by the names that its settings have for them."""
 
     name: str
     version: str | None
@@ -30,16 +33,27 @@ class Package(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the model's file."""
-        return self.file.stat().st_size
+        """Bytes of all its files."""
+        return sum(each.stat().st_size for each in (self.file, *self.files.values()))
 
-    def sha256(self) -> str:
-        """Of the model's file, in hex."""
-        digest = hashlib.sha256()
-        with self.file.open("rb") as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-        return digest.hexdigest()
+    @contextlib.contextmanager
+    def as_one_file(self) -> Iterator[Path]:
+        """The model's file, or, of several, all of them as one; `LoadError` where one cannot be read."""
+        if not self.files:
+            yield self.file
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                whole = stack.enter_context(tempfile.NamedTemporaryFile(prefix="pipeline-"))
+                named = [(f"model{self.file.suffix}", self.file), *self.files.items()]
+                for piece in pack_bundle(
+                    [(name, stack.enter_context(each.open("rb"))) for name, each in named]
+                ):
+                    whole.write(piece)
+                whole.flush()
+            except OSError as error:
+                raise LoadError(f"{self.file} and the files beside it cannot be read: {error}") from None
+            yield Path(whole.name)
 
 
 def find_package(model: Path, name: str | None, config: Config) -> Package:
@@ -51,7 +65,7 @@ def find_package(model: Path, name: str | None, config: Config) -> Package:
     if model.is_dir():
         folder = model.resolve()
         model, version, found = _only_model(model), folder.name, folder.parent.name
-        settings = settings if settings is not None else _settings_beside(folder.parent / SETTINGS)
+        settings = settings if settings is not None else _settings_beside(folder.parent)
     elif not model.exists():
         raise LoadError(f"there is no file {model}")
     try:
@@ -66,7 +80,9 @@ def find_package(model: Path, name: str | None, config: Config) -> Package:
                 f"{each!r} cannot name a {what}: use 1 to 64 letters, digits and . _ -, the first of them a"
                 f" letter or digit{', and say it by --name' if what == 'model' else ''}"
             )
-    return Package(name or found, version, model, settings, config.files)
+    wanted = settings.files if settings is not None else ()
+    beside = {each: model.with_name(each) for each in wanted if model.with_name(each).is_file()}
+    return Package(name or found, version, model, settings, beside | dict(config.files))
 
 
 def _only_model(folder: Path) -> Path:
@@ -79,12 +95,18 @@ def _only_model(folder: Path) -> Path:
     return found[0]
 
 
-def _settings_beside(path: Path) -> ModelSettings | None:
-    if not path.is_file():
-        return None
+def _settings_beside(folder: Path) -> ModelSettings | None:
+    """What the model.toml and the labels in a model's folder say, if they are there."""
+    said, labels = folder / SETTINGS, folder / LABELS
     try:
-        return read_model_settings(path.read_text("utf-8-sig"), file=str(path))
+        settings = (
+            read_model_settings(said.read_text("utf-8-sig"), file=str(said)) if said.is_file() else None
+        )
+        if labels.is_file() and not (settings or DEFAULTS).labels:
+            found = read_labels(labels.read_bytes(), file=str(labels))
+            settings = replace(settings or DEFAULTS, labels=found)
     except ModelSettingsError as error:
         raise LoadError(str(error)) from None
     except (OSError, ValueError) as error:
-        raise LoadError(f"{path} cannot be read: {error}") from None
+        raise LoadError(f"what lies in {folder} cannot be read: {error}") from None
+    return settings

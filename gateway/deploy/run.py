@@ -37,5 +37,5 @@ def _line(url: str, deployed: Deployed) -> str:
     workers = f"{deployed.workers} worker{'' if deployed.workers == 1 else 's'}"
     if not deployed.workers:
         workers = "no worker yet: the first one that comes will try it"
-    shown = example(url, name, version)
+    shown = example(url, deployed.model, version)
     return f"{name} version {version['version']} serves on {url} with {workers}. Try: {shown}"

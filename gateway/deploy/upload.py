@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import http.client
 import json
 import time
@@ -17,6 +18,7 @@ from common.errors import LinkError, LoadError, NoWorker
 from gateway.deploy.package import Package
 
 _PAUSE = 0.05  # between two looks at whether a worker has come
+_PIECE = 4 << 20
 _TIMEOUT = 600.0  # of one answer: a large model takes its workers a while
 
 
@@ -88,27 +90,31 @@ def upload(client: RestClient, package: Package) -> Deployed:
     path = f"/models/{quote(package.name)}"
     status, known = client.ask("GET", path)
     known = known if status == 200 else {"settings": {}, "versions": []}
-    version = package.version or _version_of(package, known["versions"])
-    serves = any(each["version"] == version and each["serves"] for each in known["versions"])
-    if package.settings is not None:
-        # What serves and stays is tried by the new settings; the next version is loaded by them.
-        reload = "true" if serves else "false"
-        client.do("PUT", f"{path}?reload={reload}", msgspec.json.encode(package.settings))
-    try:
-        where = f"{path}/versions/{quote(version)}?activate=true&file={quote(package.file.name)}"
-        taken = client.do("PUT", where, package.file)
-    except LoadError as error:
+    with package.as_one_file() as file:
+        version = package.version or _version_of(file, known["versions"])
+        serves = any(each["version"] == version and each["serves"] for each in known["versions"])
         if package.settings is not None:
-            client.do("PUT", f"{path}?reload=false", json.dumps(known["settings"]).encode())
-        raise LoadError(f"{package.file} would not serve: {error}") from None
+            # What serves and stays is tried by the new settings; the next version is loaded by them.
+            reload = "true" if serves else "false"
+            client.do("PUT", f"{path}?reload={reload}", msgspec.json.encode(package.settings))
+        try:
+            where = f"{path}/versions/{quote(version)}?activate=true&file={quote(package.file.name)}"
+            taken = client.do("PUT", where, file)
+        except LoadError as error:
+            if package.settings is not None:
+                client.do("PUT", f"{path}?reload=false", json.dumps(known["settings"]).encode())
+            raise LoadError(f"{package.file} would not serve: {error}") from None
     model = client.do("GET", path)
     shown = next(each for each in model["versions"] if each["version"] == version)
     return Deployed(model, shown, taken["workers_count"])
 
 
-def _version_of(package: Package, versions: list[dict[str, Any]]) -> str:
-    sha256 = package.sha256()
-    same = next((each["version"] for each in versions if each["sha256"] == sha256), None)
+def _version_of(file: Path, versions: list[dict[str, Any]]) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while piece := opened.read(_PIECE):
+            digest.update(piece)
+    same = next((each["version"] for each in versions if each["sha256"] == digest.hexdigest()), None)
     return same or str(max([0, *_numbers(versions)]) + 1)
 
 

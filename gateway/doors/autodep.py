@@ -1,4 +1,4 @@
-"""The API of autodep: `POST /inference` and `/workers`, over the same models and workers as every other door."""
+"""The API of autodep: `POST /inference` and `/workers`, over the models and workers of every other door."""
 
 from __future__ import annotations
 

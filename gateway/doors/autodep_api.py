@@ -1,5 +1,5 @@
-"""What the API of autodep takes and answers: the types that decode and make its bodies, for the OpenAPI document
-too."""
+"""What the API of autodep takes and answers: the types that decode and make its bodies, which the OpenAPI
+document shows too."""
 
 from __future__ import annotations
 
@@ -61,12 +61,6 @@ class ClassFound(TypedDict):
     label: str
 
 
-class ClassesFound(TypedDict):
-    """Of a picture."""
-
-    Classification: list[ClassFound]
-
-
 class ImageMade(TypedDict):
     """A PNG file in base64, and its size."""
 
@@ -75,15 +69,11 @@ class ImageMade(TypedDict):
     width: int
 
 
-class ImageFound(TypedDict):
-    """Of a picture."""
+class Found(TypedDict, total=False):
+    """One of the three, as was asked for."""
 
+    Classification: list[ClassFound]
     B64Image: ImageMade
-
-
-class TextFound(TypedDict):
-    """Of a text."""
-
     Text: str
 
 
@@ -154,7 +144,7 @@ INFERENCE = Operation(
     answers={
         200: Answer(
             "What was found, and how long that took",
-            (Shape((list[ClassesFound | ImageFound | TextFound | Duration],)),),
+            (Shape((tuple[Found, Duration],)),),
         )
     },
     errors=(InvalidRequest, NotFound, ModelError, Overloaded, CallerError),

@@ -64,6 +64,11 @@ def fails(x: Any, *, factor: float) -> dict[str, Any]:
     return sums(x, factor=factor)
 
 
+def shouts(text: Any) -> Any:
+    """Texts, louder."""
+    return np.array([each.decode().upper() for each in text], np.object_)
+
+
 def slow_sums(x: Any, *, factor: float) -> dict[str, Any]:
     """The same answers, a tenth of a second later."""
     time.sleep(0.1)

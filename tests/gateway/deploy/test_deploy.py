@@ -56,10 +56,11 @@ def test_one_worker_is_started_unless_something_says_how_many():
     assert with_a_worker(["--workers=4"], {}) == ["--workers=4"]
     assert with_a_worker(["--workers", "4"], {}) == ["--workers", "4"]
     assert with_a_worker([], {"PIPELINE_WORKERS": "4"}) == []
+    assert with_a_worker(["--max-workers=4"], {}) == ["--max-workers=4", "--num_init_workers=1"]
 
 
 def test_a_config_says_settings_of_the_model_and_flags_by_their_groups(tmp_path):
-    (tmp_path / "labels.txt").write_text("setosa\n\n versicolor \n")
+    (tmp_path / "labels.txt").write_text("setosa\nversicolor\n\n")
     config = read_config(
         config_of(
             tmp_path,
@@ -144,7 +145,7 @@ def test_a_model_that_is_none_is_told_in_a_sentence(tmp_path, name, sentence):
 def test_what_can_be_tried_depends_on_what_the_model_takes():
     def shown(*inputs: tuple[str, str, list[int]]) -> str:
         named = [{"name": name, "datatype": kind, "shape": shape} for name, kind, shape in inputs]
-        return example(URL, "m", {"inputs": named})
+        return example(URL, {"name": "m"}, {"inputs": named, "settings": {}})
 
     where = f"curl {URL}/models/m/predict -d "
     assert shown(("x", "FP32", [-1, 2])) == where + "'{\"vector\": [0, 0]}'"
