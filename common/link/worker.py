@@ -22,6 +22,8 @@ log = logging.getLogger("pipeline.link")
 Handler = Callable[[memoryview], bytes | None]
 
 CLOSE_TIME = 1.0
+# NNG 1.11 now and then aborts the process that closes a WebSocket right after it wrote to it.
+QUIET_TIME = 0.05
 
 
 class _Port:
@@ -126,6 +128,8 @@ class Answerer:
             for thread, port in waiting:
                 port.call_off()  # again and again: it may have been about to receive
                 thread.join(timeout=0.01)
+        if self.url.startswith("ws"):
+            time.sleep(QUIET_TIME)
         with_closed_ignored(self._socket.close)
 
 

@@ -54,6 +54,8 @@ def read_tensors(tensors: Sequence[Tensor]) -> Input:
                 f"input {tensor.name}: shape {tensor.shape} should begin with the number of rows, the same"
                 " for all inputs and at least 1"
             )
+        if tensor.datatype == BYTES and 0 in tensor.shape:
+            raise InvalidRequest(f"input {tensor.name}: a row of BYTES has at least one element")
         specs.append(TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape[1:])))
         flat = flatten(tensor.data)
         if len(flat) != math.prod(tensor.shape):

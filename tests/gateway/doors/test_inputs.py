@@ -319,3 +319,8 @@ def test_more_texts_than_are_looked_at_one_by_one_are_too_large() -> None:
     assert len(pack([""] * MAX_ELEMENTS, "BYTES", "x")) == 4 * MAX_ELEMENTS
     with pytest.raises(TooLarge, match=r"^x has 262145 elements of BYTES: at most 262144 are allowed$"):
         pack([""] * (MAX_ELEMENTS + 1), "BYTES", "x")
+
+
+def test_rows_of_no_text_are_refused_as_no_worker_could_tell_them_apart() -> None:
+    with pytest.raises(InvalidRequest, match=r"^input x: a row of BYTES has at least one element$"):
+        read_tensors([Tensor("x", "BYTES", [1, 0], [])])
