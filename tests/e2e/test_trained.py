@@ -147,7 +147,7 @@ def is_duration(value: Any) -> bool:
 
 
 def test_autodep_classifies_a_picture(gateway, trained):
-    picture, number = digit(1700)
+    picture, _ = digit(1700)
     found, took = infer(gateway, "digits-ts", b64(picture), {"ImageClassification": {"top_n": 2}})
     assert is_duration(took)
     first, second = found.pop("Classification")
@@ -286,7 +286,7 @@ def test_files_are_told_apart(gateway, deploy, tmp_path):
 
 
 def features(content: bytes, said: dict[str, int]) -> list[int]:
-    """What magika is given of a file: the bytes at both ends, and a number that is none where there are none."""
+    """What magika is given of a file: the bytes at both ends, and 256 where there are none."""
     block, padding = said["block_size"], said["padding_token"]
     begin = content[:block].lstrip()[: said["beg_size"]]
     end = content[-block:].rstrip()[-said["end_size"] :]
