@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,6 +13,7 @@ from tokenizers import Tokenizer
 
 from engine.runtimes.formats import load_runtime
 from engine.runtimes.options import LoadOptions
+from tests.services.scripts import scripts
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA, SCRIPTS = ROOT / "data", ROOT / "scripts"
@@ -27,18 +26,9 @@ PROMISES = {
 }
 
 
-def script(name: str) -> Any:
-    """One of scripts/, as a module, with its own folder first on the path as when it is run."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        return importlib.import_module(f"train_{name}")
-    finally:
-        sys.path.remove(str(SCRIPTS))
-
-
 def unseen(name: str) -> tuple[list[torch.Tensor], torch.Tensor]:
     """What the network is given and should say, none of which it was trained with."""
-    module = script(name)
+    module = scripts(f"train_{name}")
     if name == "digits":
         _, images, _, digits = module.pictures()
         return [images], digits
@@ -54,7 +44,7 @@ def score(name: str, said: torch.Tensor, true: torch.Tensor) -> float:
     """Mean IoU of shapes, of the others the part that is right."""
     if name != "shapes":
         return float((said == true).float().mean())
-    classes = range(len(script(name).CLASSES))
+    classes = range(len(scripts(f"train_{name}").CLASSES))
     both = [((said == each) & (true == each)).sum() for each in classes]
     either = [((said == each) | (true == each)).sum() for each in classes]
     return float(torch.tensor([b / e for b, e in zip(both, either, strict=True)]).mean())

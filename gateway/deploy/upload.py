@@ -19,6 +19,7 @@ from gateway.deploy.package import Package
 
 _PAUSE = 0.05  # between two looks at whether a worker has come
 _PIECE = 4 << 20
+_LOAD_ERROR = "common.errors.LoadError: "  # before a sentence that is meant to be read
 _TIMEOUT = 600.0  # of one answer: a large model takes its workers a while
 
 
@@ -131,5 +132,5 @@ def _refusal(answer: Any, status: int) -> str:
     for worker in answer.get("workers", []):
         if isinstance(worker, dict) and not worker.get("result", True):
             trace = base64.b64decode(worker["trace"]).decode(errors="replace")
-            return trace.strip().rpartition("\n")[2]
+            return trace.strip().rpartition("\n")[2].removeprefix(_LOAD_ERROR)
     return str(answer.get("message", f"the answer is {status}"))

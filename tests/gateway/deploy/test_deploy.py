@@ -56,7 +56,6 @@ def test_one_worker_is_started_unless_something_says_how_many():
     assert with_a_worker(["--workers=4"], {}) == ["--workers=4"]
     assert with_a_worker(["--workers", "4"], {}) == ["--workers", "4"]
     assert with_a_worker([], {"PIPELINE_WORKERS": "4"}) == []
-    assert with_a_worker(["--max-workers=4"], {}) == ["--max-workers=4", "--num_init_workers=1"]
 
 
 def test_a_config_says_settings_of_the_model_and_flags_by_their_groups(tmp_path):
