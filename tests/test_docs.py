@@ -17,6 +17,7 @@ import client
 import server
 from common.model_file import read_model_settings
 from common.models import RUNTIMES
+from gateway.doors.rest_api import ManagerShown
 from tests.e2e.processes import open_site
 from tests.e2e.weights import stored
 from tests.services.model_server import model_server
@@ -166,3 +167,10 @@ def test_the_model_server_s_tables_are_those_of_its_programs(capsys) -> None:
     codes = re.findall(r"^\| (\d) \|", shown.split("| exit code of `client.py` |")[1], re.MULTILINE)
     named = (client.EXIT_OK, client.EXIT_REFUSED, client.EXIT_INPUT, client.EXIT_NO_ANSWER)
     assert list(map(int, codes)) == list(named)
+
+
+def test_the_page_on_workers_names_every_field_of_the_manager() -> None:
+    page = (ROOT / "docs" / "workers.md").read_text()
+    table = page.split("## What `/status` says\n")[1].split("\n## ")[0]
+    shown = [name for cells in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in cells.split(", ")]
+    assert [name.strip("`") for name in shown] == list(ManagerShown.__annotations__)
