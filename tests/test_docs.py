@@ -15,10 +15,11 @@ import pytest
 
 import client
 import server
-from common.model_file import read_model_settings
+from common.media import INPUT_TYPES, OUTPUT_TYPES
+from common.model_file import read_model_settings, tomllib
 from common.models import RUNTIMES
 from gateway.doors.rest_api import ManagerShown
-from tests.e2e.processes import open_site
+from tests.e2e.processes import open_site, wait_for
 from tests.e2e.weights import stored
 from tests.services.model_server import model_server
 
@@ -118,6 +119,46 @@ def test_every_block_about_the_pool_runs_in_one_program(tmp_path: Path) -> None:
     last = "\n".join([*mains, "print('to the end')\n"])
     guarded = f"if __name__ == '__main__':\n{textwrap.indent(last, '    ')}"
     run_program(tmp_path, "\n".join([*functions, guarded]))
+
+
+INPUTS = (ROOT / "docs" / "inputs.md").read_text()
+
+
+def test_what_is_shown_of_images_and_text_works(tmp_path: Path) -> None:
+    """The Python blocks make the files that the others serve and send."""
+    pets, reviews = blocks("bash", INPUTS)
+    run_shown(blocks("python", INPUTS), tmp_path)
+    with open_site(tmp_path / "site") as site:
+        gateway = site.start_gateway("--workers", "1", "--models", str(tmp_path / "models"))
+        gateway.wait_ready(1)
+        wait_for(lambda: gateway.ask("GET", "/models").json["models"], "the folder of models")
+        said = []
+        for script in (pets, reviews):
+            script = script.replace(SHOWN_AT, f"127.0.0.1:{gateway.port}").replace("curl ", "curl -sS -m 20 ")
+            done = subprocess.run(
+                ["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+            )
+            said.append(_objects(done.stdout))
+    five, one, two, predicted = said[0]
+    assert sorted(each["label"] for each in five["result"]) == ["cat", "dog", "hamster"]
+    assert one["result"] == five["result"][:1]
+    assert two["results"] == [one["result"]] * 2
+    assert predicted["result"] == five["result"]
+    assert [row[0]["label"] for row in said[1][-1]["results"]] == ["good", "bad"]
+
+
+def test_the_settings_of_inputs_that_are_shown_are_all_there_are() -> None:
+    (text,) = blocks("toml", INPUTS)
+    settings = read_model_settings(text, file="model.toml")
+    shown = tomllib.loads(text)
+    for table in ("image", "text", "audio", "output"):
+        assert list(shown[table]) == list(getattr(settings, table).__struct_fields__)
+
+
+def test_the_tables_name_every_input_and_output_type_and_no_other() -> None:
+    for heading, types in (("input_type", INPUT_TYPES), ("output_type", OUTPUT_TYPES)):
+        rows = INPUTS.split(f"| `{heading}` |")[1].split("\n\n")[0].splitlines()[2:]
+        assert [row.split("`")[1] for row in rows] == list(types)
 
 
 def test_the_table_names_every_format_and_no_other() -> None:
