@@ -182,6 +182,7 @@ def make_hiring(settings: GatewaySettings) -> Hiring:
             cpus=cpus,
             gpus=settings.worker_gpus or 0.0,
             memory=settings.worker_memory,
+            resources=settings.worker_resources or {},
         ),
         scale=settings.scale,
         scale_to_zero=settings.scale_to_zero,

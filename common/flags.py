@@ -105,6 +105,21 @@ def _check_amount(value: float) -> None:
         raise ValueError(f"must be 0 or more and finite, not {value:g}")
 
 
+def _parse_amounts(text: str) -> dict[str, float]:
+    amounts = {}
+    for each in text.split(","):
+        name, separator, amount = (part.strip() for part in each.partition("="))
+        if not name or not separator:
+            raise ValueError(f"must be NAME=N, with commas between, not {text!r}")
+        amounts[name] = _parse_amount(amount)
+    return amounts
+
+
+def _check_amounts(amounts: Mapping[str, float]) -> None:
+    for amount in amounts.values():
+        _check_amount(amount)
+
+
 def _parse_bool(text: str) -> bool:
     if text.lower() not in _BOOLS:
         raise ValueError(f"must be one of {', '.join(_BOOLS)}, not {text!r}")
@@ -188,6 +203,7 @@ BYTES = Kind("SIZE", parse_size, _at_least(1), _show_size)
 SECONDS = Kind("SECONDS", _parse_seconds, _check_seconds)
 SECONDS_OR_ZERO = Kind("SECONDS", _parse_seconds, _check_seconds_or_zero)
 AMOUNT = Kind("N", _parse_amount, _check_amount)
+AMOUNTS = Kind("NAME=N,…", _parse_amounts, _check_amounts)
 IMAGE = Kind("IMAGE", str, _check_image)
 HOST = Kind("HOST", str, _check_host)
 HOST_PORT = Kind("HOST:PORT", str, _parsed_by(parse_host_port))

@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 from common.addresses import is_loopback_host, parse_address, parse_host_port
 from common.flags import (
     AMOUNT,
+    AMOUNTS,
     BYTES,
     COUNT,
     COUNT_OR_ZERO,
@@ -150,6 +151,15 @@ class GatewaySettings(ScalingSettings, FleetSettings):
     )
     worker_gpus: float | None = option(None, AMOUNT, "manager", "GPUs, as there (default: 0)")
     worker_memory: int | None = option(None, BYTES, "manager", "memory, as there (default: unlimited)")
+    worker_resources: Mapping[str, float] | None = option(
+        None, AMOUNTS, "manager", "what else of its machine, by ray's own names for it: big_memory=1"
+    )
+    ray_address: str | None = option(
+        None, HOST_PORT, "manager", "the head of the cluster that this machine is a node of"
+    )
+    ray_token_file: str | None = option(
+        None, PATH, "manager", "its token (default: where Ray looks: ~/.ray/auth_token)"
+    )
     kubernetes_config: str | None = option(
         None, PATH, "manager", "a kubeconfig (default: the Pod's service account, or ~/.kube/config)"
     )
@@ -225,10 +235,13 @@ class GatewaySettings(ScalingSettings, FleetSettings):
         """An engine's flags with another one would say nothing."""
         given = [each.name for each in fields(self) if getattr(self, each.name) is not None]
         for name in given:
-            if name.startswith("kubernetes_") and self.launcher != "kubernetes":
-                raise ValueError(f"--{name} is for --launcher kubernetes, and this is {self.launcher}")
+            engine = "ray" if name == "worker_resources" else name.partition("_")[0]
+            if engine in ("ray", "kubernetes") and self.launcher != engine:
+                raise ValueError(f"--{name} is for --launcher {engine}, and this is {self.launcher}")
             if name in SET_ASIDE and self.launcher == "local":
                 raise ValueError(f"--{name} is for ray and kubernetes: local workers take what there is")
+        if self.launcher == "ray" and self.ray_address is None:
+            raise ValueError("--launcher ray needs --ray_address, the head of its cluster")
 
     @property
     def scale(self) -> Scale:

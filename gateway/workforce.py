@@ -198,7 +198,8 @@ class Workforce:
             await self._call(partial(self._launcher.stop, id, GRACE), "cannot stop a worker")
         while any(each.state is not LaunchState.GONE for each in alive.values()):
             await trio.sleep(TICK / 10)
-            alive = await self._call(self._launcher.alive, "cannot say who there is") or alive
+            seen = await self._call(self._launcher.alive, "cannot say who there is")
+            alive = alive if seen is None else seen
 
     async def _call(self, ask: Callable[[], Awaitable[T]], what: str) -> T | None:
         """Ask the launcher; None where it cannot, which is not the end of anything."""

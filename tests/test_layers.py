@@ -63,6 +63,7 @@ pure_modules = {
     "gateway.launchers.kubernetes.quantities",
     "gateway.launchers.kubernetes.room",
     "gateway.launchers.launcher",
+    "gateway.launchers.ray.orders",
     "gateway.loads",
     "gateway.placement",
     "gateway.queues",
@@ -118,6 +119,7 @@ never_in = {
 only_in = {
     "hypercorn": "gateway.http1.handover",
     "pynng": "common.link",
+    "ray": "gateway.launchers.ray",
 }
 
 # Nobody's layer: whoever speaks the protocol may import it. scripts/generate.py writes them.

@@ -427,6 +427,20 @@ def test_the_scale_follows_from_whichever_numbers_are_given(argv: list[str], sca
             "--keep is for local workers: those of ray stay without it",
         ),
         (["--stop_workers"], "--stop_workers is for ray and kubernetes: local workers end without it"),
+        (["--launcher", "ray"], "--launcher ray needs --ray_address, the head of its cluster"),
+        (
+            ["--ray_address", "10.0.0.10:6379"],
+            "--ray_address is for --launcher ray, and this is local",
+        ),
+        (
+            ["--launcher", "kubernetes", "--worker_resources", "big=1"],
+            "--worker_resources is for --launcher ray, and this is kubernetes",
+        ),
+        (
+            ["--worker_resources", "big=1,small"],
+            "--worker_resources must be NAME=N, with commas between, not 'big=1,small'",
+        ),
+        (["--worker_resources", "big=-1"], "--worker_resources must be 0 or more and finite, not -1"),
         (["--launcher", "slurm"], "--launcher must be local, ray or kubernetes, not 'slurm'"),
         (["--gateway_timeout", "-1"], "--gateway_timeout must be 0 seconds or more and finite, not -1.0"),
     ],

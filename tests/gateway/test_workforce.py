@@ -266,6 +266,30 @@ async def test_at_the_end_who_does_not_go_is_not_waited_for_for_ever():
             each.die()
 
 
+class SlowToStop(FakeLauncher):
+    """Its workers take a second to end, and then it knows of nobody."""
+
+    async def stop(self, id: str, grace: float) -> None:
+        self.site.nursery.start_soon(self._stop, id, grace)
+
+    async def _stop(self, id: str, grace: float) -> None:
+        await trio.sleep(1.0)
+        await super().stop(id, grace)
+
+
+async def test_at_the_end_who_takes_a_moment_is_waited_for_and_no_longer():
+    async with open_site() as site:
+        launcher = SlowToStop(site)
+        workforce = Workforce(launcher, SPEC, site.fleet, Limits(2, 2))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(workforce.run)
+            await site.until(lambda: workforce.counts().ready == 2)
+            cancelled = trio.current_time()
+            nursery.cancel_scope.cancel()
+        assert 1 <= trio.current_time() - cancelled < 2
+        assert (launcher.launched, launcher.workers) == ({}, {})
+
+
 async def test_cancelled_at_any_moment_it_leaves_nobody_behind():
     async with open_site() as site:
         for n in range(40):

@@ -10,7 +10,6 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import trio
@@ -18,23 +17,14 @@ import trio
 from common.processes import send_signal
 from gateway.launchers.ids import parse_id
 from gateway.launchers.kubernetes.launcher import KubernetesLauncher, open_kubernetes
-from gateway.launchers.launcher import Launched, Launcher, LaunchState, WorkerSpec
+from gateway.launchers.launcher import Launched, LaunchState, WorkerSpec
 from gateway.launchers.local import LocalLauncher, open_local
+from tests.gateway.launchers.hands import Hands
+from tests.gateway.launchers.ray.contract import open_hands, open_head
 from tests.services.fake_kubernetes import open_kubernetes_api, write_kubeconfig
 
 SCRIPT = Path(__file__).resolve().parents[2] / "services" / "scripted_worker.py"
 SIGKILL = 9
-
-
-class Hands(NamedTuple):
-    """A launcher, what its workers are, how to kill one behind its back, and how to open it again as after a
-    restart of the gateway, where workers survive that."""
-
-    launcher: Launcher
-    spec: WorkerSpec
-    kill: Callable[[str], None]
-    again: Callable[[], AbstractAsyncContextManager[Launcher]] | None = None
-    patience: float = 30.0
 
 
 @asynccontextmanager
@@ -86,12 +76,25 @@ LAUNCHERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Hands]]] = {
     "local": local,
     "kept": kept,
     "kubernetes": kubernetes,
+    "ray": open_hands,
 }
 
 
-@pytest.fixture(params=LAUNCHERS)
+@pytest.fixture(scope="module")
+def ray_head(tmp_path_factory):
+    """The folder of a cluster that all its tests share."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[apart]'")
+    folder = tmp_path_factory.mktemp("ray")
+    with open_head(folder):
+        yield folder
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.apart if name == "ray" else ()) for name in LAUNCHERS]
+)
 async def hands(request, tmp_path):
-    async with LAUNCHERS[request.param](tmp_path) as opened:
+    folder = request.getfixturevalue("ray_head") if request.param == "ray" else tmp_path
+    async with LAUNCHERS[request.param](folder) as opened:
         yield opened
 
 
