@@ -213,5 +213,6 @@ def test_the_model_server_s_tables_are_those_of_its_programs(capsys) -> None:
 def test_the_page_on_workers_names_every_field_of_the_manager() -> None:
     page = (ROOT / "docs" / "workers.md").read_text()
     table = page.split("## What `/status` says\n")[1].split("\n## ")[0]
-    shown = [name for cells in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in cells.split(", ")]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    shown = [name for cells in rows for name in cells.split(", ")]
     assert [name.strip("`") for name in shown] == list(ManagerShown.__annotations__)
