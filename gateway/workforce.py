@@ -21,7 +21,7 @@ from gateway.bell import Bell
 from gateway.events import FLEET, Publish, nobody
 from gateway.fleet import Fleet
 from gateway.launchers.ids import parse_id
-from gateway.launchers.launcher import Launcher, LaunchState, WorkerSpec
+from gateway.launchers.launcher import Launched, Launcher, LaunchState, WorkerSpec
 from gateway.staffing import Counts, Member, Plan, Staffing
 
 log = logging.getLogger("pipeline.workforce")
@@ -156,8 +156,7 @@ class Workforce:
 
     async def _adopt(self) -> None:
         """Whoever is there already stays, at first."""
-        while (alive := await self._call(self._launcher.alive, "cannot say who there is")) is None:  # noqa: ASYNC110
-            await trio.sleep(TICK)
+        alive = await self._ask_alive()
         there = sum(each.state is not LaunchState.GONE for each in alive.values())
         if self._target is None and there > self._first:
             self.want(there, "so many were there at the start")
@@ -193,13 +192,18 @@ class Workforce:
             self.publish(FLEET, "worker started", worker=_name(id), id=id)
 
     async def _stop_all(self) -> None:
-        alive = await self._call(self._launcher.alive, "cannot say who there is") or {}
+        alive = await self._ask_alive()
         for id in {*alive, *self.staffing.orders}:
             await self._call(partial(self._launcher.stop, id, GRACE), "cannot stop a worker")
         while any(each.state is not LaunchState.GONE for each in alive.values()):
             await trio.sleep(TICK / 10)
-            seen = await self._call(self._launcher.alive, "cannot say who there is")
-            alive = alive if seen is None else seen
+            alive = await self._ask_alive()
+
+    async def _ask_alive(self) -> dict[str, Launched]:
+        """Who there is, as soon as the launcher can say."""
+        while (alive := await self._call(self._launcher.alive, "cannot say who there is")) is None:  # noqa: ASYNC110
+            await trio.sleep(TICK)
+        return alive
 
     async def _call(self, ask: Callable[[], Awaitable[T]], what: str) -> T | None:
         """Ask the launcher; None where it cannot, which is not the end of anything."""

@@ -290,6 +290,25 @@ async def test_at_the_end_who_takes_a_moment_is_waited_for_and_no_longer():
         assert (launcher.launched, launcher.workers) == ({}, {})
 
 
+async def test_at_the_end_a_launcher_that_refuses_at_first_is_asked_again():
+    async with open_site() as site:
+        launcher = FakeLauncher(site)
+        await launcher.start(1, SPEC)
+        workforce = Workforce(launcher, SPEC, site.fleet, Limits(1, 1))
+        async with trio.open_nursery() as nursery:
+            launcher.refusal = "not yet"
+            nursery.start_soon(workforce.run)
+            await trio.sleep(1.0)
+            site.nursery.start_soon(relent, launcher)
+            nursery.cancel_scope.cancel()
+        assert (launcher.launched, launcher.workers) == ({}, {})
+
+
+async def relent(launcher: FakeLauncher) -> None:
+    await trio.sleep(2.0)
+    launcher.refusal = ""
+
+
 async def test_cancelled_at_any_moment_it_leaves_nobody_behind():
     async with open_site() as site:
         for n in range(40):
