@@ -45,6 +45,8 @@ def serve(fd: int, main: WorkerMain) -> int:
     limit_threads(1)  # so that no library starts any as it is imported
     for name in PRELOADED:
         importlib.import_module(name)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("threadpoolctl")
     for name, value in environment.items():
         os.environ.pop(name)
         if value is not None:
@@ -116,6 +118,7 @@ class ForkServer:
             comm.write(order.id.partition(".")[0][:15])  # all have one command line: ps tells them by this
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed()  # else all workers would draw the same numbers
+        _free_threads()
         return self._main(order.arguments)
 
     def _bury(self) -> bool:
@@ -147,3 +150,12 @@ class ForkServer:
         for pid in self._mortal:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _free_threads() -> None:
+    """Libraries that were held to one thread as they were imported may have what any process would give them;
+    torch's own, the worker's flags say."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if "threadpoolctl" in sys.modules:
+        limit = int(threads) if threads.isdecimal() else os.cpu_count() or 1
+        sys.modules["threadpoolctl"].threadpool_limits(limit)

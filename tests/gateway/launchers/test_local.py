@@ -282,6 +282,35 @@ async def test_of_those_who_are_written_down_only_who_runs_is_taken_over(diary, 
     assert "who was kept cannot be read" in caplog.text
 
 
+async def test_a_real_worker_has_the_threads_that_it_would_have_by_itself(tmp_path, before):
+    """Those that libraries were held to, so that a fork loses none, are not what a worker is held to."""
+    program = tmp_path / "threads.py"
+    program.write_text(THREADS.format(root=str(ROOT), out=str(tmp_path / "out")))
+    async with open_local("pipeline", program=program) as launcher:
+        await launcher.start(1, WorkerSpec(environment={"OMP_NUM_THREADS": "3"}))
+        await until(lambda: (tmp_path / "out").exists())
+        said = json.loads((tmp_path / "out").read_text())
+    assert said == {"threads of the server": 1, "blas": [3]}
+
+
+THREADS = """
+import json, os, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from engine import fork_server
+
+def main(argv):
+    import threadpoolctl
+    said = {{"threads of the server": len(os.listdir(f"/proc/{{os.getppid()}}/task"))}}
+    pools = threadpoolctl.threadpool_info()
+    said["blas"] = [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]
+    Path({out!r} + ".new").write_text(json.dumps(said))
+    Path({out!r} + ".new").replace({out!r})
+
+sys.exit(fork_server.serve(int(sys.argv[2]), main))
+"""
+
+
 def test_the_worker_program_is_there():
     assert local.WORKER == ROOT / "worker.py"
     assert local.WORKER.is_file()
