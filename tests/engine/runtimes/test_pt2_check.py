@@ -12,6 +12,7 @@ import torch
 
 from engine.runtimes.formats import load_runtime
 from engine.runtimes.options import LoadOptions
+from engine.runtimes.pt2_check import _check_arithmetic
 from tests.engine.runtimes.refusals import CPU, RunsCode, dumped, refused
 
 
@@ -143,6 +144,10 @@ def test_such_a_program_is_as_dangerous_as_it_looks(tmp_path: Path, sample_of, e
         "(lambda: 1)()",
         "L['x'].size()[0] if exec('1') else 1",
         "f'{print()}'",
+        "Pow(Integer(9), Integer(999999999))",
+        "Pow(Pow(Symbol('s0'), Integer(4)), Integer(4))",
+        "Pow(Integer(9), Symbol('s0'))",
+        "Pow(Symbol('s0'))",
     ],
 )
 def test_size_expressions_and_guards_are_arithmetic_or_refused(sample_of, edit_program, text: str) -> None:
@@ -154,3 +159,10 @@ def test_a_guard_that_is_arithmetic_is_none_of_our_business(sample_of, edit_prog
     sample = sample_of("torch.export")
     data = edit_program(sample.data, lambda program: evil_guard(program, "L['image'].size()[1] == 1"))
     load_runtime(data, None, LoadOptions(), CPU)
+
+
+@pytest.mark.parametrize(
+    "text", ["Pow(Symbol('s53'), Integer(2))", "Pow(Add(Symbol('s0'), Integer(1)), Integer(-1))"]
+)
+def test_a_length_may_be_squared(text: str) -> None:
+    _check_arithmetic(text, "expr_str")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import gw
+from common.bundle import read_bundle
 from common.errors import LoadError
 from common.models import ModelSettings
 from gateway.deploy.command import Command, read_command, with_a_worker
@@ -181,3 +182,41 @@ def test_a_gateway_that_is_not_there_is_told_in_a_sentence(tmp_path, capsys):
     assert gw.main(["deploy", str(path), "--to", "http://127.0.0.1:1"]) == 1
     said = "gw.py: the gateway at http://127.0.0.1:1 cannot be asked: [Errno 111] Connection refused\n"
     assert capsys.readouterr().err == said
+
+
+def test_files_that_the_settings_name_travel_with_the_model_as_one(tmp_path):
+    folder = tmp_path / "topics" / "2"
+    folder.mkdir(parents=True)
+    (folder / "model.ts").write_bytes(b"program")
+    (folder / "tokenizer.json").write_bytes(b"{}")
+    (folder.parent / "model.toml").write_text('input_type = "text"')
+    (folder.parent / "labels.txt").write_text("food\nmusic\n")
+    package = find_package(folder, None, NOTHING)
+    assert (package.name, package.version, package.size) == ("topics", "2", 9)
+    assert package.settings == ModelSettings(input_type="text", labels=("food", "music"))
+    with package.as_one_file() as file, file.open("rb") as opened:
+        bundle = read_bundle(opened)
+    assert (bundle.name, bundle.size, bundle.files) == ("model.ts", 7, {"tokenizer.json": b"{}"})
+    assert not file.exists()
+
+
+def test_a_tokenizer_that_is_not_there_is_told_in_a_sentence(tmp_path):
+    path = config_of(tmp_path, '[model]\ninput_type = "text"\n[model.text]\ntokenizer = "sub/none.json"')
+    with pytest.raises(LoadError) as refused:
+        read_config(path)
+    assert str(refused.value) == f"{path}: [model.text] tokenizer: there is no file {tmp_path}/sub/none.json"
+
+
+@pytest.mark.parametrize(
+    ("settings", "request_shown"),
+    [
+        ({"input_type": "image"}, "/image --data-binary @picture.jpg"),
+        ({"input_type": "audio"}, "/audio --data-binary @recording.wav"),
+        ({"input_type": "text"}, '/text -d \'{"text": "a text"}\''),
+        ({"input_type": "text", "text": {"pair": True}}, '/text -d \'{"text": ["a text", "and another"]}\''),
+        ({"input_type": "json"}, "/json -d '{}'"),
+    ],
+)
+def test_what_can_be_tried_depends_on_the_input_type(settings, request_shown):
+    shown = example(URL, {"name": "m"}, {"inputs": [], "settings": settings})
+    assert shown == f"curl {URL}/models/m{request_shown}"
