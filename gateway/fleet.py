@@ -72,14 +72,14 @@ class Fleet:
 
     `open_link` makes a worker's link and says which endpoint to tell it; `came` is rung when the survey
     socket sees somebody come or go; `sync`, set before `run`, gives a worker every active version and raises
-    when it cannot; `left` is told who takes nothing new any more, `changed` is called whenever somebody's
-    state of life is another. Whatever goes wrong with one worker costs
+    when it cannot; `left` is told who takes nothing new any more, `changed` is told of everything
+    that happens to somebody. Whatever goes wrong with one worker costs
     that worker and nobody else.
     """
 
     sync: Sync
     left: Callable[[str], None] = staticmethod(lambda worker: None)
-    changed: Callable[[], None] = staticmethod(lambda: None)
+    changed: Callable[[Worker, Event], None] = staticmethod(lambda worker, what: None)
     publish: Publish = staticmethod(nobody)
 
     def __init__(self, surveys: Surveys, dispatcher: Dispatcher, *, open_link: OpenLink, came: Bell) -> None:
@@ -294,7 +294,7 @@ class Fleet:
         except Exception:
             log.exception("%s could not be dealt with: worker %s", what.value, worker.name)
         self.surveys.membership_changed()
-        self.changed()
+        self.changed(worker, what)
 
     def _act(self, worker: Worker, before: State, now: State, what: Event, *, strike: bool) -> None:
         """What a new state asks for."""

@@ -146,6 +146,12 @@ class Staffing:
         for id in ids:
             self.orders.setdefault(id, Order(now))
 
+    def leaves(self, id: str, now: float) -> None:
+        """It takes nothing new any more, as it was told, or by itself."""
+        order = self.orders.setdefault(id, Order(now))
+        if order.is_present:
+            order.leave_by = now + self._drain_time
+
     def refused(self, why: str, now: float) -> float:
         """Nobody could be started; in how many seconds to try again."""
         self.trouble = why
@@ -181,8 +187,8 @@ class Staffing:
             plan.endings.append(Ending(id, how, again_in))
             plan.stop.append(id)
             order.stopped = now
-        elif order.is_present and order.member is not None and order.member.state is Life.DRAINING:
-            order.leave_by = now + self._drain_time  # by itself, or somebody told it to
+        elif order.member is not None and order.member.state is Life.DRAINING:
+            self.leaves(id, now)
 
     def _look_after_stopped(self, id: str, order: Order, plan: Plan, now: float) -> None:
         assert order.stopped is not None

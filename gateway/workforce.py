@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 import trio
 
 from common import wire
-from common.errors import LaunchError
+from common.errors import LaunchError, LinkError
 from common.log import OncePer, event
 from gateway.bell import Bell
 from gateway.events import FLEET, Publish, nobody
 from gateway.fleet import Fleet
 from gateway.launchers.ids import parse_id
 from gateway.launchers.launcher import Launched, Launcher, LaunchState, WorkerSpec
+from gateway.roster import Event as LifeEvent
+from gateway.roster import Worker
 from gateway.staffing import Counts, Member, Plan, Staffing
 
 log = logging.getLogger("pipeline.workforce")
@@ -87,7 +90,7 @@ class Workforce:
         self._first = limits.min_workers if first is None else first
         self._bell = Bell()
         self._complaints = OncePer(10.0)
-        fleet.changed = self._bell.ring
+        fleet.changed = self._changed
 
     # --- what others ask
 
@@ -182,7 +185,7 @@ class Workforce:
         try:
             with trio.fail_after(CALL_TIME):
                 ids = await self._launcher.start(n, self._spec)
-        except (LaunchError, trio.TooSlowError) as error:
+        except Exception as error:
             why = f"no worker can be started: {_sentence(error)}"
             again_in = self.staffing.refused(why, trio.current_time())
             self._complain(why, again_in)
@@ -210,20 +213,32 @@ class Workforce:
         try:
             with trio.fail_after(CALL_TIME):
                 return await ask()
-        except (LaunchError, trio.TooSlowError) as error:
+        except Exception as error:
             self._complain(f"the launcher {what}: {_sentence(error)}", TICK)
             return None
 
     # --- the fleet
 
+    def _changed(self, worker: Worker, what: LifeEvent) -> None:
+        id = self._id_of(worker)
+        if id is not None and what is LifeEvent.DRAIN:  # it may be gone before anybody looks
+            self.staffing.leaves(id, trio.current_time())
+        self._bell.ring()
+
+    def _id_of(self, worker: Worker) -> str | None:
+        """What its launcher calls it, if that was ours."""
+        id = parse_id(f"{worker.name}.{worker.hello.incarnation}")
+        is_ours = id is not None and id.incarnation and id.service == self._spec.service
+        return str(id) if is_ours else None
+
     def _members(self) -> dict[str, Member]:
         """Those in the fleet that a launcher started for us, by their launcher's ids."""
         members = {}
         for worker in self._fleet.roster:
-            id = parse_id(f"{worker.name}.{worker.hello.incarnation}")
-            if id is not None and id.incarnation and id.service == self._spec.service:
+            id = self._id_of(worker)
+            if id is not None:
                 cached = worker.status.cache_size if worker.status is not None else 0
-                members[str(id)] = Member(worker.state, cached)
+                members[id] = Member(worker.state, cached)
         return members
 
     def _retire(self, id: str) -> None:
@@ -239,9 +254,10 @@ class Workforce:
             if worker is not None:
                 worker.status = answer
 
-        await self._fleet.surveys.ask(
-            wire.Status(), wire.StatusAnswer, CACHES_TIME, expected=self._fleet.ids, on_answer=take
-        )
+        with suppress(LinkError):  # then what they said last has to do
+            await self._fleet.surveys.ask(
+                wire.Status(), wire.StatusAnswer, CACHES_TIME, expected=self._fleet.ids, on_answer=take
+            )
 
     # --- what people are told
 
@@ -270,5 +286,9 @@ def _name(id: str) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    late = f"it did not answer within {CALL_TIME:g} s"
-    return late if isinstance(error, trio.TooSlowError) else str(error)
+    if isinstance(error, trio.TooSlowError):
+        return f"it did not answer within {CALL_TIME:g} s"
+    if not isinstance(error, LaunchError):  # a launcher's fault, or its engine's; the fleet serves on
+        log.error("a launcher failed", exc_info=error)
+        return f"{type(error).__name__}: {error}"
+    return str(error)

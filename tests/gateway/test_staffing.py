@@ -221,6 +221,19 @@ def test_a_worker_that_leaves_by_itself_is_replaced_at_once_and_has_not_failed()
     assert scene.plan(1) == Plan(0, [], ["w-0.1"], [Ending("w-0.1", "exit code 0", None)])
 
 
+def test_a_worker_that_said_it_leaves_has_not_failed_though_it_is_gone_at_the_next_look():
+    scene = Scene()
+    for n in range(5):
+        scene.order(f"w-0.{n}")
+        scene.serve(f"w-0.{n}")
+        scene.plan(1)
+        scene.staffing.leaves(f"w-0.{n}", scene.now)
+        scene.lose(f"w-0.{n}")
+        plan = scene.plan(1)
+        assert (plan.start, plan.endings) == (1, [Ending(f"w-0.{n}", "exit code 3", None)])
+        del scene.alive[f"w-0.{n}"]
+
+
 def test_a_worker_for_one_use_that_has_served_does_not_fail_by_ending():
     scene = Scene(one_use=True)
     for n in range(20):

@@ -183,6 +183,17 @@ async def test_it_survives_a_launcher_that_refuses_and_says_so(caplog):
         await employer.until_counts(2, 2, 0, 0, 0)
 
 
+async def test_a_fault_in_a_launcher_is_not_the_end_of_the_gateway(monkeypatch, caplog):
+    async with employing(1) as employer:
+        await employer.until_counts(1, 1, 0, 0, 0)
+        with monkeypatch.context() as patched:
+            patched.setattr(employer.launcher, "alive", lambda: 1 / 0)
+            await trio.sleep(1)
+            assert "the launcher cannot say who there is: ZeroDivisionError" in caplog.text
+        employer.workforce.want(2, "more ask")
+        await employer.until_counts(2, 2, 0, 0, 0)
+
+
 async def test_an_order_whose_answer_was_lost_is_not_given_twice():
     async with employing(0) as employer:
         employer.launcher.loses_answer = True
@@ -318,6 +329,19 @@ async def test_cancelled_at_any_moment_it_leaves_nobody_behind():
             with trio.move_on_after(0.001 * n):
                 await workforce.run()
             assert (launcher.launched, launcher.workers) == ({}, {})
+
+
+async def test_workers_that_leave_in_good_order_are_replaced_at_once_and_have_not_failed():
+    async with employing(1) as employer:
+        for _ in range(5):
+            await employer.until_counts(1, 1, 0, 0, 0)
+            told = trio.current_time()
+            employer.launcher.named("w-0").tell_to_leave()
+            await employer.site.until(lambda: employer.workforce.counts().ready == 0)
+            await employer.site.until(lambda: employer.workforce.counts().ready == 1)
+            assert trio.current_time() - told < 1
+        assert employer.workforce.trouble == ""
+        assert {data["again_in"] for data in employer.news() if data["what"] == "worker ended"} == {None}
 
 
 async def test_one_use_workers_leave_after_a_batch_and_others_take_their_place():
