@@ -13,6 +13,7 @@ import signal
 if __name__ == "__main__":  # first of all: until somebody hears it, Ctrl-C is quiet, while we import too
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import gc
 import math
 import os
 import socket
@@ -104,6 +105,8 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
             if package is not None:
                 line = await deploy_here(local_url(rest), package, max_upload=settings.max_upload)
             print(line, flush=True)
+            # What is there now stays: a collection of all of it takes longer than a hundred requests.
+            gc.freeze()
 
         trio.run(serve, make_gateway(settings, rest, grpc, credentials), greet)
     except PipelineError as error:

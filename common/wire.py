@@ -266,12 +266,12 @@ _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(AnyMessage)
 M = TypeVar("M", bound=Message)
 
 
-def encode(message: Message, buffers: Sequence[Buffer] = ()) -> bytes:
-    """One frame. The single copy of each buffer on its way out happens here."""
+def encode(message: Message, buffers: Sequence[Buffer | list[Buffer]] = ()) -> bytes:
+    """One frame; a list is one buffer in pieces. The single copy of each on its way out happens here."""
     header = _encoder.encode(message)
     if not buffers:
         return _FIXED.pack(VERSION, 0, 0, len(header)) + header
-    sizes = [memoryview(b).nbytes for b in buffers]
+    sizes = [_size(buffer) for buffer in buffers]
     at = _FIXED.size + 8 * len(sizes) + len(header)
     pieces: list[Buffer] = [
         _FIXED.pack(VERSION, 0, len(sizes), len(header)),
@@ -280,9 +280,16 @@ def encode(message: Message, buffers: Sequence[Buffer] = ()) -> bytes:
     ]
     for buffer, size in zip(buffers, sizes, strict=True):
         padding = -at % 8
-        pieces += (bytes(padding), buffer)
+        pieces.append(bytes(padding))
+        pieces += buffer if isinstance(buffer, list) else (buffer,)
         at += padding + size
     return b"".join(pieces)
+
+
+def _size(buffer: Buffer | list[Buffer]) -> int:
+    if isinstance(buffer, list):
+        return sum([memoryview(piece).nbytes for piece in buffer])
+    return memoryview(buffer).nbytes
 
 
 def decode(frame: Buffer) -> tuple[Any, list[memoryview]]:

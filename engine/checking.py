@@ -10,6 +10,7 @@ import torch
 
 from common.errors import LoadError
 from common.tensor import TensorSpec
+from engine.bundles import unpack
 from engine.runtimes.formats import FORMATS, detect, load_runtime
 from engine.runtimes.options import LoadOptions
 from engine.runtimes.source import Source, read_source
@@ -28,8 +29,9 @@ def check_file(path: Path, device: torch.device, options: LoadOptions | None = N
 
 
 def _source(path: Path) -> tuple[Source, str]:
+    source, name, _ = unpack(path, path.name)
     try:
-        return path, detect(path)
+        return source, detect(source, name)
     except LoadError as error:
         try:
             data = base64.b64decode(read_source(path).translate(None, b" \t\r\n"), validate=True)

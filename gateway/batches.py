@@ -9,6 +9,8 @@ from common.errors import InvalidRequest, PipelineError, WireError, row_error
 from common.tensor import Buffer, TensorSpec, row_ends
 from gateway.requests import Answer, Batch, Provenance, Request
 
+LARGE = 16_384  # bytes of a request: of larger ones another copy costs more than to go about them one by one
+
 Reply = tuple[Request, Answer | PipelineError]
 
 
@@ -23,7 +25,7 @@ def grouped(requests: list[Request]) -> list[list[Request]]:
 def encode_batch(batch: Batch, groups: list[list[Request]], now: float) -> bytes:
     """The frame of a batch whose requests are grouped by signature."""
     parts: list[wire.Part] = []
-    buffers: list[Buffer] = []
+    buffers: list[Buffer | list[Buffer]] = []
     for group in groups:
         signature = group[0].signature
         parts.append(
@@ -31,8 +33,8 @@ def encode_batch(batch: Batch, groups: list[list[Request]], now: float) -> bytes
         )
         if len(group) == 1:
             buffers += group[0].buffers  # which may be large: they are not copied for nothing
-        elif len(signature) == 1:
-            buffers.append(b"".join([r.buffers[0] for r in group]))
+        elif group[0].size >= LARGE:
+            buffers += [[r.buffers[i] for r in group] for i in range(len(signature))]
         else:
             buffers += [b"".join([r.buffers[i] for r in group]) for i in range(len(signature))]
     return wire.encode(wire.Batch(batch.id, batch.key.model, batch.key.version, parts), buffers)

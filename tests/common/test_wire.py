@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from common import wire
 from common.errors import WireError
 from common.models import ModelInput, ModelSettings
-from common.tensor import TensorSpec
+from common.tensor import Buffer, TensorSpec
 
 KINDS: tuple[type[wire.Message], ...] = typing.get_args(wire.AnyMessage)
 LEAVES: dict[Any, st.SearchStrategy[Any]] = {
@@ -238,3 +238,9 @@ def test_expect_refuses_every_other_kind_and_keeps_the_bytes() -> None:
 def test_expect_refuses_what_is_no_frame_at_all() -> None:
     with pytest.raises(WireError, match=r"^not a frame: "):
         wire.expect(wire.Done, b"\1\0")
+
+
+def test_a_buffer_in_pieces_is_one_buffer() -> None:
+    message = wire.Batch(1, "m", "1", [])
+    pieces: list[Buffer] = [b"ab", memoryview(b"cde"), bytearray()]
+    assert wire.encode(message, [pieces, b"x"]) == wire.encode(message, [b"abcde", b"x"])

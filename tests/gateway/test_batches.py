@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from common import wire
 from common.errors import DeadlineExceeded, ModelError, PipelineError, WireError
-from common.tensor import DATATYPES, TensorSpec, pack_elements, pack_vector, vector_spec
-from gateway.batches import encode_batch, grouped, split_answer
+from common.tensor import DATATYPES, TensorSpec, elements, pack_elements, pack_vector, vector_spec
+from gateway.batches import LARGE, encode_batch, grouped, split_answer
 from gateway.requests import Answer, Batch, ModelKey, Provenance, Request
 
 KEY = ModelKey("default", "3")
@@ -249,3 +249,13 @@ def test_a_request_that_travels_alone_is_not_copied_before_its_frame() -> None:
     batch = Batch("w", request.key, [request], alone=False)
     _, buffers = wire.decode(encode_batch(batch, [[request]], 0.0))
     assert [bytes(buffer) for buffer in buffers] == [bytes(request.buffers[0])]
+
+
+def test_rows_that_are_large_travel_as_those_that_are_small() -> None:
+    photos = [bytes([n]) * (LARGE + n) for n in range(3)]
+    signature = (TensorSpec("image", "BYTES", ()),)
+    sent = [request(signature, (pack_elements([photo]),), 1) for photo in photos]
+    batch = Batch("w", KEY, sent, alone=False)
+    message, (buffer,) = wire.expect(wire.Batch, encode_batch(batch, grouped(sent), 2.0))
+    assert message.parts == [wire.Part(signature, [1, 1, 1], [8.0] * 3)]
+    assert elements(buffer) == photos

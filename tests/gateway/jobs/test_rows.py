@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InvalidRequest
-from common.tensor import TensorSpec, vector_spec
+from common.tensor import TensorSpec, pack_elements, vector_spec
 from gateway.doors.inputs import Tensor
 from gateway.jobs.rows import (
     NOT_FINITE,
@@ -88,3 +88,17 @@ def test_answers_are_each_rows_own_and_come_back_from_where_they_are_kept():
 
 def test_a_number_is_shown_as_one():
     assert (plain([1.5]), plain([1.5, 2.5]), plain([])) == (1.5, [1.5, 2.5], [])
+
+
+TEXT = (TensorSpec("text", "BYTES", ()),)
+
+
+def test_rows_of_bytes_are_cut_where_they_end():
+    buffer = pack_elements([b"one", b"", b"three"])
+    rows = split_rows(TEXT, [buffer], 1, 2)
+    assert [bytes(row.buffers[0]) for row in rows] == [pack_elements([b""]), pack_elements([b"three"])]
+
+
+def test_answers_of_bytes_are_text_or_base64_of_what_is_none():
+    answered = Answered(TEXT, (pack_elements(["né".encode(), b"\x89PNG"]),))
+    assert results_of(answered, 2) == [[["né"]], [["iVBORw=="]]]
