@@ -43,13 +43,16 @@ def texts(name: str) -> list[str]:
 def build_context(folder: Path) -> None:
     """What `docker build` would be sent, of the files that git knows or would."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
-    patterns = [line.removeprefix("**/") for line in lines if line and not line.startswith("#")]
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    everywhere = [each.removeprefix("**/") for each in patterns if each.startswith("**/")]
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines():
-        is_left_out = any(fnmatch.fnmatch(part, each) for part in Path(name).parts for each in patterns)
-        if not is_left_out and (ROOT / name).exists():
+        top, *rest = Path(name).parts
+        is_left_out = any(fnmatch.fnmatch(top, each) for each in patterns)
+        is_left_out_anywhere = any(fnmatch.fnmatch(part, each) for part in rest for each in everywhere)
+        if not (is_left_out or is_left_out_anywhere) and (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
 
