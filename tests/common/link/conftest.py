@@ -177,7 +177,7 @@ def folder() -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(params=["memory", "ipc", "tcp", "ws", "wss", "tls+tcp"])
+@pytest.fixture(params=["memory", "ipc", "tcp", "ws", "tls+tcp"])
 def open_transport(request: pytest.FixtureRequest, folder: str) -> OpenTransport:
     """`async with open_transport() as transport:`, and at its end every peer is gone."""
 

@@ -293,7 +293,10 @@ async def test_an_address_in_use_is_named(open_transport):
             f"cannot listen on {url}: the address is in use: is another gateway running?"
         )
         await link.aclose()
-        await transport.listen_link(url, nobody, nobody).aclose()  # it is free again
+        link = transport.listen_link(url, nobody, nobody)  # it is free again
+        transport.answer_requests(url, echo)
+        assert await exchange(link, b"there?") == b"re: there?"
+        await link.aclose()
 
 
 # --- surveys
