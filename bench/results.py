@@ -38,8 +38,8 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """How the executor itself kept the schedule: how late requests left because it was busy, how many `waited`
-    because every connection was taken, and how many it never sent (`missed`)."""
+    """How the executor itself kept the schedule: how late requests left because it was busy, how many
+    `waited` because every connection was taken, and how many it never sent (`missed`)."""
 
     late_p50: float = 0.0
     late_p99: float = 0.0
@@ -72,8 +72,8 @@ class Times(msgspec.Struct, frozen=True):
 
 
 class Second(msgspec.Struct, frozen=True):
-    """One second: requests that were due in it by the schedule (`sent`), answers and errors that came in it, the
-    latencies of these answers, and requests in flight at its end."""
+    """One second: requests that were due in it by the schedule (`sent`), answers and errors that came in it,
+    the latencies of these answers, and requests in flight at its end."""
 
     t: int
     sent: int
@@ -118,8 +118,8 @@ class Process(msgspec.Struct, frozen=True):
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """One run. `latency` begins when a request was due, `service` when it was sent; both are of answered
-    requests. `goodput` is answers a second that came within `deadline` of their due time. `errors` are counted
-    by kind, and never part of a latency."""
+    requests. `goodput` is answers a second that came within `deadline` of their due time. `errors` are
+    counted by kind, and never part of a latency."""
 
     format: int = FORMAT
     name: str
