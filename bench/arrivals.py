@@ -1,7 +1,7 @@
-"""When requests come, for the simulator: made by a shape and a seed, or read from a file. Pure.
+"""When requests come: made by a shape and a seed, or read from a file. Pure.
 
-A schedule is CSV with a header. With `at,rows` each line is a request, and `rows` may be left out; with
-`at,rate` it says how many requests come a second from then on. Times are in seconds.
+The simulator's schedule is CSV with a header. With `at,rows` each line is a request, and `rows` may be left
+out; with `at,rate` it says how many requests come a second from then on. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def shapes(base: float, peak: float, seconds: float) -> dict[str, Rate]:
         "step": lambda at: peak if seconds / 4 <= at < seconds * 3 / 4 else base,
         "ramp": lambda at: base + (peak - base) * (1 - abs(2 * at / seconds - 1)),
         "sine": lambda at: base + (peak - base) * (1 - math.cos(4 * math.pi * at / seconds)) / 2,
-        "burst": lambda at: peak if at % (seconds / 6) < 5 else base,
+        "burst": lambda at: peak if at % (seconds / 6) < min(5, seconds / 12) else base,
+        "gaussian": lambda at: (
+            base + (peak - base) * math.exp(-(((at - seconds / 2) / (seconds / 8)) ** 2) / 2)
+        ),
         "poisson": lambda _: base,
     }
 
