@@ -1,0 +1,1 @@
+"""Sends a schedule's requests to a server, each at its time whatever came back, and measures."""
