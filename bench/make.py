@@ -51,9 +51,9 @@ def _from_trace(arguments: argparse.Namespace) -> Schedule:
     with arguments.trace.open(newline="") as file:
         calls = read_trace(file, arguments.seed)
     if arguments.rate is not None:
-        factor = len(calls) / arguments.rate / max(calls[-1][0], 1e-6)
+        factor = len(calls) / arguments.rate / schedule.duration([at for at, _ in calls])
         calls = [(at * factor, name) for at, name in calls]
-    duration = arguments.duration or max(calls[-1][0], 1e-6)
+    duration = arguments.duration or schedule.duration([at for at, _ in calls])
     calls = [call for call in calls if call[0] <= duration]
     counts: dict[str, int] = {}
     for _, name in calls:

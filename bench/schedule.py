@@ -135,7 +135,12 @@ def read(lines: Iterable[str]) -> Schedule:
         raise ValueError(f"a line of the schedule cannot be read: {error}") from None
     if not rows or rows[0].at < 0 or any(a.at > b.at for a, b in itertools.pairwise(rows)):
         raise ValueError("the schedule's times are not in order, or there are none")
-    return Schedule(head or Made(max(rows[-1].at, 1e-6)), rows)
+    return Schedule(head or Made(duration([row.at for row in rows])), rows)
+
+
+def duration(at: list[float]) -> float:
+    """Until one more request would be due; a second where there is no telling."""
+    return at[-1] * len(at) / (len(at) - 1) if at[-1] else 1.0
 
 
 def _head(lines: Iterator[str]) -> tuple[Made | None, Iterator[str]]:

@@ -59,14 +59,12 @@ def execute(schedule: Schedule, settings: Settings, *, name: str = "", show: Sho
 
 
 def warm_up(schedule: Schedule, seconds: float) -> list[Row]:
-    """Requests before the start, as many a second as the schedule has on the whole. Made rows are others than
-    the schedule's, so that no cache knows those beforehand."""
+    """Requests before the start, as many a second as the schedule has on the whole, and no more than it has.
+    Made rows are others than the schedule's, so that no cache knows those beforehand."""
     rate, rows = schedule.rate, schedule.rows
-    found = []
-    for n in range(int(seconds * rate)):
-        like = rows[n % len(rows)]
-        found.append(Row(n / rate - seconds, like.model, like.input if ":" in like.input else f"warm {n}"))
-    return found
+    count = min(int(seconds * rate), len(rows))
+    inputs = [row.input if ":" in row.input else f"warm {n}" for n, row in enumerate(rows[:count])]
+    return [Row((n - count) / rate, rows[n].model, inputs[n]) for n in range(count)]
 
 
 def _address(door: Door) -> str:

@@ -100,7 +100,10 @@ def test_a_written_schedule_reads_back_as_it_was():
 
 
 def test_a_schedule_of_times_alone_asks_the_default_model_for_another_row_each_time():
-    assert schedule.read(["at", "0", "2.5"]).rows == [schedule.Row(0, "", "0"), schedule.Row(2.5, "", "1")]
+    found = schedule.read(["at", "0", "2.5"])
+    assert found.rows == [schedule.Row(0, "", "0"), schedule.Row(2.5, "", "1")]
+    assert found.made.duration == 5.0
+    assert schedule.read(["at", "0"]).made.duration == 1.0
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,7 @@ def test_make_scales_a_trace_to_a_rate_and_gives_the_most_called_the_first_model
     assert main(["make", *arguments, "-o", str(output)]) == 0
     with output.open() as file:
         rows = schedule.read(file).rows
-    assert [(row.at, row.model) for row in rows] == [(0, "y"), (1.5, "x"), (3, "x")]
+    assert [(row.at, row.model) for row in rows] == [(0, "y"), (1, "x"), (2, "x")]
 
 
 def test_a_command_that_is_none_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]):
