@@ -8,15 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
+import msgspec
+
+from bench import about
 from bench.caching import caching
 from bench.figures import EXIT_FAILED, Figure, exit_code, table
 from bench.memory import memory
@@ -33,9 +33,6 @@ MEASUREMENTS: dict[str, Measurement] = {
     for each in (predict, single, vectors, caching, status, switching, transformer, memory, set_weights)
 }
 RESULTS = ROOT / "bench" / "results"
-LIBRARIES = (
-    "httptools", "msgspec", "numpy", "pybase64", "pynng", "starlette", "torch", "trio", "uvicorn", "uvloop"
-)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,40 +75,18 @@ def _write(run: Run, figures: Sequence[Figure]) -> Path:
     """One file of everything, so that a later run can be put beside it."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / time.strftime("%Y%m%d-%H%M%S.json")
+    commit, dirty = about.commit()
+    machine = msgspec.to_builtins(about.machine())
     everything = {
-        "commit": _commit(),
-        "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg(),
-        },
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
+        "commit": commit + "+" * dirty,
+        "machine": machine | {"load": os.getloadavg()},
+        "versions": about.versions((*about.LIBRARIES, "uvicorn")),
         "is_quick": run.is_quick,
         "figures": [figure._asdict() | {"verdict": figure.verdict} for figure in figures],
         "details": run.details,
     }
     path.write_text(json.dumps(everything, indent=1))
     return path
-
-
-def _commit() -> str:
-    """The commit, with a + where the tree differs from it."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=12"]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or "unknown"
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

@@ -37,6 +37,19 @@ may_import_also: dict[str, set[str]] = {
 
 # They decide, and leave waiting and speaking to others. Each of them has to exist.
 pure_modules = {
+    "bench.arrivals",
+    "bench.executor.codecs.codec",
+    "bench.executor.codecs.grpc",
+    "bench.executor.codecs.http",
+    "bench.executor.codecs.websocket",
+    "bench.executor.doors",
+    "bench.executor.payloads",
+    "bench.executor.progress",
+    "bench.executor.records",
+    "bench.executor.summary",
+    "bench.results",
+    "bench.schedule",
+    "bench.traces",
     "common.addresses",
     "common.errors",
     "common.intervals",

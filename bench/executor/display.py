@@ -20,14 +20,21 @@ def display(duration: float) -> Iterator[Show]:
         yield _Lines(duration)
         return
     try:
-        from rich.console import Console
+        from rich.console import Console, Group
         from rich.live import Live
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
     except ModuleNotFoundError:
         print("for a display in place: pip install 'pipeline-inference[bench]'", file=sys.stderr)
         yield _Lines(duration)
         return
     with Live(console=Console(stderr=True), refresh_per_second=4) as live:
-        yield lambda moment: live.update(text(moment, duration))
+
+        def show(moment: Moment) -> None:
+            bar = ProgressBar(total=duration, completed=max(moment.at, 0.0), width=60)
+            live.update(Group(bar, Text(text(moment, duration))))
+
+        yield show
 
 
 class _Lines:
