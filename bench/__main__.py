@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0
     if name not in COMMANDS:
-        print(f"bench: there is no command {name!r}\n{usage()}", file=sys.stderr)
+        print(f"bench: there is no command {name!r}\n{usage()}" if name else usage(), file=sys.stderr)
         return EXIT_USAGE
     try:
         module = importlib.import_module(COMMANDS[name][0])

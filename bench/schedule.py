@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import csv
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TextIO
@@ -54,8 +55,8 @@ class Schedule(NamedTuple):
 def times(pattern: str, rate: float, peak: float, duration: float, seed: int) -> list[float]:
     """When requests come. `constant` spaces them evenly; all others are Poisson processes, of one rate or of
     one that goes from `rate` to `peak` and back."""
-    if not (rate > 0 and duration > 0 and peak > 0):
-        raise ValueError("rate, peak and duration are above zero")
+    if not all(0 < each < math.inf for each in (rate, peak, duration)):
+        raise ValueError("rate, peak and duration are numbers above zero")
     if pattern == "constant":
         return [n / rate for n in range(round(rate * duration))]
     found = shapes(rate, peak, duration)
@@ -133,9 +134,13 @@ def read(lines: Iterable[str]) -> Schedule:
         ]
     except (TypeError, ValueError) as error:
         raise ValueError(f"a line of the schedule cannot be read: {error}") from None
-    if not rows or rows[0].at < 0 or any(a.at > b.at for a, b in itertools.pairwise(rows)):
+    if not rows or not rows[0].at >= 0 or not all(a.at <= b.at < math.inf for a, b in _pairs(rows)):
         raise ValueError("the schedule's times are not in order, or there are none")
     return Schedule(head or Made(duration([row.at for row in rows])), rows)
+
+
+def _pairs(rows: list[Row]) -> Iterator[tuple[Row, Row]]:
+    return itertools.pairwise([*rows, rows[-1]])
 
 
 def duration(at: list[float]) -> float:

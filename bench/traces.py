@@ -8,7 +8,9 @@ calls in each minute of a day) and of 2021 (a call a line, with its end and dura
 from __future__ import annotations
 
 import csv
+import math
 import random
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
@@ -17,6 +19,7 @@ Call = tuple[float, str]
 
 _TIMESTAMPS = ("timestamp", "at", "time")
 _FUNCTION = ("hashfunction", "func")
+_ISO = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
 
 def read_trace(lines: Iterable[str], seed: int) -> list[Call]:
@@ -30,6 +33,8 @@ def read_trace(lines: Iterable[str], seed: int) -> list[Call]:
         raise ValueError(f"a line of the trace cannot be read: {error}") from None
     if not calls:
         raise ValueError("there is no call in this trace")
+    if not all(math.isfinite(at) for at, _ in calls):
+        raise ValueError("a time of the trace is not finite")
     first = calls[0][0]
     return [(at - first, name) for at, name in calls]
 
@@ -64,9 +69,14 @@ def _ended(table: Iterable[list[str]], name: int | None, end: int, duration: int
 
 
 def _moment(text: str) -> float:
+    """Seconds; without a time zone it is UTC, where no hour comes twice."""
     try:
         return float(text)
     except ValueError:
         # Python 3.10 reads neither Z nor seven digits of a second.
-        whole, dot, rest = text.strip().rstrip("Z").partition(".")
-        return datetime.fromisoformat(whole).timestamp() + (float(f"0.{rest}") if dot else 0.0)
+        found = _ISO.fullmatch(text.strip())
+        if found is None:
+            raise
+        whole, fraction, zone = found.groups()
+        offset = "+00:00" if zone in (None, "Z") else zone
+        return datetime.fromisoformat(whole + offset).timestamp() + float(fraction or 0)

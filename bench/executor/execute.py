@@ -48,10 +48,8 @@ def execute(schedule: Schedule, settings: Settings, *, name: str = "", show: Sho
     host = _address(door)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     rows = [*warm_up(schedule, settings.warm_up), *schedule.rows]
-    parts = [
-        Part(settings, n, host, rows[n :: settings.processes] or rows[:1], schedule.made.duration)
-        for n in range(settings.processes)
-    ]
+    end = schedule.made.duration
+    parts = [Part(settings, n, host, share(rows, settings, n), end) for n in range(settings.processes)]
     processes = Processes(settings.pids or listeners(host, door.port))
     with _children(parts) as pipes:
         run = _follow(pipes, schedule, settings, processes, show)
@@ -65,6 +63,11 @@ def warm_up(schedule: Schedule, seconds: float) -> list[Row]:
     count = min(int(seconds * rate), len(rows))
     inputs = [row.input if ":" in row.input else f"warm {n}" for n, row in enumerate(rows[:count])]
     return [Row((n - count) / rate, rows[n].model, inputs[n]) for n in range(count)]
+
+
+def share(rows: list[Row], settings: Settings, number: int) -> list[Row]:
+    """What process `number` has of them; a closed loop needs some, however few there are."""
+    return rows[number :: settings.processes] or (rows if settings.closed else [])
 
 
 def _address(door: Door) -> str:
@@ -176,9 +179,8 @@ def _result(name: str, started: str, schedule: Schedule, settings: Settings, run
     duration = max(last, min(schedule.made.duration, run.seconds), 1e-6)
     latency = summary.times(found.latency)
     edges, heat = summary.heat(found)
-    used = run.processes.used()
+    used, made = run.processes.used(), schedule.made
     commit, dirty = about.commit()
-    made = schedule.made
     return Result(
         name=name,
         started=started,
@@ -208,9 +210,5 @@ def _result(name: str, started: str, schedule: Schedule, settings: Settings, run
         cache=summary.cache(records),
         workers=summary.workers(records),
         processes=used,
-        cpu_per_1000=_cpu_per_1000([each.cpu_s for each in used], latency.count),
+        cpu_per_1000=summary.cpu_per_1000(used, latency.count),
     )
-
-
-def _cpu_per_1000(seconds: list[float], answered: int) -> float | None:
-    return 1000 * sum(seconds) / answered if seconds and answered else None

@@ -14,12 +14,16 @@ class Processes:
     """Those given and all that descend from them. Invariant: what was seen of one is kept when it ends."""
 
     def __init__(self, pids: Iterable[int]) -> None:
-        self._roots = [psutil.Process(pid) for pid in pids]
+        try:
+            self._roots = [psutil.Process(pid) for pid in pids]
+        except psutil.Error as error:
+            raise ValueError(f"a process of the server cannot be looked at: {error}") from None
         self._seen: dict[int, Process] = {}
         self._before: dict[int, float] = {}
 
     def start(self) -> None:
         """CPU is counted from now on."""
+        self.look()
         self.look()
         self._before = {pid: process.cpu_s for pid, process in self._seen.items()}
 

@@ -9,7 +9,7 @@ import numpy as np
 from hdrh.histogram import HdrHistogram
 
 from bench.executor.records import ANSWERED, Records
-from bench.results import DIGITS, HIGHEST, Cache, Heat, Kept, Phase, Second, Times
+from bench.results import DIGITS, HIGHEST, Cache, Heat, Kept, Phase, Process, Second, Times
 
 LATE = 0.005  # a hundredth of the requests may leave later than this, else the schedule was not kept
 WAITED = 0.01  # and so many may wait for a connection
@@ -129,6 +129,11 @@ def heat(found: Columns) -> tuple[list[float], list[Heat]]:
 def goodput(found: Columns, deadline: float, duration: float) -> float:
     """Answers a second within the deadline."""
     return int((found.latency <= deadline).sum()) / duration
+
+
+def cpu_per_1000(processes: list[Process], answered: int) -> float | None:
+    """Seconds of all of them; None where nobody looked, or nothing was answered."""
+    return 1000 * sum(each.cpu_s for each in processes) / answered if processes and answered else None
 
 
 def errors(records: Records) -> dict[str, int]:

@@ -12,7 +12,8 @@ import pytest
 
 from bench import schedule
 from bench.__main__ import main
-from bench.executor.execute import warm_up
+from bench.executor.execute import share, warm_up
+from bench.executor.processes import Processes
 from bench.executor.settings import Settings
 from bench.results import Result, read_result
 from bench.schedule import Made, Row, Schedule
@@ -139,3 +140,28 @@ def test_a_row_of_a_file_that_cannot_be_read_is_said_before_anything_is_sent(
 def test_processes_share_what_there_is():
     settings = Settings(url="", processes=3)
     assert [settings.share(8, n) for n in range(3)] == [3, 3, 2]
+    rows = [Row(n, "", str(n)) for n in range(4)]
+    assert [len(share(rows, settings, n)) for n in range(3)] == [2, 1, 1]
+    assert share(rows[:1], settings, 2) == []
+    assert share(rows[:1], Settings(url="", processes=3, closed=3), 2) == rows[:1]
+
+
+def test_cpu_is_counted_from_the_start_and_of_a_servers_children_too():
+    spin = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\ninput()"
+    start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout is not None
+        used = Processes([server.pid])
+        server.stdout.readline()
+        late = Processes([server.pid])
+        late.start()
+        used.look()
+        late.look()
+        server.communicate(b"\n")
+    assert len(used.used()) == len(late.used()) == 2
+    assert sum(each.cpu_s for each in used.used()) >= 0.2
+    assert sum(each.cpu_s for each in late.used()) < 0.1
+    with pytest.raises(ValueError, match="cannot be looked at"):
+        Processes([server.pid])

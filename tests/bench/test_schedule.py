@@ -114,6 +114,8 @@ def test_a_schedule_of_times_alone_asks_the_default_model_for_another_row_each_t
         (["at", "x"], "cannot be read"),
         (["at", "2", "1"], "not in order"),
         (["at"], "there are none"),
+        (["at", "nan"], "not in order"),
+        (["at", "1", "inf"], "not in order"),
         (["# {", "at", "1"], "how the schedule was made"),
     ],
 )
@@ -126,6 +128,8 @@ def test_a_trace_of_timestamps_begins_at_zero():
     assert read_trace(["timestamp", "100.5", "99.5"], 1) == [(0, ""), (1.0, "")]
     lines = ["TIMESTAMP,ContextTokens", "2023-11-16 18:15:46.6805900,374", "2023-11-16 18:15:47.1805900,396"]
     assert [at for at, _ in read_trace(lines, 1)] == pytest.approx([0, 0.5], abs=1e-6)
+    lines = ["time", "2026-03-29T01:00:00+01:00", "2026-03-29T01:00:00.5Z", "2026-03-29 01:00:01"]
+    assert [at for at, _ in read_trace(lines, 1)] == pytest.approx([0, 3600.5, 3601])
 
 
 def test_a_trace_of_calls_a_minute_has_so_many_in_each():
@@ -142,7 +146,9 @@ def test_a_trace_of_ends_and_durations_has_a_call_where_each_began():
     assert read_trace(lines, 1) == [(0, "f"), (1.0, "g")]
 
 
-@pytest.mark.parametrize("lines", [[], ["timestamp"], ["colour", "red"], ["timestamp", "noon"]])
+@pytest.mark.parametrize(
+    "lines", [[], ["timestamp"], ["colour", "red"], ["timestamp", "noon"], ["at", "nan"]]
+)
 def test_what_is_no_trace_is_refused(lines: list[str]):
     with pytest.raises(ValueError, match="trace"):
         read_trace(lines, 1)
