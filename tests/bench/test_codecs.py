@@ -13,6 +13,8 @@ from typing import Any
 import grpc
 import pytest
 import websockets.sync.server
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from bench.executor.codecs.codec import Answer, Broken
@@ -65,9 +67,12 @@ def test_a_200_whose_body_says_that_it_is_none_is_an_error():
     ]
 
 
-def test_what_is_no_http_is_said_to_be_none():
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"]
+)
+def test_what_is_no_answer_in_http_is_said_to_be_none(said: bytes):
     with pytest.raises(Broken, match="no answer in HTTP"):
-        Http().feed(b"SSH-2.0-OpenSSH\r\n")
+        Http().feed(said)
 
 
 def test_a_websocket_takes_requests_when_it_was_greeted():
@@ -133,6 +138,45 @@ def test_grpc_data_waits_until_the_server_has_room():
     rest = codec.replies()
     assert len(rest) > 34_000
     assert codec.replies() == b""
+
+
+GOOD = {
+    "http": (Http, OK),
+    "ws": (lambda: WebSocket(b""), GREETING + b"\x81\x08" + b'{"id":1}' + b"\x89\x01p\x88\x02\x03\xe9"),
+    "grpc": (
+        lambda: Grpc(b"a:1", b"/m", 32),
+        frame(Frame.SETTINGS, 0, 0, b"\0\x04\0\1\0\0")
+        + frame(Frame.HEADERS, END_HEADERS, 1, b"\x88" + literal(b"x-worker", b"w"))
+        + frame(Frame.DATA, 0, 1, bytes(7))
+        + frame(Frame.HEADERS, END_HEADERS | END_STREAM, 1, literal(b"grpc-status", b"0"))
+        + frame(Frame.GOAWAY, 0, 0, bytes(8)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_damaged_bytes_are_answers_or_broken(name: str, data: st.DataObject):
+    make, good = GOOD[name]
+    at, cut = data.draw(st.integers(0, len(good))), data.draw(st.integers(0, 12))
+    damaged = good[:at] + data.draw(st.binary(max_size=12)) + good[at + cut :]
+    split = data.draw(st.integers(0, len(damaged)))
+    codec = make()
+    codec.request(1, b'{"x":1}')
+    with contextlib.suppress(Broken):
+        for part in (damaged[:split], damaged[split:]):
+            assert all(isinstance(answer, Answer) for answer in codec.feed(part))
+            assert isinstance(codec.replies(), bytes)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_whole_bytes_are_one_answer(name: str):
+    make, good = GOOD[name]
+    codec = make()
+    codec.request(1, b'{"x":1}')
+    (answer,) = codec.feed(good)
+    assert (answer.number, answer.error) == (1, "")
 
 
 def run(door_name: str, url: str, count: int, *, tensor: Tensor = VECTOR, closed: int = 0) -> Records:

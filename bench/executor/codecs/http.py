@@ -38,7 +38,7 @@ class Http:
         self._answers = []
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise Broken(f"that is no answer in HTTP: {error}") from None
         return self._answers
 
