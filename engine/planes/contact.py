@@ -14,28 +14,31 @@ LONG = 3  # silences
 @contextmanager
 def kept_contact(
     hellos: Callable[[], int],
+    connection: Callable[[], object],
     silent: Callable[[bool], None],
     give_up: Callable[[float], None] = lambda seconds: None,
     patience: float = 0.0,
 ) -> Iterator[None]:
-    """Meanwhile `silent(is_long)` is called whenever there were no `hellos` for a while, again and again;
-    `is_long` says that this is more than a gateway that was held up. After `patience` seconds (0: never)
-    `give_up` is told so, once.
+    """Meanwhile `silent(is_long)` is called whenever there were no `hellos` over a `connection` for a while,
+    again and again; `is_long` says that there were none for longer than a gateway is held up. After
+    `patience` seconds without any (0: never) `give_up` is told so, once.
 
     Ticks are counted, and no time is measured: a process that was stopped hears what waits for it first.
     """
     over = threading.Event()
 
     def watch() -> None:
-        heard, ticks = hellos(), 0
+        heard, over_which = hellos(), connection()
+        alone = silence = 0  # ticks without a hello, and those of them over one connection
         while not over.wait(TICK):
-            now = hellos()
-            ticks = ticks + 1 if now == heard else 0
-            heard = now
-            if patience and ticks > 1 and ticks * TICK >= patience:
-                return give_up(ticks * TICK)
-            if ticks and ticks % SILENCE == 0:
-                silent(ticks >= LONG * SILENCE)
+            now, over_this = hellos(), connection()
+            alone = alone + 1 if now == heard else 0
+            silence = silence + 1 if now == heard and over_this is over_which else 0
+            heard, over_which = now, over_this
+            if patience and alone > 1 and alone * TICK >= patience:
+                return give_up(alone * TICK)
+            if silence and silence % SILENCE == 0:
+                silent(alone >= LONG * SILENCE)
 
     thread = threading.Thread(target=watch, name="contact", daemon=True)
     thread.start()

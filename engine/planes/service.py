@@ -77,6 +77,7 @@ class WorkerService:
         self._closed = False
         self._link: Answerer | None = None
         self._told_over: object = None
+        self._silent_over: object = None
         self._link_lock = threading.Lock()
         self._staging = Staging()
         registry = Registry(device=device, cache_size=cache_size, allowed=allowed, memory_limit=memory_limit)
@@ -107,6 +108,7 @@ class WorkerService:
         try:
             with kept_contact(
                 lambda: self._control.hellos,
+                lambda: surveys.connection,
                 lambda is_long: self._hang_up(surveys, is_long),
                 self._give_up,
                 self._gateway_timeout,
@@ -129,10 +131,15 @@ class WorkerService:
 
     def _hang_up(self, surveys: Answerer, is_long: bool) -> None:
         """Nothing is heard: the connections may be there for this end only. The link's carries requests, and
-        a gateway that hears the worker again says if it needs a new one: so that waits longer."""
+        a gateway that hears the worker again says if it needs a new one: so that waits longer.
+
+        One that was made this moment is left: over ws NNG 1.11 panics at times, at the other end, when one is
+        closed that is in use.
+        """
         surveys.hang_up()
         with self._link_lock:
-            if is_long and self._link is not None:
+            before, self._silent_over = self._silent_over, self._link and self._link.connection
+            if is_long and self._link is not None and before is self._silent_over is not None:
                 self._link.hang_up()
 
     def _say_farewell(self, surveys: Answerer) -> None:
