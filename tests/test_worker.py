@@ -1,6 +1,7 @@
 """End to end: worker.py as a process of its own, with no gateway anywhere."""
 
 import base64
+import ctypes
 import io
 import os
 import select
@@ -89,6 +90,20 @@ def test_it_looks_for_a_gateway_until_a_signal_stops_it_in_good_order(start, sig
     assert "Traceback" not in said
 
 
+def test_a_signal_that_another_of_its_threads_is_given_stops_it_as_well(start) -> None:
+    process = start()
+    process.wait_for("looking for the gateway")
+    pid = process.process.pid
+    switches = -1
+    while switches != (switches := main_switches(pid)):  # until its main thread sleeps
+        time.sleep(0.2)
+    others = [int(each.name) for each in Path(f"/proc/{pid}/task").iterdir() if int(each.name) != pid]
+    assert ctypes.CDLL(None).tgkill(pid, others[0], signal.SIGTERM) == 0
+    code, said = process.end()
+    assert code == 0
+    assert "leaving worker=bob finished=True" in said
+
+
 def test_a_signal_while_it_still_imports_torch_stops_it_as_well(start) -> None:
     process = start()
     # Its handlers are in place within milliseconds of Python's own start, and the import takes a second.
@@ -99,6 +114,12 @@ def test_a_signal_while_it_still_imports_torch_stops_it_as_well(start) -> None:
     code, said = process.end()
     assert code == 0
     assert "Traceback" not in said
+
+
+def main_switches(pid: int) -> int:
+    """How often a process's main thread has gone to sleep."""
+    status = Path(f"/proc/{pid}/task/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 def handles(pid: int, number: int) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import torch
 
@@ -31,6 +32,7 @@ SLOTS = 2
 DATA_THREADS = SLOTS + 2
 DRAIN_GRACE = 30.0
 FAREWELL = 1.5  # how long a leaving worker waits for a heartbeat to tell the gateway so
+TICK = 0.5  # how soon a signal is noticed at the latest
 FAREWELL_TICK = 0.02  # and how soon it notices that there is no gateway to tell
 
 
@@ -113,7 +115,7 @@ class WorkerService:
                 self._give_up,
                 self._gateway_timeout,
             ):
-                self._stops.get()
+                self._wait_until_told()
             finished = self._data.drain(DRAIN_GRACE)
             self._say_farewell(surveys)
             event(log, logging.INFO, "leaving", worker=self.identity.name, finished=finished)
@@ -124,6 +126,13 @@ class WorkerService:
                     self._link.close()
             surveys.close()
             self._staging.close()
+
+    def _wait_until_told(self) -> None:
+        # Not for ever at once: a signal that the system gives to another thread, or that comes as this one
+        # falls asleep, wakes nobody, and Python calls its handler when this thread runs again.
+        while True:
+            with contextlib.suppress(Empty):
+                return self._stops.get(timeout=TICK)
 
     def _give_up(self, seconds: float) -> None:
         event(log, logging.WARNING, "without a gateway", worker=self.identity.name, seconds=seconds)

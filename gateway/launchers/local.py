@@ -38,6 +38,7 @@ WORKER = Path(__file__).resolve().parents[2] / "worker.py"
 BACKOFF_MIN, BACKOFF_MAX = 0.1, 10.0
 STEADY = 10.0  # a fork server that lived so long did not fail at start: the back-off begins anew
 CLOSE_TIME = 5.0
+GRACE = 10.0  # for a worker that an earlier gateway has kept, and this one does not
 
 
 class _Worker:
@@ -172,12 +173,13 @@ class LocalLauncher:
         worker.signal(signal.SIGKILL)
 
     def adopt(self, records: list[Record]) -> None:
-        """Workers of the gateway before this one; where these are not to be kept any more, they end."""
+        """Workers of the gateway before this one; where they are not to be kept any more, they end."""
         for each in records:
             worker = self._workers[each.id] = _Worker(object(), None)
             worker.pid, worker.started = each.pid, each.started
             if not self._keep:
                 worker.ask()
+                self._nursery.start_soon(self._kill_after, worker, GRACE)
 
     def close(self) -> None:
         """Kill whoever is left, and must not be."""
