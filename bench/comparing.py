@@ -69,8 +69,11 @@ class Compared(NamedTuple):
 
 
 def grouped(runs: Sequence[tuple[Path, Result]]) -> Groups:
-    """Runs by their names, and where all have the same one, by their files'."""
-    names = [run.name for _, run in runs]
+    """Runs by their names and, where one has several, the rates; where all have the same, by their files'."""
+    rates: dict[str, set[str]] = {}
+    for _, run in runs:
+        rates.setdefault(run.name, set()).add(_rate(run))
+    names = [run.name + (f" at {_rate(run)}" if len(rates[run.name]) > 1 else "") for _, run in runs]
     if len(set(names)) < 2:
         names = [path.stem for path, _ in runs]
     if len(set(names)) < 2:
@@ -79,6 +82,11 @@ def grouped(runs: Sequence[tuple[Path, Result]]) -> Groups:
     for name, (_, run) in zip(names, runs, strict=True):
         groups.setdefault(name, []).append(run)
     return groups
+
+
+def thing(name: str, runs: Sequence[Result]) -> str:
+    """What a group is of, whatever the rate."""
+    return runs[0].name if name == f"{runs[0].name} at {_rate(runs[0])}" else name
 
 
 def compare(first: Sequence[Result], second: Sequence[Result], *, are_paired: bool = False) -> list[Compared]:
@@ -156,18 +164,25 @@ def _limits(edges: Sequence[float]) -> Floats:
 
 def reservations(groups: Groups) -> Iterator[str]:
     """What a reader has to know before believing a comparison, a sentence each."""
+    alone = []
     for name, runs in groups.items():
         for run in runs:
             if not run.kept_schedule.is_kept:
                 yield f"{name}: the executor did not keep the schedule. {run.kept_schedule.sentence}".strip()
             if run.is_interrupted:
                 yield f"{name}: the run was interrupted after {run.duration:.0f} s."
-        if len(runs) == 1:
-            yield f"{name}: one run. Its interval is of that run's seconds; another run may differ by more."
+        if len(runs) == 1 and len(groups) > 1:
+            alone.append(name)
+    if alone:
+        yield f"One run of {', '.join(alone)}: intervals are of its seconds, another run may differ by more."
     everybody = [run for runs in groups.values() for run in runs]
     for what, values in _circumstances(everybody):
         if len(set(values)) > 1:
             yield f"These runs differ in {what}: {', '.join(dict.fromkeys(values))}."
+
+
+def _rate(run: Result) -> str:
+    return "any rate" if run.is_closed else f"{run.schedule.offered_rate:.3g}/s"
 
 
 def _circumstances(runs: Sequence[Result]) -> Iterator[tuple[str, list[str]]]:
@@ -175,7 +190,7 @@ def _circumstances(runs: Sequence[Result]) -> Iterator[tuple[str, list[str]]]:
     of: dict[str, Callable[[Result], Any]] = {
         "machine": lambda run: f"{run.machine.cpu} × {run.machine.cores}",
         "loop": lambda run: "closed" if run.is_closed else "open",
-        "offered rate": lambda run: "closed" if run.is_closed else f"{run.schedule.offered_rate:.4g}/s",
+        "offered rate": _rate,
         "pattern": lambda run: run.schedule.pattern,
         "deadline": lambda run: run.deadline,
     }

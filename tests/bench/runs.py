@@ -62,7 +62,7 @@ def made_run(
 
 def _second(t: int, taken: np.ndarray[Any, Any]) -> Second:
     p50, p99 = np.quantile(taken, [0.5, 0.99])
-    return Second(t, len(taken), len(taken), 0, float(p50), float(p99), float(taken.max()), 3)
+    return Second(t, len(taken), len(taken), 0, float(p50), float(p99), float(taken.max()), len(taken) // 10)
 
 
 def _counts(taken: np.ndarray[Any, Any]) -> list[int]:
