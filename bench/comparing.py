@@ -168,7 +168,7 @@ def reservations(groups: Groups) -> Iterator[str]:
     for name, runs in groups.items():
         for run in runs:
             if not run.kept_schedule.is_kept:
-                yield f"{name}: the executor did not keep the schedule. {run.kept_schedule.sentence}".strip()
+                yield f"{name}: {run.kept_schedule.sentence or 'the schedule was not kept'}."
             if run.is_interrupted:
                 yield f"{name}: the run was interrupted after {run.duration:.0f} s."
         if len(runs) == 1 and len(groups) > 1:
