@@ -13,9 +13,10 @@ from bench.intervals import (
     Floats,
     Known,
     Ratio,
+    blurred,
     known,
     known_by_runs,
-    quantiles_drawn,
+    quantiles,
     ratio,
     ratio_of_pairs,
     seconds_drawn,
@@ -31,9 +32,14 @@ class Quantity(NamedTuple):
 
     name: str
     unit: str
-    of: Callable[[Result], float | None]
+    written: Callable[[Result], float | None]
     more_is_better: bool = False
     share: float | None = None
+
+    def of(self, run: Result) -> float | None:
+        """What the run says; no time that the executor, being late itself, cannot vouch for."""
+        is_timed = self.share is not None or self.name == "goodput"
+        return self.written(run) if run.kept_schedule.is_kept or not is_timed else None
 
 
 QUANTITIES = (
@@ -127,11 +133,14 @@ def _known_by_seconds(quantity: Quantity, run: Result, source: np.random.Generat
     if not whole:
         return None
     drawn, blocks = seconds_drawn(len(whole), source)
-    draws = _drawn(quantity, run, drawn, [second.t for second in whole])
+    seconds = [second.t for second in whole]
+    all_of_it, draws = (_drawn(quantity, run, each, seconds) for each in (np.ones((1, len(whole))), drawn))
     figure = quantity.of(run)
-    if draws is None or figure is None or blocks < FEWEST_BLOCKS:
+    if all_of_it is None or draws is None or figure is None or blocks < FEWEST_BLOCKS:
         return None
-    return known(figure, draws, blocks)
+    if quantity.share is not None:  # no difference is shown that is finer than what was counted
+        draws = blurred(draws, _limits(run.heat_edges)[1] - _limits(run.heat_edges)[0], source)
+    return known(figure, draws, blocks, whole=float(all_of_it[0]))
 
 
 def _drawn(quantity: Quantity, run: Result, drawn: Floats, seconds: Sequence[int]) -> Floats | None:
@@ -141,13 +150,13 @@ def _drawn(quantity: Quantity, run: Result, drawn: Floats, seconds: Sequence[int
     if quantity.name == "errors":
         failed = drawn @ np.array([by_second[t].errors for t in seconds], dtype=float)
         return np.asarray(failed / np.maximum(1, drawn @ np.array([by_second[t].sent for t in seconds])))
-    if len(run.heat_edges) < 3:
+    if len(run.heat_edges) < 2:
         return None
     limits = _limits(run.heat_edges)
     by_latency = {heat.t: heat.counts for heat in run.heat}
     counts = drawn @ np.array([by_latency.get(t, [0] * len(run.heat_edges)) for t in seconds], dtype=float)
     if quantity.share is not None:
-        return quantiles_drawn(counts, limits, quantity.share)
+        return quantiles(counts, limits, quantity.share)
     if quantity.name == "goodput" and run.deadline:
         inside = (np.log(run.deadline) - limits[:-1]) / np.diff(limits)
         return np.asarray(counts @ np.clip(inside, 0, 1))
@@ -155,10 +164,8 @@ def _drawn(quantity: Quantity, run: Result, drawn: Floats, seconds: Sequence[int
 
 
 def _limits(edges: Sequence[float]) -> Floats:
-    """The logarithms of where buckets begin and end; the outermost are as wide as the next."""
-    starts = np.log(np.maximum(edges, 1e-9))
-    if edges[0] <= 0:
-        starts[0] = 2 * starts[1] - starts[2]
+    """The logarithms of where buckets begin and end; the last is as wide as the one before."""
+    starts = np.log(edges)
     return np.append(starts, 2 * starts[-1] - starts[-2])
 
 
@@ -168,7 +175,8 @@ def reservations(groups: Groups) -> Iterator[str]:
     for name, runs in groups.items():
         for run in runs:
             if not run.kept_schedule.is_kept:
-                yield f"{name}: {run.kept_schedule.sentence or 'the schedule was not kept'}."
+                sentence = run.kept_schedule.sentence or "the schedule was not kept"
+                yield f"{name}: {sentence}. Latencies are left out."
             if run.is_interrupted:
                 yield f"{name}: the run was interrupted after {run.duration:.0f} s."
         if len(runs) == 1 and len(groups) > 1:

@@ -76,11 +76,15 @@ def _counted(drawn: NDArray[np.int64], count: int) -> Floats:
     return np.bincount((drawn + rows).ravel(), minlength=DRAWS * count).reshape(DRAWS, count).astype(float)
 
 
-def known(figure: float, draws: Floats, units: float) -> Known | None:
-    """A figure and what it was in each draw; `None` where they do not tell how sure it is."""
-    if units < 2 or figure <= 0 or not np.all(draws > 0):
+def known(figure: float, draws: Floats, units: float, *, whole: float | None = None) -> Known | None:
+    """A figure and what it was in each draw; `None` where they do not tell how sure it is.
+
+    `whole` is what the way of the draws makes of all units, where the figure itself is known better.
+    """
+    whole = figure if whole is None else whole
+    if units < 2 or not (figure > 0 and whole > 0 and np.all(draws > 0)):
         return None
-    return Known(math.log(figure), np.log(draws), units)
+    return Known(math.log(figure), np.log(draws * (figure / whole)), units)
 
 
 def known_by_runs(figures: Sequence[float], source: np.random.Generator) -> Known | None:
@@ -130,7 +134,7 @@ def students_t(freedom: float) -> float:
     return math.sqrt(freedom) * math.tan(angle)
 
 
-def quantiles_drawn(counts: Floats, edges: Floats, share: float) -> Floats:
+def quantiles(counts: Floats, edges: Floats, share: float) -> Floats:
     """The value that this share of what was counted lies below, for each row of counts.
 
     `edges` are the logarithms of the buckets' limits, one more than there are buckets; within a bucket the
@@ -145,3 +149,8 @@ def quantiles_drawn(counts: Floats, edges: Floats, share: float) -> Floats:
         part = (wanted - before) / held
     values = np.exp(edges[bucket] + part * (edges[bucket + 1] - edges[bucket]))
     return np.asarray(values[:, 0], dtype=np.float64)
+
+
+def blurred(draws: Floats, width: float, source: np.random.Generator) -> Floats:
+    """Draws that are not known better than by a bucket, whose logarithm has this width."""
+    return np.asarray(draws * np.exp(source.uniform(-width / 2, width / 2, draws.shape)))

@@ -78,7 +78,8 @@ def _summary(groups: Groups) -> str:
         offered = "closed" if runs[0].is_closed else f"{number(runs[0].schedule.offered_rate)}/s"
         values = [(each, typical(each, runs)) for each in quantities]
         figures = ["–" if value != value else shown(each, value) for each, value in values]
-        longest = f"{number(1000 * max(run.latency.max for run in runs))} ms"
+        are_kept = all(run.kept_schedule.is_kept for run in runs)
+        longest = f"{number(1000 * max(run.latency.max for run in runs))} ms" if are_kept else "–"
         rows.append([name, str(len(runs)), offered, *figures, longest])
     return _table(["", "runs", "offered", *(each.name for each in quantities), "longest"], rows)
 

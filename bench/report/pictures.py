@@ -13,6 +13,7 @@ from bench.results import Result, Times
 
 Points = list[tuple[float, float]]
 STEPS = 16  # of a curve by percentile, for each further nine
+ROWS = 16  # of a heat map, for each tenfold of latency
 
 
 class Line(NamedTuple):
@@ -74,6 +75,8 @@ def by_percentile(groups: Groups) -> Picture:
     """Latency by the share of requests that were answered sooner."""
     lines = []
     for name, run, colour in _runs(groups):
+        if not run.kept_schedule.is_kept:
+            continue
         lines.append(Line(name, colour, curve(run.latency)))
         if run.service.p50 and not run.is_closed:
             lines.append(Line("", colour, curve(run.service), is_dashed=True))
@@ -105,7 +108,7 @@ def by_rate(groups: Groups) -> Picture:
         of_things.setdefault(thing(name, runs), []).extend(runs)
         colours.setdefault(thing(name, runs), colour)
     for name, runs in of_things.items():
-        ordered = sorted(runs, key=_offered)
+        ordered = sorted((run for run in runs if run.kept_schedule.is_kept), key=_offered)
         slow = [(_offered(run), 1000 * run.latency.p99) for run in ordered]
         usual = [(_offered(run), 1000 * run.latency.p50) for run in ordered]
         lines += [Line(name, colours[name], slow), Line("", colours[name], usual, is_dashed=True)]
@@ -160,10 +163,12 @@ def heat_maps(groups: Groups) -> Iterator[Picture]:
             continue
         counts = {heat.t: heat.counts for heat in run.heat}
         none = [0] * len(run.heat_edges)
-        table = [counts.get(t, none) for t in range(max(counts) + 1)]
+        together = max(1, round(1 / (ROWS * math.log10(run.heat_edges[1] / run.heat_edges[0]))))
+        table = [_summed(counts.get(t, none), together) for t in range(max(counts) + 1)]
         yield Picture(
             f"heat-{colour}", f"Latencies of {name}", "The darker, the more answers; on a logarithmic scale.",
-            "s", "ms", y_kind="log", heat=Heat(table, [1000 * edge for edge in run.heat_edges], colour),
+            "s", "ms", y_kind="log",
+            heat=Heat(table, [1000 * edge for edge in run.heat_edges[::together]], colour),
         )  # fmt: skip
 
 
@@ -182,9 +187,14 @@ def _offered(run: Result) -> float:
     return run.rate if run.is_closed else run.schedule.offered_rate
 
 
+def _summed(counts: list[int], together: int) -> list[int]:
+    """Neighbours taken together, so many at a time."""
+    return [sum(counts[n : n + together]) for n in range(0, len(counts), together)]
+
+
 def _counted_edges(heat: Heat) -> list[float]:
     """The limits of those buckets that hold anything."""
     sums = [sum(column) for column in zip(*heat.counts, strict=True)]
-    edges = [*heat.edges, heat.edges[-1] ** 2 / heat.edges[-2]]
-    filled = [n for n, count in enumerate(sums) if count] or [1]
-    return [each for each in (edges[filled[0]], edges[filled[-1] + 1]) if each > 0]
+    filled = [n for n, count in enumerate(sums) if count] or [0]
+    edges = [*heat.edges, heat.edges[-1] * 10 ** (1 / ROWS)]
+    return [edges[filled[0]], edges[filled[-1] + 1]]

@@ -9,14 +9,15 @@ from hdrh.histogram import HdrHistogram
 
 from bench.results import DIGITS, HIGHEST, Heat, Kept, Machine, Phase, Planned, Process, Result, Second, Times
 
-EDGES = [10 ** (-4 + n / 16) for n in range(80)]  # 0.1 ms to 10 s
+EDGES = [10 ** (-4 + n / 64) for n in range(320)]  # 0.1 ms to 10 s
 
 
 def times(seconds: np.ndarray[Any, Any]) -> Times:
     """Durations as the executor writes them."""
     histogram = HdrHistogram(1, HIGHEST, DIGITS)
-    for each in seconds:
-        histogram.record_value(max(1, round(each * 1e6)))
+    micros = np.maximum(1, np.rint(seconds * 1e6).astype(int))
+    for value, count in zip(*np.unique(micros, return_counts=True), strict=True):
+        histogram.record_value(int(value), int(count))
     p50, p90, p95, p99, p999, p9999 = np.quantile(seconds, [0.5, 0.9, 0.95, 0.99, 0.999, 0.9999])
     return Times(
         hdr=histogram.encode().decode(), count=len(seconds), mean=float(seconds.mean()),

@@ -50,6 +50,14 @@ def test_the_ratio_is_that_of_the_two_figures_and_its_interval_holds_the_true_on
     assert p50.ratio.high / p50.ratio.low < 1.1
 
 
+def test_a_difference_finer_than_the_buckets_of_latency_is_not_shown_by_one_run_of_each():
+    runs = [[made_run(1, median=median, spread=0.001)] for median in (0.01, 0.0102, 0.0108)]
+    for first, second, verdict in ((0, 1, "no difference shown"), (0, 2, "worse"), (2, 0, "better")):
+        found = {each.quantity.name: each for each in compare(runs[first], runs[second])}
+        assert found["p50"].verdict == verdict
+        assert found["p50"].ratio.low < found["p50"].ratio.ratio < found["p50"].ratio.high
+
+
 def test_two_seconds_of_stall_make_a_p99_that_nobody_can_be_sure_of():
     found = {each.quantity.name: each for each in compare([made_run(1)], [made_run(2, stall=(10, 12))])}
     assert found["p99"].ratio.ratio > 25
@@ -101,7 +109,8 @@ def test_the_table_has_a_line_for_each_figure_and_says_what_it_was_made_of(compa
 def test_what_makes_a_comparison_unfair_is_said(compared):
     late = Kept(is_kept=False, sentence="the schedule was not kept: 9 requests were never sent")
     text = "\n".join(compared(made_run(1, name="old"), made_run(2, name="new", rate=300, kept_schedule=late)))
-    assert "new: the schedule was not kept: 9 requests were never sent." in text
+    assert "new: the schedule was not kept: 9 requests were never sent. Latencies are left out." in text
+    assert [line.split()[0] for line in text.splitlines()[1:4]] == ["answered", "errors", "CPU"]
     assert "These runs differ in offered rate: 200/s, 300/s." in text
     assert "differ in machine" not in text
 

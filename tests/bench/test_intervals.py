@@ -10,7 +10,7 @@ import pytest
 from bench.intervals import (
     known,
     known_by_runs,
-    quantiles_drawn,
+    quantiles,
     ratio,
     ratio_of_pairs,
     runs_drawn,
@@ -124,9 +124,9 @@ def test_a_quantile_of_counts_is_that_of_what_was_counted():
     edges = np.linspace(-6, 6, 121)
     counts = np.histogram(np.log(values), edges)[0].astype(float)
     for share in (0.5, 0.9, 0.99, 0.999):
-        found = quantiles_drawn(np.stack([counts, 3 * counts]), edges, share)
+        found = quantiles(np.stack([counts, 3 * counts]), edges, share)
         assert found == pytest.approx(np.quantile(values, [share, share]), rel=0.02)
 
 
 def test_a_quantile_of_nothing_is_no_number():
-    assert np.isnan(quantiles_drawn(np.zeros((1, 4)), np.arange(5.0), 0.5)).all()
+    assert np.isnan(quantiles(np.zeros((1, 4)), np.arange(5.0), 0.5)).all()

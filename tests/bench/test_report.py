@@ -63,6 +63,12 @@ def test_what_a_closed_loop_would_have_seen_is_dashed():
     assert len(by_percentile({"a": [made_run(1, is_closed=True)]}).lines) == 1
 
 
+def test_a_run_whose_schedule_was_not_kept_has_no_curve():
+    late = made_run(1, kept_schedule=Kept(is_kept=False))
+    assert by_percentile({"a": [late]}).lines == []
+    assert [line.points for line in by_rate({"a": [late]}).lines] == [[], []]
+
+
 def test_latency_by_rate_has_a_point_for_each_run_in_order_of_the_rates():
     runs = {f"x at {rate}/s": [made_run(n, name="x", rate=rate)] for n, rate in enumerate((300, 100, 200))}
     slow, usual = by_rate(runs).lines
@@ -76,6 +82,14 @@ def test_a_picture_with_nothing_in_it_is_left_out():
     names = [picture.name for picture in pictures({"a": [made_run(1)]})]
     assert names == ["percentiles", "throughput", "latency", "in-flight", "heat-0"]
     assert [each.name for each in pictures({"a": [made_run(1, timeline=[], heat=[])]})] == ["percentiles"]
+
+
+def test_heat_has_neighbouring_buckets_together_so_that_they_can_be_seen():
+    run = made_run(1)
+    heat = next(picture.heat for picture in pictures({"a": [run]}) if picture.heat)
+    assert len(run.heat_edges) == 4 * len(heat.edges)
+    assert [sum(counts) for counts in heat.counts] == [second.answered for second in run.timeline]
+    assert heat.edges == [1000 * edge for edge in run.heat_edges[::4]]
 
 
 def test_heat_is_darkest_where_most_answers_are_and_each_second_is_a_column():
