@@ -37,7 +37,9 @@ class Quantity(NamedTuple):
     share: float | None = None
 
     def of(self, run: Result) -> float | None:
-        """What the run says; no time that the executor, being late itself, cannot vouch for."""
+        """What the run says; no time of no answer, nor one that the executor, itself late, cannot vouch for."""
+        if self.share is not None and not run.latency.count:
+            return None
         is_timed = self.share is not None or self.name == "goodput"
         return self.written(run) if run.kept_schedule.is_kept or not is_timed else None
 

@@ -32,6 +32,11 @@ class Heat(NamedTuple):
     edges: list[float]
     colour: int
 
+    @property
+    def end(self) -> float:
+        """The upper limit of the last bucket."""
+        return self.edges[-1] * 10 ** (1 / ROWS)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -108,7 +113,7 @@ def by_rate(groups: Groups) -> Picture:
         of_things.setdefault(thing(name, runs), []).extend(runs)
         colours.setdefault(thing(name, runs), colour)
     for name, runs in of_things.items():
-        ordered = sorted((run for run in runs if run.kept_schedule.is_kept), key=_offered)
+        ordered = sorted((run for run in runs if run.answered and run.kept_schedule.is_kept), key=_offered)
         slow = [(_offered(run), 1000 * run.latency.p99) for run in ordered]
         usual = [(_offered(run), 1000 * run.latency.p50) for run in ordered]
         lines += [Line(name, colours[name], slow), Line("", colours[name], usual, is_dashed=True)]
@@ -196,5 +201,5 @@ def _counted_edges(heat: Heat) -> list[float]:
     """The limits of those buckets that hold anything."""
     sums = [sum(column) for column in zip(*heat.counts, strict=True)]
     filled = [n for n, count in enumerate(sums) if count] or [0]
-    edges = [*heat.edges, heat.edges[-1] * 10 ** (1 / ROWS)]
+    edges = [*heat.edges, heat.end]
     return [edges[filled[0]], edges[filled[-1] + 1]]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from bench.report.pictures import ROWS, Heat, Picture
+from bench.report.pictures import Heat, Picture
 from bench.report.scales import Scale
 
 
@@ -48,7 +48,7 @@ def _axes(axes: Axes, picture: Picture, x: Scale, y: Scale) -> None:
 
 def _heat(axes: Axes, heat: Heat, x: Scale) -> None:
     counts = np.ma.masked_equal(np.array(heat.counts).T, 0)
-    edges = [*heat.edges, heat.edges[-1] * 10 ** (1 / ROWS)]
+    edges = [*heat.edges, heat.end]
     seconds = [x.place(float(t)) for t in range(len(heat.counts) + 1)]
     shown = axes.pcolormesh(seconds, edges, counts, norm=LogNorm(1, max(2, counts.max())), cmap="viridis")
     axes.figure.colorbar(shown, ax=axes, label="answers")

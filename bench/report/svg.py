@@ -90,7 +90,8 @@ def heat_alpha(heat: Heat, y: Scale) -> list[bytes]:
     for n in range(HEAT_ROWS):
         value = math.exp(high - (n + 0.5) / HEAT_ROWS * (high - low))
         bucket = bisect.bisect_right(heat.edges, value) - 1
-        counts = [each[bucket] if bucket >= 0 else 0 for each in heat.counts]
+        is_in = bucket >= 0 and value < heat.end
+        counts = [each[bucket] if is_in else 0 for each in heat.counts]
         rows.append(bytes(round(255 * math.log1p(count) / highest) for count in counts))
     return rows
 

@@ -6,7 +6,7 @@ import pytest
 
 from bench.compare import main
 from bench.comparing import compare, grouped
-from bench.results import Kept, write_result
+from bench.results import Kept, Times, write_result
 from tests.bench.runs import made_run
 
 
@@ -71,6 +71,11 @@ def test_repeats_make_every_figure_comparable():
     assert verdicts(first, second)["CPU per 1,000"] == "worse"
     assert verdicts(first, second, are_paired=True)["CPU per 1,000"] == "worse"
     assert verdicts(first, first)["CPU per 1,000"] == "no difference shown"
+
+
+def test_a_run_without_an_answer_has_no_latency():
+    none = made_run(2, answered=0, latency=Times(), errors={"503": 9}, requests=9, goodput=0.0)
+    assert set(verdicts([made_run(1)], [none])) == {"answered", "goodput", "errors", "CPU per 1,000"}
 
 
 def test_too_short_a_run_says_nothing():

@@ -93,9 +93,10 @@ def test_heat_has_neighbouring_buckets_together_so_that_they_can_be_seen():
 
 
 def test_heat_is_darkest_where_most_answers_are_and_each_second_is_a_column():
-    heat = Heat([[0, 9, 0], [0, 1, 99]], [1.0, 10.0, 100.0], 0)
-    rows = svg.heat_alpha(heat, Scale("log", 1.0, 1000.0))
-    third = svg.HEAT_ROWS // 3
+    heat = Heat([[0, 9, 0], [0, 1, 99]], [1.0, 10 ** (1 / 16), 10 ** (2 / 16)], 0)
+    rows = svg.heat_alpha(heat, Scale("log", 1.0, 10 ** (4 / 16)))
+    assert set(rows[: svg.HEAT_ROWS // 4]) == {bytes([0, 0])}
+    rows, third = rows[svg.HEAT_ROWS // 4 :], svg.HEAT_ROWS // 4
     assert set(rows[:third]) == {bytes([0, 255])}
     assert set(rows[third : 2 * third]) == {bytes([128, 38])}
     assert set(rows[2 * third :]) == {bytes([0, 0])}
