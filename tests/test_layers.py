@@ -38,6 +38,7 @@ may_import_also: dict[str, set[str]] = {
 # They decide, and leave waiting and speaking to others. Each of them has to exist.
 pure_modules = {
     "bench.arrivals",
+    "bench.comparing",
     "bench.executor.codecs.codec",
     "bench.executor.codecs.grpc",
     "bench.executor.codecs.http",
@@ -47,8 +48,13 @@ pure_modules = {
     "bench.executor.progress",
     "bench.executor.records",
     "bench.executor.summary",
+    "bench.intervals",
+    "bench.report.pictures",
+    "bench.report.scales",
+    "bench.report.svg",
     "bench.results",
     "bench.schedule",
+    "bench.search",
     "bench.traces",
     "common.addresses",
     "common.errors",

@@ -1,0 +1,98 @@
+"""End to end: what docs/benchmarks.md shows works, and its tables say what the programs say."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench import compare, make, sweep
+from bench.__main__ import COMMANDS
+from bench.executor import command as run
+from bench.executor.doors import DOORS
+from bench.report import command as report
+from bench.results import read_result
+from bench.schedule import PATTERNS
+from tests.bench.servers import delayed_server
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "benchmarks.md").read_text()
+FIRST, REPEATS, SWEEP = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+SERVER = f"{sys.executable} {ROOT}/tests/services/paced_server.py {{port}} {{workers}}0"
+
+
+def shell(script: str, folder: Path, url: str = "") -> str:
+    """What a script prints that is run against this server, with short runs."""
+    for old, new in (
+        ("http://127.0.0.1:54321", url),
+        ("--duration 30", "--duration 2"),
+        ("--name", "--warm_up 0 --name"),
+    ):
+        script = script.replace(old, new)
+    program = f'python() {{ "{sys.executable}" "$@" || [ $? = 1 ]; }}\n{script}'  # 1: a busy machine was late
+    done = subprocess.run(
+        ["bash", "-ec", program], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_what_is_shown_of_runs_and_comparisons_works(tmp_path):
+    pytest.importorskip("matplotlib", reason="it comes with the extra bench")
+    with delayed_server("--delay", "0.01") as (url, _):
+        said = shell(FIRST, tmp_path, url)
+        again = shell(
+            f"python -m bench make --rate 50 --duration 1 -o schedule.csv\n{REPEATS}", tmp_path, url
+        )
+    assert "requests in 2 s" in said
+    assert re.search(r"^p50 .* ms +.* ms ", said, re.MULTILINE)
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "plots" / "percentiles.png").is_file()
+    assert re.search(r"^ +rest +binary +ratio +95 %$", again, re.MULTILINE)
+    assert "One run of" not in again
+
+
+@pytest.mark.slow
+def test_what_is_shown_of_a_sweep_works(tmp_path):
+    script = re.sub(r"'python gw.py.*?'", f"'{SERVER}'", SWEEP)
+    script = script.replace("--limit 0.05", "--limit 0.5 --start 16 --duration 1 --repeats 1 --tolerance 2")
+    script = script.replace("--row", "--warm_up 0 --row")
+    said = shell(script, tmp_path)
+    assert [line.split()[0] for line in said.splitlines()[1:3]] == ["workers=1", "workers=2"]
+    results = [read_result(path) for path in (tmp_path / "sweep").glob("*.json")]
+    assert {result.schedule.pattern for result in results} == {"poisson"}
+    assert "Latency by rate" in (tmp_path / "sweep.html").read_text()
+
+
+def flags(parser: Callable[[], argparse.ArgumentParser]) -> set[str]:
+    return set(re.findall(r"--\w+", parser().format_usage())) | {"--output"}  # which is `-o` there
+
+
+@pytest.mark.parametrize(
+    ("name", "parser"), [("make", make._parser), ("run", run._parser), ("sweep", sweep._parser)]
+)
+def test_every_flag_is_in_its_table_and_no_other(name, parser):
+    table = PAGE.split(f"| of `{name}` |")[1].split("\n\n")[0]
+    first = "\n".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"--\w+", first)) == flags(parser)
+
+
+@pytest.mark.parametrize("parser", [compare._parser, report._parser])
+def test_every_flag_of_the_others_is_on_the_page(parser):
+    assert [flag for flag in flags(parser) if flag not in PAGE and flag != "--output"] == []
+
+
+def test_every_command_pattern_and_door_is_on_the_page():
+    for heading, names in (("| command |", COMMANDS), ("| `--pattern` |", PATTERNS)):
+        table = PAGE.split(heading)[1].split("\n\n")[0]
+        assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == set(names)
+    (row,) = [line for line in PAGE.splitlines() if line.startswith("| `--door`")]
+    assert set(re.findall(r"`([\w-]+)`", row)) == {*DOORS, "--door"}
