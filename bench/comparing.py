@@ -37,7 +37,7 @@ class Quantity(NamedTuple):
     share: float | None = None
 
     def of(self, run: Result) -> float | None:
-        """What the run says; no time without an answer, nor of an executor that was late itself."""
+        """What the run says; no time of no answer, and none that a late executor cannot vouch for."""
         if self.share is not None and not run.latency.count:
             return None
         is_timed = self.share is not None or self.name == "goodput"
