@@ -148,8 +148,8 @@ class Staffing:
 
     def leaves(self, id: str, now: float) -> None:
         """It takes nothing new any more, as it was told, or by itself."""
-        order = self.orders.setdefault(id, Order(now))
-        if order.is_present:
+        order = self.orders.get(id)
+        if order is not None and order.is_present:
             order.leave_by = now + self._drain_time
 
     def refused(self, why: str, now: float) -> float:

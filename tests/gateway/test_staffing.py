@@ -234,6 +234,13 @@ def test_a_worker_that_said_it_leaves_has_not_failed_though_it_is_gone_at_the_ne
         del scene.alive[f"w-0.{n}"]
 
 
+def test_a_worker_that_is_forgotten_is_not_waited_for_because_it_leaves():
+    scene = Scene()
+    scene.staffing.leaves("w-0.1", scene.now)
+    assert scene.counts(0) == Counts(0, 0, 0, 0, 0)
+    assert nothing(scene.plan(0, after=1000))
+
+
 def test_a_worker_for_one_use_that_has_served_does_not_fail_by_ending():
     scene = Scene(one_use=True)
     for n in range(20):
