@@ -118,14 +118,20 @@ def test_a_server_that_goes_away_in_between_ends_all_threads(tmp_path) -> None:
             [sys.executable, str(ROOT / "client.py"), str(running.port), "1", "long.csv", "long.csv"],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        while running.stub.Predict(pb.PredictRequest(X=[1]), timeout=30).error:
-            pass  # until the client has set its coefs
+        while not is_asked_for_one(running.stub):
+            pass
         running.process.kill()
         out, err = process.communicate(timeout=60)
         running.process.communicate(timeout=60)
     assert (process.returncode, out) == (client.EXIT_NO_ANSWER, "")
     assert err.startswith("client.py: long.csv, line ")
     assert err.count("\n") == 1
+
+
+def is_asked_for_one(stub: modelserver_pb2_grpc.ModelServerStub) -> bool:
+    """Whether somebody else asks for 1 just now: ten other rows are all that the server remembers."""
+    rows = [[float(n)] for n in [*range(2, 12), 1]]
+    return [stub.Predict(pb.PredictRequest(X=row), timeout=30).hit for row in rows][-1]
 
 
 class Stalled(modelserver_pb2_grpc.ModelServerServicer):

@@ -169,9 +169,18 @@ def test_what_is_too_much_for_a_frame_is_refused_and_harms_no_worker(server):
     pids = [worker["pid"] for worker in server.gateway.wait_ready(2)]
     blob = identity(TensorProto.STRING)
     assert put(server.gateway, "blob/versions/1?file=model.onnx", blob).json["status"] is True
-    large = np.array([[b"\1" * (33 << 20), b"\2" * (33 << 20)]], object)
-    status, message = refused(lambda: server.triton.infer("blob", [tensor(large, "x", "BYTES")]))
+
+    def refusal(size: int) -> tuple[str, str]:
+        large = np.array([[b"\1" * (size // 2), b"\2" * (size // 2)]], object)
+        return refused(lambda: server.triton.infer("blob", [tensor(large, "x", "BYTES")]))
+
+    status, message = refusal((64 << 20) + 4096)
     assert (status, "at most 67108864 go to a worker" in message) == ("INVALID_ARGUMENT", True)
+    status, message = refusal(66 << 20)  # more than any message may have, rows or not
+    assert (status, "more than the 68157440 bytes that are allowed" in message) == (
+        "RESOURCE_EXHAUSTED",
+        True,
+    )
     assert [worker["pid"] for worker in server.gateway.wait_ready(2)] == pids
 
 
