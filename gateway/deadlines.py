@@ -6,6 +6,7 @@ deadline.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -20,9 +21,6 @@ class DeadlineWheel(Generic[T]):
     def __init__(self) -> None:
         self._spokes: dict[int, dict[T, None]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._spokes)
-
     def add(self, item: T, deadline: float) -> None:
         """Watch `item`; the same `deadline` is needed to remove it."""
         spoke = self._spoke(deadline)
@@ -36,6 +34,10 @@ class DeadlineWheel(Generic[T]):
             items.pop(item, None)
             if not items:
                 del self._spokes[spoke]
+
+    def earliest(self) -> float:
+        """When `expire` has something to return next; infinite if there is nothing."""
+        return min(self._spokes, default=math.inf) * TICK
 
     def expire(self, now: float) -> list[T]:
         """Remove and return everything whose deadline, rounded up to a tick, has come; earliest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -26,14 +27,14 @@ from common.log import OncePer, event
 from common.stats import Latency
 from gateway.autoscaler.meter import Meter
 from gateway.batches import encode_batch, grouped, split_answer
+from gateway.deadlines import TICK
 from gateway.requests import Answer, Batch, ModelKey, Provenance, Request
-from gateway.scheduler import Scheduler
+from gateway.scheduler import HOPE_TICK, Scheduler
 from gateway.statistics import Statistics
 from gateway.surveys import Frame
 
 log = logging.getLogger("pipeline.dispatch")
 
-EXPIRE_TICK = 0.02
 # A batch may be out so long past the last deadline in it. A worker that answers heartbeats and no batch
 # would otherwise keep its slots, and its share of the requests, for ever.
 OVERDUE = 5.0
@@ -77,7 +78,8 @@ class Dispatcher:
         self.handling = Latency()  # of every request that was answered, since it was admitted
         self._slots: dict[str, _Slots] = {}
         self._bad_frames = OncePer(10.0)
-        self._deadlines = trio.Event()
+        self._awake = trio.Event()  # somebody has to look for who is late before `_due`
+        self._due = math.inf
 
     # --- what doors and the fleet call
 
@@ -93,7 +95,8 @@ class Dispatcher:
             self.wake(worker)
         else:
             self.on_unserved()
-        self._deadlines.set()
+            self._look_by(trio.current_time() + HOPE_TICK)
+        self._look_by(request.deadline)
 
     def wake(self, worker: str) -> None:
         """There may be something to take for this worker."""
@@ -108,6 +111,7 @@ class Dispatcher:
             self.wake(worker)
         if self.scheduler.unrouted.versions():
             self.on_unserved()
+            self._look_by(trio.current_time() + HOPE_TICK)
 
     def give_up(self, key: ModelKey, error: PipelineError) -> None:
         """No worker will have a version: answer who waits for one."""
@@ -126,14 +130,18 @@ class Dispatcher:
     # --- tasks
 
     async def expire(self) -> None:
-        """End requests whose deadline has passed. Sleeps while there are none."""
+        """End requests whose deadline has passed. Sleeps until one may have."""
         while True:
-            self._deadlines = trio.Event()
-            if not self.scheduler.has_deadlines:
-                await self._deadlines.wait()
-            await trio.sleep(EXPIRE_TICK)
+            self._awake, self._due = trio.Event(), self.scheduler.next_expiry(trio.current_time())
+            with trio.move_on_at(self._due):
+                await self._awake.wait()
             for request, error in self.scheduler.expire(trio.current_time()):
                 self._reply(request, error)
+
+    def _look_by(self, moment: float) -> None:
+        """Have `expire` look at this moment at the latest, give or take a tick."""
+        if moment < self._due - TICK:
+            self._awake.set()
 
     async def serve(self, worker: str, name: str, link: Exchanger, slots: int) -> None:
         """The batch loops of one ready worker, until cancelled."""

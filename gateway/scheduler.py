@@ -28,6 +28,7 @@ from gateway.unrouted import Unrouted
 
 SLOTS = 2  # batches at a worker at once: the next is there when it finishes one
 MAX_STRIKES = 2
+HOPE_TICK = 0.02  # between two looks for who has waited too long for any worker
 
 Ending = tuple[Request, PipelineError]
 
@@ -220,10 +221,11 @@ class Scheduler:
         """Requests that are not over yet."""
         return self._live.total()
 
-    @property
-    def has_deadlines(self) -> bool:
-        """Whether `expire` has anything to watch."""
-        return bool(self._deadlines)
+    def next_expiry(self, now: float) -> float:
+        """When `expire` may have something to do; never, if no request is unfinished. How long there is hope
+        for who has no worker changes from one moment to the next: for them it is soon."""
+        earliest = self._deadlines.earliest()
+        return min(earliest, now + HOPE_TICK) if self.unrouted.versions() else earliest
 
     # --- inside
 

@@ -148,9 +148,10 @@ class Workforce:
                 now = trio.current_time()
                 with trio.move_on_at(min(now + pause, self.staffing.next_try(now))) as scope:
                     await self._bell.wait()
-                # What the fleet notices in a millisecond, the launcher may know in the next.
-                pause = TICK if scope.cancelled_caught else SOON
-                await trio.sleep(GAP)
+                pause = TICK
+                if not scope.cancelled_caught:
+                    pause = SOON  # what the fleet notices in a millisecond, the launcher may know in the next
+                    await trio.sleep(GAP)
         finally:
             if not self._leaves_workers:
                 with trio.move_on_after(GRACE + 5.0) as scope:

@@ -21,7 +21,6 @@ from gateway.http1.transport import Buffer, Transport, TransportLane
 log = logging.getLogger("pipeline.http")
 
 _RECEIVE = 64 * 1024
-_RECEIVE_BODY = 256 * 1024
 _JOIN = 64 * 1024
 """Up to this size head and body are copied into one write."""
 _TURN = 16
@@ -33,6 +32,7 @@ class LaneView(TransportLane, Protocol):
     """What a connection needs of its lane."""
 
     heads: ResponseHeads
+    inbox: memoryview
     draining: bool
     find_direct: Callable[[str, str], Handler | None]
     error_body: Callable[[int, str, str], bytes]
@@ -119,16 +119,18 @@ class Connection(Transport):
     # Reading.
 
     def _receive(self) -> None:
+        inbox = self.lane.inbox
         try:
-            data = self.sock.recv(self._room())
+            size = self.sock.recv_into(inbox, self._room())
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             self.kill()
             return
-        if not data:
+        if not size:
             self._left(EPOLLRDHUP)
             return
+        data = inbox[:size]
         self.touched = self.lane.now
         current = self.current
         if current is not None and current.complete:
@@ -139,11 +141,13 @@ class Connection(Transport):
             current.on_news()
 
     def _room(self) -> int:
-        """How much to read at once; more in the middle of a body, within what the app may leave unread."""
+        """How much to read at once: all there is room for, within what the app may leave unread."""
         current = self.current
-        if current is None or current.complete:
+        if current is None:
+            return len(self.lane.inbox)
+        if current.complete:
             return _RECEIVE
-        return max(_RECEIVE, min(_RECEIVE_BODY, self.lane.limits.max_unread - len(current.body)))
+        return max(_RECEIVE, min(len(self.lane.inbox), self.lane.limits.max_unread - len(current.body)))
 
     def _left(self, events: int) -> None:
         """The client closed its sending side, or is gone for good.

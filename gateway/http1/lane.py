@@ -28,6 +28,7 @@ log = logging.getLogger("pipeline.http")
 
 _BATCH = 64
 """Connections served before trio's other tasks get their turn."""
+_INBOX = 256 * 1024
 _LINGERING = 256
 """Connections above `max_connections` that are still told 503; above these they are closed without a word."""
 
@@ -51,6 +52,7 @@ class Lane:
         self.find_direct = find_direct
         self.error_body = error_body
         self.heads = ResponseHeads(time.time())
+        self.inbox = memoryview(bytearray(_INBOX))  # where each connection's next bytes go, for a moment
         self.connections: dict[int, Connection] = {}
         self.draining = False
         self.now = 0.0

@@ -63,17 +63,20 @@ class RequestReader:
         self._size = 0
         self._parser = httptools.HttpRequestParser(self)
 
-    def feed(self, data: bytes) -> None:
-        """Take the connection's next bytes, split anywhere; never raises (see `refusal`)."""
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take the connection's next bytes, split anywhere, and keep none of this memory; never raises (see
+        `refusal`)."""
         if self._first is not None:
-            data = self._first + data
-            if PREFACE.startswith(data[: len(PREFACE)]):
-                self._first = data
+            start = self._first + data[: len(PREFACE)]
+            if PREFACE.startswith(start[: len(PREFACE)]):
+                self._first += data
                 self.in_head = bool(data)
-                if len(data) >= len(PREFACE):
-                    self.rest, self._first = data, None
+                if len(start) >= len(PREFACE):
+                    self.rest, self._first = self._first, None
                     self.preface = self.ended = self._keeps_rest = True
                 return
+            if self._first:
+                data = self._first + data
             self._first = None
         if self.ended:
             self.rest += data if self._keeps_rest else b""
@@ -234,7 +237,7 @@ class RequestReader:
 
     # Where reading stops.
 
-    def _stopped(self, error: Exception, data: bytes) -> None:
+    def _stopped(self, error: Exception, data: bytes | memoryview) -> None:
         while True:
             if not isinstance(error, httptools.HttpParserUpgrade):
                 if self.refusal is None and not self.ended:
@@ -243,7 +246,7 @@ class RequestReader:
                 return
             data = data[error.args[0] :]
             if self.ended:
-                self.rest = data if self._keeps_rest else b""
+                self.rest = bytes(data) if self._keeps_rest else b""
                 return
             self._parser = httptools.HttpRequestParser(self)
             self._replay_framing()

@@ -4,6 +4,7 @@ does but over a network in memory. Nothing here is a test.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -151,7 +152,7 @@ class Site(Core):
         """No request anywhere, no slot taken."""
         assert self.scheduler.waiting == 0
         assert self.scheduler.unfinished == 0
-        assert not self.scheduler.has_deadlines
+        assert self.scheduler.next_expiry(0.0) == math.inf
         for worker in self.fleet.roster:
             assert self.scheduler.in_flight(worker.id) == 0
 

@@ -6,6 +6,7 @@ everything. What it cannot see from outside it reads from the scheduler's own bo
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
@@ -282,7 +283,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert books.unfinished == len(live)
         for key in KEYS:
             assert books.live(key) == sum(request.key == key for request in live)
-        assert books.has_deadlines is bool(live)
+        assert (books.next_expiry(self.now) < math.inf) is bool(live)
         for worker, batches in self.out.items():
             assert books.in_flight(worker) == sum(batch.rows for batch in batches)
         assert books._loads.rows == {
@@ -345,7 +346,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.live() == []
         assert not any(self.out.values())
         assert self.scheduler.waiting == self.scheduler.unfinished == self.scheduler._loads.total == 0
-        assert not self.scheduler.has_deadlines
+        assert self.scheduler.next_expiry(0.0) == math.inf
         assert not self.scheduler._live
 
     def check_invariants_now(self) -> None:
