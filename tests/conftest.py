@@ -11,7 +11,12 @@ from typing import Any, TypeVar
 import outcome
 import pytest
 import trio
+from hypothesis import settings
 from trio.testing import MockClock
+
+# How long an example takes says how busy the machine is, and no test here is about that.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 T = TypeVar("T")
 

@@ -89,6 +89,7 @@ def test_bad_tensors_load_and_do_not_fit():
     assert "size mismatch for fc1.weight" in message
 
 
+@pytest.mark.apart
 def test_training_again_makes_the_same_weights(tmp_path):
     nn_id = "dfd2cd54a1ec4a408285f547f6827ea2"
     script = [

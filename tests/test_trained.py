@@ -71,7 +71,7 @@ def test_the_files_of_a_trained_network_are_small(name):
     assert max(files.values()) <= LARGEST
 
 
-@pytest.mark.slow
+@pytest.mark.apart
 @pytest.mark.parametrize("name", NAMES)
 def test_training_again_makes_a_network_that_says_the_same(name, tmp_path):
     command = [sys.executable, str(SCRIPTS / f"train_{name}.py"), "--out", str(tmp_path)]

@@ -95,7 +95,7 @@ def test_a_server_that_does_not_start_is_said_so_with_its_last_words(tmp_path, c
 
 def test_it_finds_the_rate_of_a_server_that_it_starts_for_each_setting(tmp_path, capsys):
     flags = {
-        "--limit": "0.3", "--start": "40", "--duration": "0.8", "--repeats": "1", "--tolerance": "1",
+        "--limit": "0.6", "--start": "40", "--duration": "1.6", "--repeats": "1", "--tolerance": "1",
         "--server": f"{sys.executable} {SERVER} {{port}} {{rate}}", "--ready": "http://127.0.0.1:{port}/",
         "--make": "--pattern constant", "--vary": "rate=50,150", "-o": str(tmp_path / "sweep"),
         "--run": "--url http://127.0.0.1:{port} --door litserve --warm_up 0",

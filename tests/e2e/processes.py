@@ -28,7 +28,7 @@ from tests.e2e.weights import upload
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ROOT / "tests" / "services"
 MARK = "E2E_SITE"
-START = 30.0  # torch takes seconds to import on a busy machine
+START = 120.0  # torch takes seconds to import, and many on a machine that others have most of
 PAUSE = 0.01  # between two looks at a thing that is waited for
 
 

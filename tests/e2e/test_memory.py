@@ -28,6 +28,10 @@ def holders(gateway: Gateway) -> dict[str, list[str]]:
     return {model: each["versions"][0]["workers"] for model, each in shown.items()}
 
 
+def room(worker: dict[str, Any]) -> tuple[float, float]:
+    return worker["models_used_mb"], worker["models_limit_mb"]
+
+
 class Clients:
     """Each asks all models in turn, and none gives up before every one of its rows is answered."""
 
@@ -66,8 +70,10 @@ def test_clients_of_more_models_than_fit_are_all_answered_right(site, workers):
     gateway.wait_ready(workers)
     upload_all(gateway)
     assert [len(names) for names in holders(gateway).values()] == [0, workers, workers]
-    (worker, *_) = gateway.status()["workers"]
-    assert (worker["models_used_mb"], worker["models_limit_mb"]) == (2.0, 3)
+    wait_for(
+        lambda: {room(worker) for worker in gateway.status()["workers"]} == {(2.0, 3)},
+        "the room that is used",
+    )
     clients = Clients(gateway, count=4, rows=30)
     clients.join()
     assert clients.wrong == []

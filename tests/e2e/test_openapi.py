@@ -135,7 +135,7 @@ def test_what_the_server_itself_refuses_is_documented(gateway, document):
     check(document, document["paths"]["/predict"]["post"], answer)
 
 
-@pytest.mark.slow
+@pytest.mark.apart
 def test_schemathesis_finds_no_answer_that_is_not_documented(gateway, tmp_path):
     options = {
         "--checks": ",".join(CHECKS),

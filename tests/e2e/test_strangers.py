@@ -8,6 +8,7 @@ import json
 import random
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -24,6 +25,7 @@ from tests.e2e.processes import SERVICES, Gateway, Process, Site, Worker, wait_f
 from tests.e2e.weights import ONE, is_right, stored
 
 LONG = "10000"  # X-Timeout-Ms of good requests
+LOG_EVERY = 10.0  # seconds between two lines of one kind
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +66,14 @@ def check_unharmed(gateway: Gateway, workers: list[Worker]) -> None:
 
 def test_garbage_in_answer_to_surveys_is_counted_and_logged_once(shared_site, fleet):
     gateway, workers = fleet
-    before = bad_frames(gateway)
+    before, began = bad_frames(gateway), time.monotonic()
     with run_load(gateway, clients=4, x_timeout_ms=LONG) as load:
         stranger = spawn_stranger(shared_site, "garbage", "1")
         gateway.wait_status(lambda status: status["bad_frames"] - before >= 200, "200 bad frames")
         wait_answered(load, 100)
         stranger.kill()
     assert load.wrong == []
-    assert len(gateway.lines("bad frame in a survey")) == 1
+    assert 1 <= len(gateway.lines("bad frame in a survey")) <= 1 + (time.monotonic() - began) / LOG_EVERY
     check_unharmed(gateway, workers)
 
 
