@@ -24,6 +24,7 @@ from gateway.requests import ModelKey
 from gateway.roster import State as Life
 from gateway.scheduler import Scheduler
 from gateway.state import State
+from gateway.turn import Turn
 
 log = logging.getLogger("pipeline.rollout")
 
@@ -52,8 +53,8 @@ class Rolled:
 
 
 class Switching:
-    """One change at a time: `turn` is held by a rollout, and by whoever brings a worker up to date. Who
-    has it may ask for all that is here; `retire` takes it itself.
+    """One change at a time: a rollout has the `turn` alone, and those who bring workers up to date share it.
+    Who has it may ask for all that is here; `retire` takes it itself.
 
     Invariant: every worker that the holders name has what they say: versions that serve, and those that
     retire, which serve no more and were not yet forgotten, as requests that were admitted under them may be
@@ -71,7 +72,7 @@ class Switching:
         state: State,
         delivery: Delivery,
     ) -> None:
-        self.turn = trio.Lock()
+        self.turn = Turn()
         self.retiring: dict[ModelKey, Version] = {}
         self.is_held: Callable[[ModelKey], bool] = lambda key: False  # whether an experiment needs a version
         self.is_kept: Callable[[ModelKey], bool] = lambda key: False  # whether a job does, until it is over

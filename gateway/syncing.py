@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -34,7 +36,7 @@ _Held = dict[ModelKey, wire.VersionKey]  # what a worker said that it holds as i
 
 
 class Syncing:
-    """Whatever it does it does in the rollouts' turn."""
+    """Whatever it does it does in the rollouts' turn, which workers that join share."""
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class Syncing:
         one has to make room for another it is given no more: who asks for them has them loaded."""
         keys = [version.key for version in self._switching.served() if self._should_hold(worker, version)]
         with self._scheduler.unrouted.expecting(keys):
-            async with self._switching.turn:
+            async with self._turn(worker):
                 held = {ModelKey(key.model, key.version): key for key in worker.versions}
                 await self._give_all(worker, held)
                 for key in held:
@@ -90,6 +92,25 @@ class Syncing:
                 retry = math.inf if is_placed else trio.current_time() + RETRY
 
     # --- inside
+
+    @asynccontextmanager
+    async def _turn(self, worker: Worker) -> AsyncIterator[None]:
+        """Together with others who join: a model that takes seconds to load takes them once, not once for
+        each. But alone with a version that may turn out not to load, as then another is to serve."""
+        async with self._switching.turn.shared():
+            versions = [each for each in self._switching.served() if self._should_hold(worker, each)]
+            if all([await self._is_checked(each) for each in versions]):
+                yield
+                return
+        async with self._switching.turn:
+            yield
+
+    async def _is_checked(self, version: Version) -> bool:
+        """Whether some worker has loaded it, or no record says that none has."""
+        if version.loaded_as in self._checked:
+            return True
+        record = await trio.to_thread.run_sync(self._state.version, *version.key)
+        return record is None or record.checked
 
     def _should_hold(self, worker: Worker, version: Version) -> bool:
         return worker.id in self._holders.wanted(version, joining=worker)
@@ -170,8 +191,7 @@ class Syncing:
         if held.get(key) == version.loaded_as:
             await self._mark_checked(version)
             return {key}, set()
-        record = await trio.to_thread.run_sync(self._state.version, *key)
-        is_checked = record is None or record.checked
+        is_checked = await self._is_checked(version)
         if is_checked and (is_full or worker.id in self._holders.evicted_at(key)):
             self._holders.evict(version, worker.id)
             return set(), set()

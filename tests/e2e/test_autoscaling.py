@@ -40,9 +40,9 @@ def ask(gateway: Gateway, *row: float) -> Answer:
 class Traffic:
     """Requests that come at a rate, whatever becomes of them."""
 
-    def __init__(self, gateway: Gateway, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, gateway: Gateway, pool: ThreadPoolExecutor, rate: float) -> None:
         self.answers: list[Future[Answer]] = []
-        self.rate = 1.0
+        self.rate = rate
         self._gateway, self._pool = gateway, pool
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -77,8 +77,7 @@ def test_a_step_to_eight_times_what_a_worker_holds_is_followed_up_and_down_and_l
     gateway = start(site, "--min_workers", "1", "--max_workers", "12")
     gateway.wait_ready(1)
     with ThreadPoolExecutor(400) as pool:
-        with Traffic(gateway, pool) as traffic:
-            traffic.rate = 0.6 * HOLDS
+        with Traffic(gateway, pool, 0.6 * HOLDS) as traffic:
             gateway.wait_status(lambda _: autoscaler(gateway)["capacity"], "it is known what a worker holds")
             stepped = time.monotonic()
             traffic.rate = 8 * HOLDS

@@ -243,6 +243,19 @@ async def test_unchecked_weights_that_do_not_load_give_way_to_those_before_them(
         assert "unchecked weights do not load: going back" in caplog.text
 
 
+async def test_unchecked_weights_that_two_workers_meet_at_once_give_way_once():
+    async with open_site() as site:
+        first = await site.ready_worker()
+        await site.set_weights(b"2")
+        await site.set_weights(b"3", NN2)
+        first.die()
+        await site.until_life(first, Life.GONE)
+        assert await site.set_weights(b"bad", "NN3") == Rolled([])
+        await site.ready(*[site.worker(load_takes=1.0) for _ in range(3)])
+        assert (serves(site), durable(site)) == (NN2, NN2)
+        assert await site.predict(1) == 3.0
+
+
 async def test_unchecked_weights_that_do_not_load_and_were_the_first_leave_none():
     async with open_site() as site:
         await site.set_weights(b"bad")

@@ -43,6 +43,23 @@ def id_that_wins(model: str, *, over: FakeWorker) -> str:
     return next(each for each in ids if place(model, 1, {each: [], over.id: []}) == {each})
 
 
+# --- several at once
+
+
+async def test_workers_that_join_together_load_together_and_a_rollout_waits_for_them():
+    async with open_site() as site:
+        await site.ready_worker()
+        await site.set_weights(b"2")
+        began = trio.current_time()
+        await site.ready(*[site.worker(load_takes=10.0) for _ in range(5)])
+        assert 10 <= trio.current_time() - began < 11
+        site.worker(load_takes=10.0)
+        await trio.sleep(5)
+        began = trio.current_time()
+        assert (await site.set_weights(b"3", "other")).ok
+        assert 14 <= trio.current_time() - began < 16  # what was left of its load, and a load of its own
+
+
 # --- so many instances
 
 
