@@ -87,6 +87,8 @@ class Core:
         self.catalog = Catalog(experiments.active)
         self.dispatcher = Dispatcher(scheduler)
         self.statistics = self.dispatcher.statistics
+        self.recorder = self.dispatcher.recorder
+        self.recorder.is_model = lambda name: self.catalog.get(name) is not None
         self.predictions = Predictions(self.dispatcher, timeout=timeout, max_rows=max_rows)
         self.surveys = Surveys(asker)
         self.fleet = Fleet(self.surveys, self.dispatcher, open_link=open_link, came=came)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import trio
 
-from common.errors import Draining, PipelineError, TooLarge
+from common.errors import Draining, PipelineError, RequestCancelled, TooLarge
 from common.stats import Latency
 from common.tensor import Buffer, TensorSpec
 from common.wire import MAX_BATCH_BYTES
 from gateway.catalog import Part, Version
 from gateway.dispatch import Dispatcher
-from gateway.requests import Answer, Request
+from gateway.requests import Answer, Request, Stage
 from gateway.routing import key_of
 
 Reply = Callable[[Answer | PipelineError], None]
@@ -34,6 +34,7 @@ class Predictions:
         self.join: Callable[[Part, Request], None] = lambda part, request: None
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
+        self._recorder = dispatcher.recorder
 
     @property
     def handling(self) -> Latency:
@@ -67,11 +68,14 @@ class Predictions:
         rows: int,
         timeout: float | None,
         reply: Reply,
+        *,
+        door: str,
     ) -> Request:
-        """Admit a request under a version that serves; `reply` comes later, exactly once, unless it is
-        cancelled first. There must be no checkpoint since the catalog was asked.
+        """Admit a request that came through `door` under a version that serves; `reply` comes later, exactly
+        once, unless it is cancelled first. There must be no checkpoint since the catalog was asked.
 
-        Raises `QueueFull`, `Draining` and `TooLarge`; then there is no reply.
+        Raises `QueueFull`, `Draining` and `TooLarge`; then there is no reply, and the door counts it as
+        `refused`.
         """
         if self.draining:
             raise Draining("Server is shutting down")
@@ -90,6 +94,7 @@ class Predictions:
             deadline=now + timeout,
             route=key_of(buffers) if settings.affinity is not False and settings.cache_size != 0 else None,
             reply=reply,
+            count=self._recorder.of(door, version.key, "" if version.part is None else version.part.arm.name),
         )
         if request.size > MAX_BATCH_BYTES:
             raise TooLarge(f"the rows have {request.size} bytes: at most {MAX_BATCH_BYTES} go to a worker")
@@ -101,4 +106,10 @@ class Predictions:
 
     def cancel(self, request: Request) -> None:
         """Whoever asked has gone: the request is never run if it still waits."""
+        if request.stage is not Stage.OVER and request.count is not None:
+            request.count.refused(RequestCancelled.code)
         self._scheduler.cancel(request)
+
+    def refused(self, door: str, model: str, error: PipelineError) -> None:
+        """A door answered a request for `model` with an error, and nothing of it was admitted."""
+        self._recorder.refused(door, model, error)

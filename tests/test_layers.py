@@ -86,6 +86,7 @@ pure_modules = {
     "gateway.launchers.launcher",
     "gateway.launchers.ray.orders",
     "gateway.loads",
+    "gateway.metrics.recorder",
     "gateway.placement",
     "gateway.queues",
     "gateway.deadlines",
