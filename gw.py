@@ -155,6 +155,7 @@ def make_gateway(
         batch_root=None if settings.batch_root is None else Path(settings.batch_root),
         webhook_hosts=settings.webhook_hosts,
         jobs_max=settings.jobs_max,
+        metrics_triton=settings.metrics_triton,
         policy=Parameters(**{name: getattr(settings, name) for name in Parameters.__struct_fields__}),
     )  # fmt: skip
 

@@ -37,6 +37,7 @@ from common.flags import (
     option,
     read_flags,
 )
+from common.observing_settings import ObservingSettings
 from common.scaling_settings import ScalingSettings
 
 
@@ -105,7 +106,7 @@ class Scale(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewaySettings(ScalingSettings, FleetSettings):
+class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
     """What `gw.py` is told. An address that others can reach takes `insecure`."""
 
     addr_rest: str = option("127.0.0.1:54321", HOST_PORT, "addresses", "where clients come; port 0: any")

@@ -31,6 +31,7 @@ from gateway.doors.autoscaler import autoscaler_routes
 from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
 from gateway.doors.jobs import JobsDoor, callback_body
+from gateway.doors.metrics import MetricsDoor
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import make_app
@@ -52,6 +53,7 @@ from gateway.jobs.going import Going
 from gateway.jobs.running import Jobs
 from gateway.jobs.storage import Storage
 from gateway.jobs.webhooks import Webhooks
+from gateway.metrics.page import Page
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.rollout import Rollouts
@@ -174,7 +176,9 @@ class Doors:
     """What clients come through: `app` for everything, and a shorter way for predictions over HTTP/1.1.
     gRPC's doors (gateway.doors.grpc) lead to the same `inference`, `description` and `repository`."""
 
-    def __init__(self, core: Core, *, max_upload: int, max_body: int = 8 << 20) -> None:
+    def __init__(
+        self, core: Core, *, max_upload: int, max_body: int = 8 << 20, metrics_triton: bool = False
+    ) -> None:
         self.predict = PredictDoor(core.predictions, core.catalog)
         self.description = Description(
             core.catalog, core.holders, core.fleet, core.predictions, core.state, core.statistics
@@ -194,6 +198,10 @@ class Doors:
             core.jobs, core.going, core.catalog, core.webhooks, max_rows=core.predictions.max_rows
         )
         status = StatusDoor(core.fleet, core.predictions, core.catalog, core.workforce)
+        page = Page(
+            core.recorder, core.statistics, core.catalog, core.scheduler, core.fleet, status.carried,
+            core.workforce, with_triton=metrics_triton,
+        )  # fmt: skip
         self.app = make_app(
             self.predict,
             status,
@@ -209,6 +217,7 @@ class Doors:
                 *self.events.routes(),
                 *AutodepDoor(core.predictions, core.catalog, status).routes(),
                 *autoscaler_routes(core.autoscaler),
+                *MetricsDoor(page, status).routes(),
             ],
         )
 

@@ -91,6 +91,7 @@ class Fleet:
         self._id = uuid.uuid4().hex
         self._open_link = open_link
         self._came = came
+        self.lost = 0  # times that a worker died, broke off or fell silent without having said that it leaves
         self._members: dict[str, _Member] = {}
         self._nursery: trio.Nursery | None = None  # while `run` does
         dispatcher.on_leaving = self._leaving
@@ -311,6 +312,7 @@ class Fleet:
         elif now in (State.SUSPECT, State.GONE) and before is not now:
             if before is State.READY and trio.current_time() - member.ready_since > STEADY:
                 member.pause = 0.0
+            self.lost += before in (State.READY, State.SYNCING)
             self._let_go(member, strike=strike and before is not State.DRAINING)
         elif now is State.DRAINING and before is not now:
             self.left(worker.id)

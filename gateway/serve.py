@@ -71,6 +71,7 @@ class Gateway:
     batch_root: Path | None = None
     webhook_hosts: tuple[str, ...] = ()
     jobs_max: int = 1000
+    metrics_triton: bool = False
     policy: Parameters = field(default_factory=Parameters)
 
 
@@ -106,7 +107,9 @@ async def _run(
     gateway: Gateway, core: Core, workforce: Workforce, on_ready: Callable[[], Awaitable[None]]
 ) -> PipelineError | None:
     """Every task, until it is over; what `on_ready` raised."""
-    doors = Doors(core, max_upload=gateway.max_upload, max_body=gateway.max_body)
+    doors = Doors(
+        core, max_upload=gateway.max_upload, max_body=gateway.max_body, metrics_triton=gateway.metrics_triton
+    )
     listeners = _make_listeners(gateway, core, doors)
     becoming_ready = trio.CancelScope()
     failure = None

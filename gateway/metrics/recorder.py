@@ -19,6 +19,7 @@ from gateway.requests import Answer, ModelKey, Provenance, Request
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 OK = "ok"
+DOORS = ("rest", "v2", "grpc", "ws")  # through which clients ask for predictions
 SHADOW = "shadow"  # the door of what a shadow is sent; its answers go to nobody
 
 
@@ -36,6 +37,11 @@ class Histogram:
         """Count a value, or `count` times the same."""
         self.counts[bisect_left(self.bounds, value)] += count
         self.sum += value * count
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything was counted."""
+        return any(self.counts)
 
     def merge(self, other: Histogram) -> None:
         """Count everything that another one of the same bounds counted."""
@@ -114,6 +120,13 @@ class Recorder:
         name = model if self.is_model(model) else ""
         self.of(door, ModelKey(name, "")).refused(error.code)
 
+    def work_of(self, key: ModelKey) -> Work:
+        """What was done for a version."""
+        work = self.work.get(key)
+        if work is None:
+            work = self.work[key] = Work()
+        return work
+
     def flew(
         self,
         key: ModelKey,
@@ -122,9 +135,7 @@ class Recorder:
         by: Provenance,
     ) -> None:
         """A batch came back with these answers."""
-        work = self.work.get(key)
-        if work is None:
-            work = self.work[key] = Work()
+        work = self.work_of(key)
         count = 0
         for _, answer in replies:
             if isinstance(answer, Answer):
