@@ -30,6 +30,7 @@ from gateway.doors.autodep import AutodepDoor
 from gateway.doors.autoscaler import autoscaler_routes
 from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
+from gateway.doors.health import HealthDoor
 from gateway.doors.jobs import JobsDoor, callback_body
 from gateway.doors.metrics import MetricsDoor
 from gateway.doors.models import ModelsDoor
@@ -47,6 +48,7 @@ from gateway.events import Events
 from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
 from gateway.fleet import Fleet, OpenLink
+from gateway.health import Health
 from gateway.holders import Holders
 from gateway.jobs.computing import Computing
 from gateway.jobs.going import Going
@@ -95,6 +97,7 @@ class Core:
         self.surveys = Surveys(asker)
         self.fleet = Fleet(self.surveys, self.dispatcher, open_link=open_link, came=came)
         self.holders = Holders(self.dispatcher, self.fleet)
+        self.health = Health(self.catalog, self.holders, self.fleet, self.predictions)
         delivery = Delivery(self.fleet, state.blobs)
         self.switching = Switching(self.fleet, self.catalog, self.holders, scheduler, state, delivery)
         self.rollouts = Rollouts(self.switching, self.catalog, state)
@@ -142,6 +145,7 @@ class Core:
             workforce, self.dispatcher, self.state, started, is_needed=lambda: bool(self.jobs.line)
         )
         self.autoscaler.publish = self.events.publish
+        self.health.autoscaler = self.autoscaler
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve what the state remembers with whoever comes, until cancelled. Raises `StateError`."""
@@ -180,9 +184,7 @@ class Doors:
         self, core: Core, *, max_upload: int, max_body: int = 8 << 20, metrics_triton: bool = False
     ) -> None:
         self.predict = PredictDoor(core.predictions, core.catalog)
-        self.description = Description(
-            core.catalog, core.holders, core.fleet, core.predictions, core.state, core.statistics
-        )
+        self.description = Description(core.catalog, core.health, core.state, core.statistics)
         self.repository = Repository(core.rollouts, core.state, core.load_folder, max_upload=max_upload)
         self.inference = Inference(core.predictions, core.catalog)
         infer = InferDoor(self.inference, core.catalog, max_body=max_body)
@@ -218,6 +220,7 @@ class Doors:
                 *AutodepDoor(core.predictions, core.catalog, status).routes(),
                 *autoscaler_routes(core.autoscaler),
                 *MetricsDoor(page, status).routes(),
+                *HealthDoor(core.health).routes(),
             ],
         )
 

@@ -127,6 +127,7 @@ async def _run(
         async with trio.open_nursery() as nursery:
             await nursery.start(core.run)
             if gateway.models is not None:
+                core.health.starting = "the folder of models is being loaded"
                 nursery.start_soon(_serve_folder, gateway.models, gateway.watch, core)
             # Workers end before the heartbeats do: they leave as soon as one has heard so.
             async with trio.open_nursery() as working:
@@ -153,6 +154,7 @@ async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
         await folder.load()
     except OSError as error:
         event(log, logging.ERROR, "folder of models cannot be read", folder=directory, error=error)
+    core.health.starting = ""
     if watch:
         await folder.run()
 

@@ -205,10 +205,9 @@ class V2Door:
         return json_response({"live": True})
 
     async def ready(self, _request: AsgiRequest) -> Response:
-        """Whether requests are taken, and a worker is there for them."""
-        if self._description.is_ready():
-            return json_response({"ready": True})
-        return _unready("no worker is ready")
+        """Whether the default model can be answered now."""
+        why_not = self._description.why_not_ready()
+        return _unready(why_not) if why_not else json_response({"ready": True})
 
     async def model_ready(self, request: AsgiRequest) -> Response:
         """The same of one model."""

@@ -208,9 +208,7 @@ async def test_every_family_has_a_text_and_a_base_unit():
         await watcher.site.ready_worker()
         page = await watcher.scrape()
         for name, family in page.families.items():
-            assert family.documentation.endswith((".",)) or not name.startswith(
-                "pipeline"
-            )
+            assert family.documentation.endswith((".",)) or not name.startswith("pipeline")
             assert not name.endswith(("_ms", "_mb"))
 
 
