@@ -89,7 +89,7 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
         prog="gw.py",
         description="Balance predictions over workers, and keep their weights.",
     )
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_format)
     # Before and after `serve` hears signals, Ctrl-C ends the process like any other, without a stack trace.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Answers wait for whichever thread holds the interpreter: NNG's callbacks need it for microseconds.
@@ -156,6 +156,7 @@ def make_gateway(
         webhook_hosts=settings.webhook_hosts,
         jobs_max=settings.jobs_max,
         metrics_triton=settings.metrics_triton,
+        access_log=settings.access_log,
         policy=Parameters(**{name: getattr(settings, name) for name in Parameters.__struct_fields__}),
     )  # fmt: skip
 
@@ -177,6 +178,7 @@ def make_hiring(settings: GatewaySettings) -> Hiring:
         *(["--allow_code", ",".join(settings.allow_code)] if settings.allow_code else []),
         *(["--trusted", ",".join(settings.trusted)] if settings.trusted else []),
         "--log_level", settings.log_level,
+        "--log_format", settings.log_format,
     )  # fmt: skip
     return Hiring(
         launcher=settings.launcher,

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from engine import fork_server
 
         return fork_server.serve(settings.fork_server, main)
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_format)
     stops: SimpleQueue[None] = SimpleQueue()
     if settings.check is None:
         # First of all: importing torch takes a second, and Ctrl-C prints no stack trace.

@@ -106,6 +106,11 @@ def _check_amount(value: float) -> None:
         raise ValueError(f"must be 0 or more and finite, not {value:g}")
 
 
+def _check_rate(value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"must be from 0 (none) to 1 (all), not {value:g}")
+
+
 def _parse_amounts(text: str) -> dict[str, float]:
     amounts = {}
     for each in text.split(","):
@@ -216,6 +221,8 @@ PATTERNS = Kind("PATTERN,…", _parse_patterns, _check_patterns, ",".join)
 DEVICE = Kind("DEVICE", str.lower, _among("cpu", "cuda", "auto"))
 LAUNCHER = Kind("NAME", str.lower, _among("local", "ray", "kubernetes"))
 LEVEL = Kind("LEVEL", str.lower, _among("debug", "info", "warning", "error"))
+LOG_FORMAT = Kind("FORMAT", str.lower, _among("text", "json"))
+RATE = Kind("RATE", _parse_amount, _check_rate)
 
 
 _Settings = TypeVar("_Settings")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.flags import FLAG, option
+from common.flags import FLAG, RATE, option
 
 _GROUP = "observing"
 
@@ -13,4 +13,5 @@ _GROUP = "observing"
 class ObservingSettings:
     """What costs something, or not everybody wants."""
 
+    access_log: float = option(0.0, RATE, _GROUP, "share of the HTTP requests that are logged, 0 to 1")
     metrics_triton: bool = option(False, FLAG, _GROUP, "/metrics by the names of Triton, too")

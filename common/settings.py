@@ -27,6 +27,7 @@ from common.flags import (
     LAUNCHER,
     LEVEL,
     LINKS,
+    LOG_FORMAT,
     PATH,
     PATTERNS,
     SECONDS,
@@ -66,6 +67,7 @@ class FleetSettings:
     )
     trusted: tuple[str, ...] = option((), PATTERNS, "models", "types that skops may load beside its own")
     log_level: str = option("info", LEVEL, "process", "debug, info, warning or error")
+    log_format: str = option("text", LOG_FORMAT, "process", "text or json; one line an event in both")
 
     def __post_init__(self) -> None:
         check_options(self)

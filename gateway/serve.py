@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from common.grpc.limits import GrpcLimits
 from common.grpc.server import GrpcServer
 from common.link.gateway import open_surveyor
 from common.log import event
+from gateway.access import Access
 from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
 from gateway.bell import Bell
@@ -72,6 +74,7 @@ class Gateway:
     webhook_hosts: tuple[str, ...] = ()
     jobs_max: int = 1000
     metrics_triton: bool = False
+    access_log: float = 0.0
     policy: Parameters = field(default_factory=Parameters)
 
 
@@ -180,11 +183,13 @@ def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
         ours = doors.v2.body_limit(method, path, body_limit(gateway.max_upload))
         return ours or doors.models.body_limit(method, path)
 
+    access = Access(uuid.uuid4().hex[:8], gateway.access_log)
     return Lane(
-        doors.app,
+        access.around(doors.app),
         find_direct=doors.find_direct,
         limits=HttpLimits(max_body=gateway.max_body, max_body_of=max_body_of),
         error_body=error_body,
+        observer=access,
     )
 
 
