@@ -25,9 +25,7 @@ from common.flags import (
     HOST_PORT,
     IMAGE,
     LAUNCHER,
-    LEVEL,
     LINKS,
-    LOG_FORMAT,
     PATH,
     PATTERNS,
     SECONDS,
@@ -38,12 +36,12 @@ from common.flags import (
     option,
     read_flags,
 )
-from common.observing_settings import ObservingSettings
+from common.observing_settings import ObservingSettings, TellingSettings
 from common.scaling_settings import ScalingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class FleetSettings:
+class FleetSettings(TellingSettings):
     """What the gateway and the worker are both told."""
 
     addr_service: str = option(
@@ -66,8 +64,6 @@ class FleetSettings:
         (), PATTERNS, "models", "modules that models may name, as module:name: my_nets or shop.*"
     )
     trusted: tuple[str, ...] = option((), PATTERNS, "models", "types that skops may load beside its own")
-    log_level: str = option("info", LEVEL, "process", "debug, info, warning or error")
-    log_format: str = option("text", LOG_FORMAT, "process", "text or json; one line an event in both")
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -49,12 +49,14 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Batch(Message, frozen=True, array_like=True):
-    """Rows for one model version; buffers come part by part, input by input."""
+    """Rows for one model version; buffers come part by part, input by input. `traces` are the traceparents of
+    those of its requests that have one."""
 
     id: int
     model: str
     version: str
     parts: list[Part]
+    traces: list[str] = []
 
 
 class Chunk(Message, frozen=True, array_like=True):

@@ -243,6 +243,8 @@ class Dispatcher:
                 count.failed(answer.code, seconds)
         elif count is not None:
             count.answered(seconds)
+        if request.trace is not None:
+            request.trace.ended(answer)
         try:
             request.reply(answer)
         except Exception:

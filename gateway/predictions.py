@@ -9,13 +9,16 @@ import trio
 from common.errors import Draining, PipelineError, RequestCancelled, TooLarge
 from common.stats import Latency
 from common.tensor import Buffer, TensorSpec
+from common.tracing import HEADER
 from common.wire import MAX_BATCH_BYTES
 from gateway.catalog import Part, Version
 from gateway.dispatch import Dispatcher
 from gateway.requests import Answer, Request, Stage
 from gateway.routing import key_of
+from gateway.tracing import Tracing
 
 Reply = Callable[[Answer | PipelineError], None]
+Header = Callable[[bytes], bytes | None]
 
 MAX_TIMEOUT = 3600.0
 
@@ -31,6 +34,7 @@ class Predictions:
         self.max_rows = max_rows
         self.peak_waiting = 0
         self.draining = False
+        self.tracing: Tracing | None = None  # where spans are wanted
         self.join: Callable[[Part, Request], None] = lambda part, request: None
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
@@ -70,9 +74,11 @@ class Predictions:
         reply: Reply,
         *,
         door: str,
+        header: Header = lambda name: None,
     ) -> Request:
         """Admit a request that came through `door` under a version that serves; `reply` comes later, exactly
-        once, unless it is cancelled first. There must be no checkpoint since the catalog was asked.
+        once, unless it is cancelled first. There must be no checkpoint since the catalog was asked. `header`
+        gives what came beside it, by its lower-case name.
 
         Raises `QueueFull`, `Draining` and `TooLarge`; then there is no reply, and the door counts it as
         `refused`.
@@ -99,6 +105,8 @@ class Predictions:
         if request.size > MAX_BATCH_BYTES:
             raise TooLarge(f"the rows have {request.size} bytes: at most {MAX_BATCH_BYTES} go to a worker")
         self._dispatcher.submit(request)
+        if self.tracing is not None:
+            request.trace = self.tracing.begin(header(HEADER), request.key, door, rows)
         if version.part is not None:
             self.join(version.part, request)
         self.peak_waiting = max(self.peak_waiting, self._scheduler.waiting)
@@ -106,8 +114,11 @@ class Predictions:
 
     def cancel(self, request: Request) -> None:
         """Whoever asked has gone: the request is never run if it still waits."""
-        if request.stage is not Stage.OVER and request.count is not None:
-            request.count.refused(RequestCancelled.code)
+        if request.stage is not Stage.OVER:
+            if request.count is not None:
+                request.count.refused(RequestCancelled.code)
+            if request.trace is not None:
+                request.trace.ended(RequestCancelled("whoever asked has gone"))
         self._scheduler.cancel(request)
 
     def refused(self, door: str, model: str, error: PipelineError) -> None:

@@ -28,6 +28,14 @@ class Count(Protocol):
     def refused(self, code: str) -> None: ...
 
 
+class Trace(Protocol):
+    """The spans of a request."""
+
+    def sent(self) -> str: ...
+
+    def ended(self, answer: Answer | PipelineError) -> None: ...
+
+
 class Provenance:
     """Who answered a batch, and where its time went, in seconds: waiting at the worker (`batch`), in the
     model (`infer`), and on the way there and back with all the packing (`link`).
@@ -73,7 +81,7 @@ class Request:
 
     __slots__ = (
         "admitted", "buffers", "count", "deadline", "key", "reply", "route",
-        "rows", "sent", "signature", "size", "stage", "strikes", "worker",
+        "rows", "sent", "signature", "size", "stage", "strikes", "trace", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +96,7 @@ class Request:
         route: int | None,
         reply: Callable[[Answer | PipelineError], None],
         count: Count | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self.key = key
         self.signature = signature
@@ -99,6 +108,7 @@ class Request:
         self.route = route  # the bucket of its rows where a cache makes one worker better than another
         self.reply = reply
         self.count = count
+        self.trace = trace
         self.sent = 0.0
         self.stage = Stage.NEW
         self.worker: str | None = None  # whose queue or batch has it

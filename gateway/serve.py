@@ -28,6 +28,7 @@ from common.grpc.limits import GrpcLimits
 from common.grpc.server import GrpcServer
 from common.link.gateway import open_surveyor
 from common.log import event
+from common.tracing import Spans
 from gateway.access import Access
 from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
@@ -43,6 +44,7 @@ from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.scheduler import Scheduler
 from gateway.state import open_state
+from gateway.tracing import Tracing
 from gateway.workforce import Limits, Workforce
 
 log = logging.getLogger("pipeline.gateway")
@@ -75,6 +77,7 @@ class Gateway:
     jobs_max: int = 1000
     metrics_triton: bool = False
     access_log: float = 0.0
+    spans: Spans | None = None
     policy: Parameters = field(default_factory=Parameters)
 
 
@@ -100,6 +103,8 @@ async def serve(gateway: Gateway, on_ready: Callable[[], Awaitable[None]] = trio
                 timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
                 webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
             )  # fmt: skip
+            if gateway.spans is not None:
+                core.predictions.tracing = Tracing(gateway.spans)
             workforce = _employ(gateway, links, launcher, core)
             failure = await _run(gateway, core, workforce, on_ready)
     if failure is not None:

@@ -104,7 +104,7 @@ class AutodepDoor:
 
             signature = row_of(found.settings.input_type)
             request = self._predictions.start(
-                found, signature, (pack_elements([row]),), 1, None, reply, door=DOOR
+                found, signature, (pack_elements([row]),), 1, None, reply, door=DOOR, header=exchange.header
             )
         except PipelineError as error:
             self._predictions.refused(DOOR, model or DEFAULT_MODEL, error)

@@ -211,7 +211,7 @@ class Session:
                 self._say(shown, name, like=kind)
 
             flight.request = self._predictions.start(
-                found, signature, buffers, rows, seconds, reply, door=DOOR
+                found, signature, buffers, rows, seconds, reply, door=DOOR, header=self._headers.get
             )
         except PipelineError as error:
             self._predictions.refused(DOOR, message.model, error)

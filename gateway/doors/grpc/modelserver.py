@@ -87,7 +87,14 @@ class ModelServerDoor:
             if not row or not math.isfinite(sum(row)):
                 raise InvalidRequest("X has to be one finite number or more")
             request = self._predictions.start(
-                self._active(), vector_spec(len(row)), (row.tobytes(),), 1, time_left(call), reply, door=DOOR
+                self._active(),
+                vector_spec(len(row)),
+                (row.tobytes(),),
+                1,
+                time_left(call),
+                reply,
+                door=DOOR,
+                header=call.header,
             )
         except PipelineError as error:
             self._predictions.refused(DOOR, MODEL, error)

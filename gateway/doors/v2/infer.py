@@ -112,7 +112,9 @@ class Inference:
             else:
                 reply(response)
 
-        return self._predictions.start(version, signature, buffers, rows, seconds, answered, door=door)
+        return self._predictions.start(
+            version, signature, buffers, rows, seconds, answered, door=door, header=header
+        )
 
     def cancel(self, request: Request) -> None:
         """Whoever asked has gone."""
