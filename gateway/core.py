@@ -202,7 +202,7 @@ class Doors:
         status = StatusDoor(core.fleet, core.predictions, core.catalog, core.workforce)
         page = Page(
             core.recorder, core.statistics, core.catalog, core.scheduler, core.fleet, status.carried,
-            core.workforce, with_triton=metrics_triton,
+            None if core.autoscaler is None else core.workforce, with_triton=metrics_triton,
         )  # fmt: skip
         self.app = make_app(
             self.predict,

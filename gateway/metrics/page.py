@@ -28,7 +28,8 @@ PHASES = ("queue", "batch", "link", "infer")
 
 
 class Page:
-    """Reads; changes nothing. `workforce` is None where the gateway starts no workers."""
+    """Reads; changes nothing. `workforce` is None where no autoscaler says how many
+    workers there should be: 0 would mean that none are wanted."""
 
     def __init__(
         self,
