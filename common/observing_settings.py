@@ -23,7 +23,7 @@ class ObservingSettings:
     """What costs something, or not everybody wants."""
 
     otel_sample: float = option(
-        0.01, RATE, _GROUP, "share of the requests without a traceparent that have spans, 0 to 1"
+        0.001, RATE, _GROUP, "share of the requests without a traceparent that have spans, 0 to 1"
     )
     access_log: float = option(0.0, RATE, _GROUP, "share of the HTTP requests that are logged, 0 to 1")
     metrics_triton: bool = option(False, FLAG, _GROUP, "/metrics by the names of Triton, too")
