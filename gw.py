@@ -32,6 +32,7 @@ from common.link.nng import limit_threads
 from common.log import configure
 from common.settings import GatewaySettings, read_settings
 from common.sockets import bind
+from common.tracing import Spans, open_spans
 from gateway.autoscaler.policy import Parameters
 from gateway.deploy.command import read_command, with_a_worker
 from gateway.deploy.config import NOTHING, read_config
@@ -89,7 +90,7 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
         prog="gw.py",
         description="Balance predictions over workers, and keep their weights.",
     )
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_format)
     # Before and after `serve` hears signals, Ctrl-C ends the process like any other, without a stack trace.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Answers wait for whichever thread holds the interpreter: NNG's callbacks need it for microseconds.
@@ -108,7 +109,8 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
             # What is there now stays: a collection of all of it takes longer than a hundred requests.
             gc.freeze()
 
-        trio.run(serve, make_gateway(settings, rest, grpc, credentials), greet)
+        with open_spans(settings.otel, "pipeline-gateway", settings.otel_sample) as spans:
+            trio.run(serve, make_gateway(settings, rest, grpc, credentials, spans), greet)
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -135,6 +137,7 @@ def make_gateway(
     rest: list[socket.socket],
     grpc: list[socket.socket],
     credentials: Credentials | None,
+    spans: Spans | None = None,
 ) -> Gateway:
     """What the settings ask for."""
     return Gateway(
@@ -155,6 +158,9 @@ def make_gateway(
         batch_root=None if settings.batch_root is None else Path(settings.batch_root),
         webhook_hosts=settings.webhook_hosts,
         jobs_max=settings.jobs_max,
+        metrics_triton=settings.metrics_triton,
+        access_log=settings.access_log,
+        spans=spans,
         policy=Parameters(**{name: getattr(settings, name) for name in Parameters.__struct_fields__}),
     )  # fmt: skip
 
@@ -176,6 +182,8 @@ def make_hiring(settings: GatewaySettings) -> Hiring:
         *(["--allow_code", ",".join(settings.allow_code)] if settings.allow_code else []),
         *(["--trusted", ",".join(settings.trusted)] if settings.trusted else []),
         "--log_level", settings.log_level,
+        "--log_format", settings.log_format,
+        *([] if settings.otel is None else ["--otel", settings.otel]),
     )  # fmt: skip
     return Hiring(
         launcher=settings.launcher,

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from engine import fork_server
 
         return fork_server.serve(settings.fork_server, main)
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_format)
     stops: SimpleQueue[None] = SimpleQueue()
     if settings.check is None:
         # First of all: importing torch takes a second, and Ctrl-C prints no stack trace.
@@ -77,8 +77,9 @@ def _check(path: Path, device: torch.device) -> int:
 
 def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[None]) -> int:
     from common.credentials import read_credentials
-    from common.errors import PipelineError
+    from common.errors import LinkError, PipelineError
     from common.link.nng import limit_threads
+    from common.tracing import open_spans
     from engine.planes.identity import identify
     from engine.planes.service import Addresses, WorkerService
     from engine.runtimes.options import LoadOptions
@@ -91,8 +92,9 @@ def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[No
     except PipelineError as error:
         print(f"worker.py: {error}", file=sys.stderr)
         return EXIT_FAILED
+    identity = identify(settings.name, settings.incarnation)
     service = WorkerService(
-        identify(settings.name, settings.incarnation),
+        identity,
         Addresses(settings.addr_service, settings.addr_worker, credentials),
         device=device,
         cache_size=settings.cache_size,
@@ -106,9 +108,13 @@ def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[No
         stops=stops,
     )
     try:
-        service.run()
-    except PipelineError as error:
+        with open_spans(settings.otel, "pipeline-worker", **{"service.instance.id": identity.name}) as spans:
+            service.run(spans)
+    except LinkError as error:
         print(f"worker.py: cannot dial {settings.addr_service}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except PipelineError as error:
+        print(f"worker.py: {error}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
 

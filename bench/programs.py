@@ -21,6 +21,7 @@ from bench.client import Client
 ROOT = Path(__file__).resolve().parents[1]
 START_TIME = 60.0
 STOP_TIME = 20.0
+IDLE = ["--idle", "--holders", "4"]
 _URL = re.compile(r"http://\S+:(\d+)")
 
 
@@ -66,13 +67,18 @@ def gateway(
     near: int = 1,
     far: int = 0,
     crowd: int = 0,
+    is_busy: bool = True,
     cache_size: int = 10_000,
     models: Path | None = None,
     flags: Sequence[str] = (),
 ) -> Iterator[Server]:
     """A gateway with `near` workers of its own (ipc), `far` ones that dial it over ws, and a `crowd` of ones
-    without a model (see bench.crowd); all are ready. It serves the folder `models`, and is given `flags`."""
-    service, link = (f"ws://127.0.0.1:{free_port()}" for _ in range(2))
+    without a model (see bench.crowd), all ready. An idle crowd dials Unix sockets and four hold models;
+    the gateway serves the folder `models`, and is given `flags`."""
+    kinds = ("service", "link")
+    service, link = (
+        f"ws://127.0.0.1:{free_port()}" if is_busy else f"ipc://{directory}/{kind}" for kind in kinds
+    )
     addresses = ["--addr_service", service, "--addr_worker", link]
     shared = [*addresses, "--cache_size", str(cache_size)]
     command = [str(ROOT / "gw.py"), "--addr_rest", "127.0.0.1:0", "--workers", str(near), *shared, *flags]
@@ -90,7 +96,7 @@ def gateway(
             started = stack.enter_context(running(worker, directory / f"far-{n}.log"))
             server.others.append(psutil.Process(started.pid))
         if crowd:
-            many = ["-m", "bench.crowd", str(crowd), *addresses]
+            many = ["-m", "bench.crowd", str(crowd), *addresses, *([] if is_busy else IDLE)]
             stack.enter_context(running(many, directory / "crowd.log"))
         _wait_ready(server, near + far + crowd)
         yield server

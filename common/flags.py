@@ -19,12 +19,14 @@ _SIZE = re.compile(r"([0-9]{1,12}) ?(?:([kmgt])(?:ib)?)?", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,510}")
 _PATTERN = re.compile(r"[\w.*?\[\]-]{1,200}")
+_HTTP_URL = re.compile(r"https?://[\w.:\[\]-]+(/[^\s?#]*)?")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _BOOLS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 # In the order of the help; a setting names the one that it is in.
 GROUPS = (
-    "addresses", "workers", "manager", "autoscaler", "models", "state", "limits", "jobs", "process",
+    "addresses", "workers", "manager", "autoscaler", "models", "state", "limits", "jobs", "observing",
+    "process",
 )  # fmt: skip
 
 
@@ -103,6 +105,16 @@ def _parse_amount(text: str) -> float:
 def _check_amount(value: float) -> None:
     if not 0 <= value < math.inf:
         raise ValueError(f"must be 0 or more and finite, not {value:g}")
+
+
+def _check_http_url(value: str) -> None:
+    if not _HTTP_URL.fullmatch(value):
+        raise ValueError(f"must be a URL like http://127.0.0.1:4318, not {value!r}")
+
+
+def _check_rate(value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"must be from 0 (none) to 1 (all), not {value:g}")
 
 
 def _parse_amounts(text: str) -> dict[str, float]:
@@ -215,6 +227,9 @@ PATTERNS = Kind("PATTERN,…", _parse_patterns, _check_patterns, ",".join)
 DEVICE = Kind("DEVICE", str.lower, _among("cpu", "cuda", "auto"))
 LAUNCHER = Kind("NAME", str.lower, _among("local", "ray", "kubernetes"))
 LEVEL = Kind("LEVEL", str.lower, _among("debug", "info", "warning", "error"))
+HTTP_URL = Kind("URL", str, _check_http_url)
+LOG_FORMAT = Kind("FORMAT", str.lower, _among("text", "json"))
+RATE = Kind("RATE", _parse_amount, _check_rate)
 
 
 _Settings = TypeVar("_Settings")

@@ -1,4 +1,4 @@
-"""Logging to stderr: one event, one line, with its fields as key=value; and a gate against floods.
+"""Logging to stderr: one event, one line, as text with key=value or as JSON; and a gate against floods.
 
 Nothing is configured at import; a main calls `configure` once. Everybody else takes
 `logging.getLogger("pipeline.<part>")` and calls `event`.
@@ -6,12 +6,17 @@ Nothing is configured at import; a main calls `configure` once. Everybody else t
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 
 # A field may be what a client sent: a log must not grow by megabytes for one bad frame.
 _LONGEST_FIELD = 4000
+# What is called so is nobody's business, whoever logs it.
+_SECRET = ("authorization", "cookie", "password", "secret", "token")
 _NAMES = {10: "DEBUG", 20: "INFO", 30: "WARN", 40: "ERROR", 50: "FATAL"}
 
 
@@ -20,22 +25,40 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """`2026-11-21T08:00:00.123Z INFO  pipeline.fleet worker joined worker=abc`."""
-        moment = datetime.fromtimestamp(record.created, timezone.utc).replace(tzinfo=None)
-        level = _NAMES.get(record.levelno, record.levelname)
-        line = f"{moment.isoformat(timespec='milliseconds')}Z {level:5} {record.name} {record.getMessage()}"
+        line = f"{_moment(record)} {_level(record):5} {record.name} {record.getMessage()}"
         if record.exc_info:
             line += f" trace={_quoted(self.formatException(record.exc_info))}"
         return _printable(line)
 
 
-def configure(level: str) -> None:
+class JsonFormatter(logging.Formatter):
+    """Formats every record as one JSON object in ASCII: `time`, `level`, `logger`, `event`, then its fields;
+    a stack trace is one of them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """`{"time":"2026-11-21T08:00:00.123Z","level":"INFO","logger":"pipeline.fleet",…}`."""
+        text, fields = getattr(record, "told", (record.getMessage(), {}))
+        line: dict[str, object] = {
+            "time": _moment(record), "level": _level(record), "logger": record.name, "event": text,
+        }  # fmt: skip
+        for name, value in _discreet(fields).items():
+            line.setdefault(name, _plain(value))
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, separators=(",", ":"))
+
+
+FORMATS: dict[str, type[logging.Formatter]] = {"text": LineFormatter, "json": JsonFormatter}
+
+
+def configure(level: str, style: str = "text") -> None:
     """Send what `pipeline.*` logs at `level` (debug, info, warning, error) or above to stderr, and
-    warnings of everything else. Calling it again replaces what the last call set up."""
+    warnings of everything else, in one of `FORMATS`. Calling it again replaces what the last call set up."""
     root = logging.getLogger()
-    for handler in [each for each in root.handlers if isinstance(each.formatter, LineFormatter)]:
+    for handler in [each for each in root.handlers if isinstance(each.formatter, tuple(FORMATS.values()))]:
         root.removeHandler(handler)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(FORMATS[style]())
     root.addHandler(handler)
     ours = logging.getLevelName(level.upper())
     if not isinstance(ours, int):
@@ -45,10 +68,12 @@ def configure(level: str) -> None:
 
 
 def event(logger: logging.Logger, level: int, text: str, /, **fields: object) -> None:
-    """Log `text` and its fields as `text key=value …`; quoted where they could be misread."""
+    """Log `text` and its fields as `text key=value …`; quoted where they could be misread. What a field's
+    name calls a secret is left out."""
     if logger.isEnabledFor(level):
-        pairs = [f"{key}={_value(value)}" for key, value in fields.items()]
-        logger.log(level, "%s", " ".join([text, *pairs]), stacklevel=2)
+        pairs = [f"{key}={_value(value)}" for key, value in _discreet(fields).items()]
+        line = " ".join([text, *pairs])
+        logger.log(level, "%s", line, stacklevel=2, extra={"told": (text, fields)})
 
 
 class OncePer:
@@ -93,12 +118,33 @@ class _Gate:
         self.swallowed = 0
 
 
-def _value(value: object) -> str:
-    if isinstance(value, float):
-        value = round(value, 6)
+def _moment(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, timezone.utc).replace(tzinfo=None)
+    return f"{moment.isoformat(timespec='milliseconds')}Z"
+
+
+def _level(record: logging.LogRecord) -> str:
+    return _NAMES.get(record.levelno, record.levelname)
+
+
+def _discreet(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: "…" if any(each in name for each in _SECRET) else value for name, value in fields.items()}
+
+
+def _text(value: object) -> str:
     text = f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
-    if len(text) > _LONGEST_FIELD:
-        text = text[:_LONGEST_FIELD] + "…"
+    return text[:_LONGEST_FIELD] + "…" if len(text) > _LONGEST_FIELD else text
+
+
+def _plain(value: object) -> object:
+    """What JSON has a form of as that, and everything else as text."""
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else str(value)
+    return value if value is None or type(value) in (bool, int) else _text(value)
+
+
+def _value(value: object) -> str:
+    text = _text(round(value, 6) if isinstance(value, float) else value)
     bare = text and text.isprintable() and not any(each in text for each in ' "=\\')
     return text if bare else _quoted(text)
 

@@ -25,7 +25,6 @@ from common.flags import (
     HOST_PORT,
     IMAGE,
     LAUNCHER,
-    LEVEL,
     LINKS,
     PATH,
     PATTERNS,
@@ -37,11 +36,12 @@ from common.flags import (
     option,
     read_flags,
 )
+from common.observing_settings import ObservingSettings, TellingSettings
 from common.scaling_settings import ScalingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class FleetSettings:
+class FleetSettings(TellingSettings):
     """What the gateway and the worker are both told."""
 
     addr_service: str = option(
@@ -64,7 +64,6 @@ class FleetSettings:
         (), PATTERNS, "models", "modules that models may name, as module:name: my_nets or shop.*"
     )
     trusted: tuple[str, ...] = option((), PATTERNS, "models", "types that skops may load beside its own")
-    log_level: str = option("info", LEVEL, "process", "debug, info, warning or error")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -105,7 +104,7 @@ class Scale(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewaySettings(ScalingSettings, FleetSettings):
+class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
     """What `gw.py` is told. An address that others can reach takes `insecure`."""
 
     addr_rest: str = option("127.0.0.1:54321", HOST_PORT, "addresses", "where clients come; port 0: any")

@@ -49,12 +49,14 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Batch(Message, frozen=True, array_like=True):
-    """Rows for one model version; buffers come part by part, input by input."""
+    """Rows for one model version; buffers come part by part, input by input. `traces` are the traceparents of
+    those of its requests that have one."""
 
     id: int
     model: str
     version: str
     parts: list[Part]
+    traces: list[str] = []
 
 
 class Chunk(Message, frozen=True, array_like=True):
@@ -222,7 +224,8 @@ class Status(Message, frozen=True, array_like=True):
 
 class StatusAnswer(Message, frozen=True, array_like=True):
     """A worker's counters since it started; latencies in seconds. `memory` is what its models take, in bytes,
-    where there is a limit to it: 0 is none."""
+    where there is a limit to it: 0 is none. Of the hits `cache_coalesced` waited for an equal row that was
+    being computed; `cache_evicted` entries made room, `cache_forgotten` ones went with their weights."""
 
     worker: str
     addresses: list[str]
@@ -241,6 +244,10 @@ class StatusAnswer(Message, frozen=True, array_like=True):
     versions: list[VersionKey]
     memory: int = 0
     memory_limit: int = 0
+    cache_bytes: int = 0
+    cache_coalesced: int = 0
+    cache_evicted: int = 0
+    cache_forgotten: int = 0
 
 
 class Drain(Message, frozen=True, array_like=True):

@@ -11,6 +11,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import torch
@@ -25,6 +26,29 @@ TensorModel = Callable[[torch.Tensor], torch.Tensor]
 # What an entry takes beside the bytes of its key and its value: the heads of two bytes objects, its place in
 # the dict and that in its order (measured with tracemalloc, CPython 3.11: 141 to 171).
 ENTRY_BYTES = 170
+
+
+class CacheFigures(NamedTuple):
+    """What caches hold now, and what they did since the worker started: of `hits`, `coalesced` waited for
+    somebody who was computing the row; `evicted` entries made room, `forgotten` ones went with their
+    weights."""
+
+    size: int = 0
+    capacity: int = 0
+    hits: int = 0
+    misses: int = 0
+    bytes: int = 0
+    coalesced: int = 0
+    evicted: int = 0
+    forgotten: int = 0
+
+    def of_past(self) -> CacheFigures:
+        """The same of caches that are gone: all that they held went with them."""
+        return self._replace(size=0, capacity=0, bytes=0, forgotten=self.forgotten + self.size)
+
+    def plus(self, other: CacheFigures) -> CacheFigures:
+        """Both together."""
+        return CacheFigures(*[sum(pair) for pair in zip(self, other, strict=True)])
 
 
 class Claim:
@@ -87,7 +111,9 @@ class PredictionCache:
         self.round_decimals = round_decimals
         self.hits = 0  # rows that somebody had computed, or was computing
         self.misses = 0  # rows that whoever asked had to compute
+        self.coalesced = 0  # of the hits, rows that somebody was computing
         self.evictions = 0  # entries that made room for others
+        self.forgotten = 0  # entries that went with their weights
         self.size_bytes = 0  # of all entries, as `max_bytes` counts them
         self._model = model
         self._entries: OrderedDict[Key, Value] = OrderedDict()
@@ -125,6 +151,7 @@ class PredictionCache:
             if owned:
                 self._flying.append(claim)
             self.hits += (0 if again else len(keys)) - len(owned)
+            self.coalesced += 0 if again else len(claim.waiting)
             self.misses += len(owned)
         return claim
 
@@ -166,7 +193,16 @@ class PredictionCache:
             self._model = model
             self._forget()
 
+    def figures(self) -> CacheFigures:
+        """What it holds and did."""
+        with self._lock:
+            return CacheFigures(
+                len(self._entries), self.capacity, self.hits, self.misses, self.size_bytes, self.coalesced,
+                self.evictions, self.forgotten,
+            )  # fmt: skip
+
     def _forget(self) -> None:
+        self.forgotten += len(self._entries)
         self._entries.clear()
         self._flying.clear()
         self.size_bytes = 0

@@ -17,7 +17,7 @@ from common.log import event
 from common.wire import Load, VersionKey
 from engine.budget import Tenant
 from engine.bundles import unpack
-from engine.cache import PredictionCache
+from engine.cache import CacheFigures, PredictionCache
 from engine.execution import Execution
 from engine.loading import Loader, Wanted
 from engine.room import Room
@@ -33,15 +33,6 @@ MAX_BATCH = 4096  # rows the sample network is given at once
 NOTHING_ALLOWED = LoadOptions()
 
 _Name = tuple[str, str]  # of the model, and of the version
-
-
-class CacheFigures(NamedTuple):
-    """All caches together: what they hold now, and hits and misses since the worker started."""
-
-    size: int
-    capacity: int
-    hits: int
-    misses: int
 
 
 class _Held(NamedTuple):
@@ -78,8 +69,7 @@ class Registry:
         self._evicted: list[VersionKey] = []  # since `take_evicted`
         self._loading: set[tuple[str, str]] = set()  # named by `reserve`
         self._activated: dict[str, str] = {}
-        self._past_hits = 0  # of versions that were dropped
-        self._past_misses = 0
+        self._past = CacheFigures()  # of versions that were dropped
         self._lock = threading.Lock()
 
     def load(
@@ -191,8 +181,7 @@ class Registry:
         held = self._loaded.pop(name, None)
         if held is not None:
             self.room.drop(held.tenant)
-            self._past_hits += held.execution.cache.hits
-            self._past_misses += held.execution.cache.misses
+            self._past = self._past.plus(held.execution.cache.figures().of_past())
 
     def _evict(self, tenants: list[Tenant]) -> None:
         with self._lock:
@@ -275,13 +264,10 @@ class Registry:
     def cache_figures(self) -> CacheFigures:
         """What the caches hold and did."""
         with self._lock:
-            caches = [held.execution.cache for held in self._loaded.values()]
-            return CacheFigures(
-                size=sum(map(len, caches)),
-                capacity=sum(cache.capacity for cache in caches),
-                hits=self._past_hits + sum(cache.hits for cache in caches),
-                misses=self._past_misses + sum(cache.misses for cache in caches),
-            )
+            figures = self._past
+            for held in self._loaded.values():
+                figures = figures.plus(held.execution.cache.figures())
+            return figures
 
 
 def _not_held(model: str, version: str) -> ModelNotFound:

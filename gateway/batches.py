@@ -37,7 +37,8 @@ def encode_batch(batch: Batch, groups: list[list[Request]], now: float) -> bytes
             buffers += [[r.buffers[i] for r in group] for i in range(len(signature))]
         else:
             buffers += [b"".join([r.buffers[i] for r in group]) for i in range(len(signature))]
-    return wire.encode(wire.Batch(batch.id, batch.key.model, batch.key.version, parts), buffers)
+    traces = [request.trace.sent() for request in batch.requests if request.trace is not None]
+    return wire.encode(wire.Batch(batch.id, batch.key.model, batch.key.version, parts, traces), buffers)
 
 
 def split_answer(

@@ -4,6 +4,7 @@ switches, or the arm of an experiment. Pure."""
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -55,6 +56,7 @@ class Catalog:
     def __init__(self, experiments: Mapping[str, Experiment] | None = None) -> None:
         self._experiments = experiments if experiments is not None else {}  # the active one of each model
         self._requests = itertools.count(1)
+        self.generations: Counter[str] = Counter()  # by model: how often another version became active
         self._active: dict[str, Version] = {}
         self._serving: dict[ModelKey, Version] = {}
 
@@ -122,6 +124,9 @@ class Catalog:
     def switch(self, version: Version) -> None:
         """From now on this version serves, also who names none."""
         self.add(version)
+        before = self._active.get(version.key.model)
+        if before is None or before.key != version.key:
+            self.generations[version.key.model] += 1
         self._active[version.key.model] = version
 
     def remove(self, key: ModelKey) -> None:

@@ -30,7 +30,9 @@ from gateway.doors.autodep import AutodepDoor
 from gateway.doors.autoscaler import autoscaler_routes
 from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
+from gateway.doors.health import HealthDoor
 from gateway.doors.jobs import JobsDoor, callback_body
+from gateway.doors.metrics import MetricsDoor
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import make_app
@@ -46,12 +48,14 @@ from gateway.events import Events
 from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
 from gateway.fleet import Fleet, OpenLink
+from gateway.health import Health
 from gateway.holders import Holders
 from gateway.jobs.computing import Computing
 from gateway.jobs.going import Going
 from gateway.jobs.running import Jobs
 from gateway.jobs.storage import Storage
 from gateway.jobs.webhooks import Webhooks
+from gateway.metrics.page import Page
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.rollout import Rollouts
@@ -87,10 +91,13 @@ class Core:
         self.catalog = Catalog(experiments.active)
         self.dispatcher = Dispatcher(scheduler)
         self.statistics = self.dispatcher.statistics
+        self.recorder = self.dispatcher.recorder
+        self.recorder.is_model = lambda name: self.catalog.get(name) is not None
         self.predictions = Predictions(self.dispatcher, timeout=timeout, max_rows=max_rows)
         self.surveys = Surveys(asker)
         self.fleet = Fleet(self.surveys, self.dispatcher, open_link=open_link, came=came)
         self.holders = Holders(self.dispatcher, self.fleet)
+        self.health = Health(self.catalog, self.holders, self.fleet, self.predictions)
         delivery = Delivery(self.fleet, state.blobs)
         self.switching = Switching(self.fleet, self.catalog, self.holders, scheduler, state, delivery)
         self.rollouts = Rollouts(self.switching, self.catalog, state)
@@ -138,6 +145,7 @@ class Core:
             workforce, self.dispatcher, self.state, started, is_needed=lambda: bool(self.jobs.line)
         )
         self.autoscaler.publish = self.events.publish
+        self.health.autoscaler = self.autoscaler
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve what the state remembers with whoever comes, until cancelled. Raises `StateError`."""
@@ -172,11 +180,11 @@ class Doors:
     """What clients come through: `app` for everything, and a shorter way for predictions over HTTP/1.1.
     gRPC's doors (gateway.doors.grpc) lead to the same `inference`, `description` and `repository`."""
 
-    def __init__(self, core: Core, *, max_upload: int, max_body: int = 8 << 20) -> None:
+    def __init__(
+        self, core: Core, *, max_upload: int, max_body: int = 8 << 20, metrics_triton: bool = False
+    ) -> None:
         self.predict = PredictDoor(core.predictions, core.catalog)
-        self.description = Description(
-            core.catalog, core.holders, core.fleet, core.predictions, core.state, core.statistics
-        )
+        self.description = Description(core.catalog, core.health, core.state, core.statistics)
         self.repository = Repository(core.rollouts, core.state, core.load_folder, max_upload=max_upload)
         self.inference = Inference(core.predictions, core.catalog)
         infer = InferDoor(self.inference, core.catalog, max_body=max_body)
@@ -192,6 +200,10 @@ class Doors:
             core.jobs, core.going, core.catalog, core.webhooks, max_rows=core.predictions.max_rows
         )
         status = StatusDoor(core.fleet, core.predictions, core.catalog, core.workforce)
+        page = Page(
+            core.recorder, core.statistics, core.catalog, core.scheduler, core.fleet, status.carried,
+            None if core.autoscaler is None else core.workforce, with_triton=metrics_triton,
+        )  # fmt: skip
         self.app = make_app(
             self.predict,
             status,
@@ -207,6 +219,8 @@ class Doors:
                 *self.events.routes(),
                 *AutodepDoor(core.predictions, core.catalog, status).routes(),
                 *autoscaler_routes(core.autoscaler),
+                *MetricsDoor(page, status).routes(),
+                *HealthDoor(core.health).routes(),
             ],
         )
 

@@ -28,6 +28,7 @@ from common.stats import Latency
 from gateway.autoscaler.meter import Meter
 from gateway.batches import encode_batch, grouped, split_answer
 from gateway.deadlines import TICK
+from gateway.metrics.recorder import Recorder
 from gateway.requests import Answer, Batch, ModelKey, Provenance, Request
 from gateway.scheduler import HOPE_TICK, Scheduler
 from gateway.statistics import Statistics
@@ -74,6 +75,7 @@ class Dispatcher:
         self.on_unserved: Callable[[], None] = lambda: None
         self.bad_frames = 0
         self.statistics = Statistics()
+        self.recorder = Recorder()
         self.meter = Meter()
         self.handling = Latency()  # of every request that was answered, since it was admitted
         self._slots: dict[str, _Slots] = {}
@@ -195,6 +197,7 @@ class Dispatcher:
             still = set(wanted)
             replies = [reply for reply in replies if reply[0] in still]
         self.statistics.answered(batch.key, replies, message.parts, now, time.time())
+        self.recorder.flew(batch.key, replies, message.parts, by)
         for request, answer in replies:
             self._reply(request, answer, now)
 
@@ -233,8 +236,15 @@ class Dispatcher:
         """Answer one request; a fault in one client's answer is not the next client's."""
         seconds = (trio.current_time() if now is None else now) - request.admitted
         self.handling.record(seconds)
+        count = request.count
         if isinstance(answer, PipelineError):
             self.statistics.failed(request.key, seconds)
+            if count is not None:
+                count.failed(answer.code, seconds)
+        elif count is not None:
+            count.answered(seconds)
+        if request.trace is not None:
+            request.trace.ended(answer)
         try:
             request.reply(answer)
         except Exception:

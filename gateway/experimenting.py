@@ -15,6 +15,7 @@ from gateway.catalog import Catalog, Part
 from gateway.dispatch import Dispatcher
 from gateway.events import EXPERIMENT, Publish, nobody
 from gateway.experiments import Arm, Experiment, Experiments
+from gateway.metrics.recorder import SHADOW
 from gateway.plans import ACTIVE, Plan, Record
 from gateway.requests import Answer, ModelKey, Request
 from gateway.rollout import Rollouts
@@ -188,6 +189,7 @@ class Experimenting:
             deadline=request.deadline,
             route=request.route,
             reply=reply,
+            count=self._dispatcher.recorder.of(SHADOW, key, shadow.name),
         )
         try:
             self._dispatcher.submit(copy)

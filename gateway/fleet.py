@@ -38,10 +38,13 @@ MAX_SLOTS = 64  # batches at one worker at once, whatever it says
 RETRY_MIN, RETRY_MAX = 0.5, 30.0  # pauses of a worker that cannot be synced, or is lost whenever it is ready
 STEADY = 10.0  # a worker that was ready for so long is taken back at once
 CLOSE_TIME = 5.0
+REMEMBERED = 256  # workers that are gone
 
 
 class FleetLink(Exchanger, Protocol):
-    """A link whose connection can be dropped, and that can be closed."""
+    """A link whose connection can be dropped, and that can be closed; it knows the size of what went last."""
+
+    last_frame: int
 
     def kick(self) -> None: ...
 
@@ -91,6 +94,8 @@ class Fleet:
         self._id = uuid.uuid4().hex
         self._open_link = open_link
         self._came = came
+        self._last_frames: dict[tuple[str, int], int] = {}  # of who is gone, the last of them at the end
+        self.lost = 0  # times that a worker died, broke off or fell silent without having said that it leaves
         self._members: dict[str, _Member] = {}
         self._nursery: trio.Nursery | None = None  # while `run` does
         dispatcher.on_leaving = self._leaving
@@ -110,6 +115,13 @@ class Fleet:
         """A worker's link, while it is known."""
         member = self._members.get(worker)
         return member.link if member else None
+
+    def last_frame(self, name: str, incarnation: int) -> int | None:
+        """Bytes of what a worker was sent last; None where nobody remembers."""
+        for member in self._members.values():
+            if (member.worker.name, member.worker.hello.incarnation) == (name, incarnation):
+                return member.link.last_frame
+        return self._last_frames.get((name, incarnation))
 
     @property
     def bad_frames(self) -> int:
@@ -287,7 +299,8 @@ class Fleet:
             before, now = worker.state, self.roster.happen(worker, what)
             if before is not now:
                 level = logging.WARNING if now is State.SUSPECT else logging.INFO
-                event(log, level, f"worker {now.value}", worker=worker.name, because=what.value)
+                last = {"last_frame": self._last_frame_of(worker)} if now is State.SUSPECT else {}
+                event(log, level, f"worker {now.value}", worker=worker.name, because=what.value, **last)
                 told = {"worker": worker.name, "id": worker.id, "because": what.value}
                 self.publish(FLEET, f"worker {now.value}", **told)
             self._act(worker, before, now, what, strike=strike)
@@ -295,6 +308,10 @@ class Fleet:
             log.exception("%s could not be dealt with: worker %s", what.value, worker.name)
         self.surveys.membership_changed()
         self.changed(worker, what)
+
+    def _last_frame_of(self, worker: Worker) -> int:
+        member = self._members.get(worker.id)
+        return 0 if member is None else member.link.last_frame
 
     def _act(self, worker: Worker, before: State, now: State, what: Event, *, strike: bool) -> None:
         """What a new state asks for."""
@@ -311,6 +328,7 @@ class Fleet:
         elif now in (State.SUSPECT, State.GONE) and before is not now:
             if before is State.READY and trio.current_time() - member.ready_since > STEADY:
                 member.pause = 0.0
+            self.lost += before in (State.READY, State.SYNCING)
             self._let_go(member, strike=strike and before is not State.DRAINING)
         elif now is State.DRAINING and before is not now:
             self.left(worker.id)
@@ -323,6 +341,9 @@ class Fleet:
             member.told = trio.current_time()  # it dials again by itself
         if now is State.GONE:
             del self._members[worker.id]
+            self._last_frames[worker.name, worker.hello.incarnation] = member.link.last_frame
+            if len(self._last_frames) > REMEMBERED:
+                del self._last_frames[next(iter(self._last_frames))]
             self._nursery.start_soon(self._close, member)
 
     def _restart(self, member: _Member) -> None:

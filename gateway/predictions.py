@@ -6,16 +6,19 @@ from collections.abc import Callable
 
 import trio
 
-from common.errors import Draining, PipelineError, TooLarge
+from common.errors import Draining, PipelineError, RequestCancelled, TooLarge
 from common.stats import Latency
 from common.tensor import Buffer, TensorSpec
+from common.tracing import HEADER
 from common.wire import MAX_BATCH_BYTES
 from gateway.catalog import Part, Version
 from gateway.dispatch import Dispatcher
-from gateway.requests import Answer, Request
+from gateway.requests import Answer, Request, Stage
 from gateway.routing import key_of
+from gateway.tracing import Tracing
 
 Reply = Callable[[Answer | PipelineError], None]
+Header = Callable[[bytes], bytes | None]
 
 MAX_TIMEOUT = 3600.0
 
@@ -31,9 +34,11 @@ class Predictions:
         self.max_rows = max_rows
         self.peak_waiting = 0
         self.draining = False
+        self.tracing: Tracing | None = None  # where spans are wanted
         self.join: Callable[[Part, Request], None] = lambda part, request: None
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
+        self._recorder = dispatcher.recorder
 
     @property
     def handling(self) -> Latency:
@@ -67,11 +72,16 @@ class Predictions:
         rows: int,
         timeout: float | None,
         reply: Reply,
+        *,
+        door: str,
+        header: Header = lambda name: None,
     ) -> Request:
-        """Admit a request under a version that serves; `reply` comes later, exactly once, unless it is
-        cancelled first. There must be no checkpoint since the catalog was asked.
+        """Admit a request that came through `door` under a version that serves; `reply` comes later, exactly
+        once, unless it is cancelled first. There must be no checkpoint since the catalog was asked. `header`
+        gives what came beside it, by its lower-case name.
 
-        Raises `QueueFull`, `Draining` and `TooLarge`; then there is no reply.
+        Raises `QueueFull`, `Draining` and `TooLarge`; then there is no reply, and the door counts it as
+        `refused`.
         """
         if self.draining:
             raise Draining("Server is shutting down")
@@ -90,10 +100,13 @@ class Predictions:
             deadline=now + timeout,
             route=key_of(buffers) if settings.affinity is not False and settings.cache_size != 0 else None,
             reply=reply,
+            count=self._recorder.of(door, version.key, "" if version.part is None else version.part.arm.name),
         )
         if request.size > MAX_BATCH_BYTES:
             raise TooLarge(f"the rows have {request.size} bytes: at most {MAX_BATCH_BYTES} go to a worker")
         self._dispatcher.submit(request)
+        if self.tracing is not None:
+            request.trace = self.tracing.begin(header(HEADER), request.key, door, rows)
         if version.part is not None:
             self.join(version.part, request)
         self.peak_waiting = max(self.peak_waiting, self._scheduler.waiting)
@@ -101,4 +114,13 @@ class Predictions:
 
     def cancel(self, request: Request) -> None:
         """Whoever asked has gone: the request is never run if it still waits."""
+        if request.stage is not Stage.OVER:
+            if request.count is not None:
+                request.count.refused(RequestCancelled.code)
+            if request.trace is not None:
+                request.trace.ended(RequestCancelled("whoever asked has gone"))
         self._scheduler.cancel(request)
+
+    def refused(self, door: str, model: str, error: PipelineError) -> None:
+        """A door answered a request for `model` with an error, and nothing of it was admitted."""
+        self._recorder.refused(door, model, error)

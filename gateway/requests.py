@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from common.errors import PipelineError
 from common.tensor import Buffer, TensorSpec
@@ -16,6 +16,24 @@ class ModelKey(NamedTuple):
 
     model: str
     version: str
+
+
+class Count(Protocol):
+    """Where requests that came as this one did are counted."""
+
+    def answered(self, seconds: float) -> None: ...
+
+    def failed(self, code: str, seconds: float) -> None: ...
+
+    def refused(self, code: str) -> None: ...
+
+
+class Trace(Protocol):
+    """The spans of a request."""
+
+    def sent(self) -> str: ...
+
+    def ended(self, answer: Answer | PipelineError) -> None: ...
 
 
 class Provenance:
@@ -62,8 +80,8 @@ class Request:
     """
 
     __slots__ = (
-        "admitted", "buffers", "deadline", "key", "reply", "route",
-        "rows", "sent", "signature", "size", "stage", "strikes", "worker",
+        "admitted", "buffers", "count", "deadline", "key", "reply", "route",
+        "rows", "sent", "signature", "size", "stage", "strikes", "trace", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +95,8 @@ class Request:
         deadline: float,
         route: int | None,
         reply: Callable[[Answer | PipelineError], None],
+        count: Count | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self.key = key
         self.signature = signature
@@ -87,6 +107,8 @@ class Request:
         self.deadline = deadline
         self.route = route  # the bucket of its rows where a cache makes one worker better than another
         self.reply = reply
+        self.count = count
+        self.trace = trace
         self.sent = 0.0
         self.stage = Stage.NEW
         self.worker: str | None = None  # whose queue or batch has it

@@ -15,6 +15,7 @@ The life of a request:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable
@@ -42,11 +43,12 @@ class Scheduler:
         self.limits: dict[str, Limits] = {}  # by model, where they are not the default
         self.unrouted = Unrouted(worker_wait)
         self.waiting = self.waiting_rows = 0
+        self.retries = 0  # requests that go to another worker, as theirs was lost with them
         self._lanes: dict[str, Lane] = {}
         self._loads = Loads()
         self._deadlines: DeadlineWheel[Request] = DeadlineWheel()
-        self._live: Counter[ModelKey] = Counter()
-        self._waits: Counter[str] = Counter()  # requests that wait, by model
+        self.live_by_version: Counter[ModelKey] = Counter()
+        self.waiting_by_model: Counter[str] = Counter()  # requests that wait, by model
 
     # --- what a door does
 
@@ -54,9 +56,11 @@ class Scheduler:
         """Queue a new request; the worker to wake, if any. Raises `QueueFull`."""
         model = request.key.model
         queue_max = self.limits_of(model).queue_max
-        if self.waiting >= self.queue_max or (queue_max is not None and self._waits[model] >= queue_max):
+        if self.waiting >= self.queue_max or (
+            queue_max is not None and self.waiting_by_model[model] >= queue_max
+        ):
             raise QueueFull("Server is busy")
-        self._live[request.key] += 1
+        self.live_by_version[request.key] += 1
         self._deadlines.add(request, request.deadline)
         return self._route(request)
 
@@ -163,6 +167,7 @@ class Scheduler:
                 self._end(request)
                 poisoned.append((request, Poisoned(f"the request was on {MAX_STRIKES} workers as they died")))
             else:
+                self.retries += 1
                 moving.append(request)
         return poisoned, self._route_all(moving)
 
@@ -197,7 +202,12 @@ class Scheduler:
 
     def live(self, key: ModelKey) -> int:
         """Requests admitted under a model version and not over yet."""
-        return self._live[key]
+        return self.live_by_version[key]
+
+    def waiting_by_version(self) -> Counter[ModelKey]:
+        """Requests that wait, counted one by one."""
+        lanes = (request.key for lane in self._lanes.values() for request in lane.waiting())
+        return Counter(itertools.chain(lanes, (request.key for request in self.unrouted)))
 
     def in_flight(self, worker: str, key: ModelKey | None = None) -> int:
         """Rows that a worker has in batches now, of one model version or of all."""
@@ -219,7 +229,7 @@ class Scheduler:
     @property
     def unfinished(self) -> int:
         """Requests that are not over yet."""
-        return self._live.total()
+        return self.live_by_version.total()
 
     def next_expiry(self, now: float) -> float:
         """When `expire` may have something to do; never, if no request is unfinished. How long there is hope
@@ -234,7 +244,7 @@ class Scheduler:
         request.stage = Stage.WAITING
         self.waiting += 1
         self.waiting_rows += request.rows
-        self._waits[request.key.model] += 1
+        self.waiting_by_model[request.key.model] += 1
         request.worker = worker = self._loads.choose(request)
         if worker is None:
             self.unrouted.add(request)
@@ -293,9 +303,9 @@ class Scheduler:
         """Requests of a model wait no more."""
         self.waiting -= requests
         self.waiting_rows -= rows
-        self._waits[model] -= requests
-        if not self._waits[model]:
-            del self._waits[model]
+        self.waiting_by_model[model] -= requests
+        if not self.waiting_by_model[model]:
+            del self.waiting_by_model[model]
 
     def _end(self, request: Request) -> None:
         if request.stage is Stage.OVER:
@@ -303,6 +313,6 @@ class Scheduler:
         request.stage = Stage.OVER
         request.buffers = ()
         self._deadlines.remove(request, request.deadline)
-        self._live[request.key] -= 1
-        if not self._live[request.key]:
-            del self._live[request.key]
+        self.live_by_version[request.key] -= 1
+        if not self.live_by_version[request.key]:
+            del self.live_by_version[request.key]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from common.grpc.limits import GrpcLimits
 from common.grpc.server import GrpcServer
 from common.link.gateway import open_surveyor
 from common.log import event
+from common.tracing import Spans
+from gateway.access import Access
 from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
 from gateway.bell import Bell
@@ -41,6 +44,7 @@ from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.scheduler import Scheduler
 from gateway.state import open_state
+from gateway.tracing import Tracing
 from gateway.workforce import Limits, Workforce
 
 log = logging.getLogger("pipeline.gateway")
@@ -71,6 +75,9 @@ class Gateway:
     batch_root: Path | None = None
     webhook_hosts: tuple[str, ...] = ()
     jobs_max: int = 1000
+    metrics_triton: bool = False
+    access_log: float = 0.0
+    spans: Spans | None = None
     policy: Parameters = field(default_factory=Parameters)
 
 
@@ -96,6 +103,8 @@ async def serve(gateway: Gateway, on_ready: Callable[[], Awaitable[None]] = trio
                 timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
                 webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
             )  # fmt: skip
+            if gateway.spans is not None:
+                core.predictions.tracing = Tracing(gateway.spans)
             workforce = _employ(gateway, links, launcher, core)
             failure = await _run(gateway, core, workforce, on_ready)
     if failure is not None:
@@ -106,7 +115,9 @@ async def _run(
     gateway: Gateway, core: Core, workforce: Workforce, on_ready: Callable[[], Awaitable[None]]
 ) -> PipelineError | None:
     """Every task, until it is over; what `on_ready` raised."""
-    doors = Doors(core, max_upload=gateway.max_upload, max_body=gateway.max_body)
+    doors = Doors(
+        core, max_upload=gateway.max_upload, max_body=gateway.max_body, metrics_triton=gateway.metrics_triton
+    )
     listeners = _make_listeners(gateway, core, doors)
     becoming_ready = trio.CancelScope()
     failure = None
@@ -124,6 +135,7 @@ async def _run(
         async with trio.open_nursery() as nursery:
             await nursery.start(core.run)
             if gateway.models is not None:
+                core.health.starting = "the folder of models is being loaded"
                 nursery.start_soon(_serve_folder, gateway.models, gateway.watch, core)
             # Workers end before the heartbeats do: they leave as soon as one has heard so.
             async with trio.open_nursery() as working:
@@ -150,6 +162,7 @@ async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
         await folder.load()
     except OSError as error:
         event(log, logging.ERROR, "folder of models cannot be read", folder=directory, error=error)
+    core.health.starting = ""
     if watch:
         await folder.run()
 
@@ -175,11 +188,13 @@ def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
         ours = doors.v2.body_limit(method, path, body_limit(gateway.max_upload))
         return ours or doors.models.body_limit(method, path)
 
+    access = Access(uuid.uuid4().hex[:8], gateway.access_log)
     return Lane(
-        doors.app,
+        access.around(doors.app),
         find_direct=doors.find_direct,
         limits=HttpLimits(max_body=gateway.max_body, max_body_of=max_body_of),
         error_body=error_body,
+        observer=access,
     )
 
 

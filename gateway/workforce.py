@@ -264,16 +264,21 @@ class Workforce:
 
     def _report(self, plan: Plan) -> None:
         for id, how, again_in in plan.endings:
-            name = _name(id)
+            name, last = _name(id), self._last_frame(id)
             if again_in is None:
-                event(log, logging.INFO, "worker ended", worker=name, how=how)
+                event(log, logging.INFO, "worker ended", worker=name, how=how, last_frame=last)
             else:
-                event(log, logging.WARNING, "worker ended", worker=name, how=how, again_in=again_in)
+                told = {"how": how, "last_frame": last, "again_in": again_in}
+                event(log, logging.WARNING, "worker ended", worker=name, **told)
                 self.staffing.trouble = f"{name} ended: {how}; the next is tried in {again_in:.3g} s"
             self.publish(FLEET, "worker ended", worker=name, id=id, how=how, again_in=again_in)
             if again_in is not None and self.staffing.is_looping:
                 event(log, logging.ERROR, "crash loop", because=self.staffing.trouble)
                 self.publish(FLEET, "crash loop", because=self.staffing.trouble)
+
+    def _last_frame(self, id: str) -> int | None:
+        parsed = parse_id(id)
+        return None if parsed is None else self._fleet.last_frame(parsed.name, parsed.incarnation)
 
     def _complain(self, what: str, again_in: float) -> None:
         suppressed = self._complaints.allow(what, trio.current_time())

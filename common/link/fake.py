@@ -121,6 +121,7 @@ class FakeLink(_Listener):
         super().__init__(network, joined, left)
         self._news = trio.lowlevel.ParkingLot()
         self._calls: set[_Call] = set()
+        self.last_frame = 0
 
     async def exchange(self, frame: bytes) -> FakeFrame:
         """Send one frame and wait for its answer: `WorkerLost`, `LinkClosed` as the real link."""
@@ -129,6 +130,7 @@ class FakeLink(_Listener):
         if self._closed:
             raise LinkClosed("the link is closed")
         call = _Call()
+        self.last_frame = len(frame)
         self._calls.add(call)
         self.peers[0].deliver(frame, call.end)
         try:

@@ -127,6 +127,7 @@ class Link:
         self._idle: list[Any] = []
         self._contexts: list[Any] = []
         self._closed = False
+        self.last_frame = 0  # bytes of what was sent last
 
     @property
     def port(self) -> int:
@@ -142,6 +143,7 @@ class Link:
         if self._closed:
             raise LinkClosed("the link is closed")
         context = self._idle.pop() if self._idle else self._new_context()
+        self.last_frame = len(frame)
         try:
             with mapped_errors():
                 await _send(context, frame)

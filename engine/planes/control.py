@@ -182,6 +182,10 @@ class ControlPlane:
             versions=self._registry.versions(),
             memory=self._registry.room.used,
             memory_limit=self._registry.room.limit or 0,
+            cache_bytes=caches.bytes,
+            cache_coalesced=caches.coalesced,
+            cache_evicted=caches.evicted,
+            cache_forgotten=caches.forgotten,
             **self._counters.figures(),
         )
 

@@ -20,8 +20,10 @@ from common.errors import (
 )
 from common.log import OncePer, event
 from common.tensor import TensorSpec, row_ends
+from common.tracing import Spans
 from engine.execution import Execution
 from engine.planes.counters import Counters
+from engine.planes.tracing import note_batch
 from engine.registry import Registry
 from engine.staging import Staging
 
@@ -52,6 +54,7 @@ class DataPlane:
         self._busy = 0
         self._on_used = on_used
         self._is_used = False
+        self.spans: Spans | None = None  # where they are wanted
         self.draining = False
 
     def handle(self, frame: memoryview) -> bytes:
@@ -124,6 +127,8 @@ class DataPlane:
             infer=infer,
         )
         waited = max(0.0, time.monotonic() - received - infer)
+        if self.spans is not None and batch.traces:
+            note_batch(self.spans, batch, waited=waited, infer=infer)
         return wire.encode(wire.BatchAnswer(batch.id, waited, infer, answers), outputs)
 
     def _store(self, chunk: wire.Chunk, buffers: list[memoryview]) -> bytes:

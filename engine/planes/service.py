@@ -16,6 +16,7 @@ from common.addresses import link_address, parse_address, service_url
 from common.credentials import Credentials
 from common.link.worker import Answerer, answer_requests, answer_surveys
 from common.log import event
+from common.tracing import Spans
 from engine.planes.contact import kept_contact
 from engine.planes.control import ControlPlane
 from engine.planes.counters import Counters
@@ -102,8 +103,9 @@ class WorkerService:
         """Ask it to finish what it has and leave."""
         self._stops.put(None)
 
-    def run(self) -> None:
+    def run(self, spans: Spans | None = None) -> None:
         """Serve until `stop`; then answer what is in hand, tell the gateway, and close everything."""
+        self._data.spans = spans
         url, credentials = service_url(parse_address(self._addresses.service)), self._addresses.credentials
         surveys = answer_surveys(url, self._control.handle, credentials=credentials)
         event(log, logging.INFO, "looking for the gateway", at=surveys.url, worker=self.identity.name)

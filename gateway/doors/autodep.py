@@ -45,6 +45,7 @@ _KINDS = {
     "ImageToImage": ("image", "image"),
     "TextToText": ("text", "text"),
 }
+DOOR = "autodep"  # as figures call it
 _PNG_SIZE = slice(16, 24)  # width and height, in the header that every PNG begins with (RFC 2083, 11.2.1)
 
 _decoder = msgspec.json.Decoder(Task)
@@ -102,8 +103,11 @@ class AutodepDoor:
                     exchange.respond(200, body, provenance(answer))
 
             signature = row_of(found.settings.input_type)
-            request = self._predictions.start(found, signature, (pack_elements([row]),), 1, None, reply)
+            request = self._predictions.start(
+                found, signature, (pack_elements([row]),), 1, None, reply, door=DOOR, header=exchange.header
+            )
         except PipelineError as error:
+            self._predictions.refused(DOOR, model or DEFAULT_MODEL, error)
             exchange.respond(*_failure(error))
         else:
             exchange.on_gone = lambda: self._predictions.cancel(request)

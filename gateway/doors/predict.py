@@ -49,6 +49,7 @@ class Plain(NamedTuple):
 
 
 BINARY = b"application/octet-stream"
+DOOR = "rest"  # as figures call it
 
 _decoder = msgspec.json.Decoder(Body)
 
@@ -92,8 +93,11 @@ class PredictDoor:
             signature, buffers, rows = self._input(sent, found)
             render, kind = _choose_render(exchange, found.settings, sent, rows)
             reply = _replier(exchange, found.nn_id, render, kind, many=many)
-            request = self._predictions.start(found, signature, buffers, rows, timeout, reply)
+            request = self._predictions.start(
+                found, signature, buffers, rows, timeout, reply, door=DOOR, header=exchange.header
+            )
         except PipelineError as error:
+            self._predictions.refused(DOOR, self._model, error)
             exchange.respond(*predict_failure(error, many=many))
         else:
             exchange.on_gone = _canceller(self._predictions, request)

@@ -8,6 +8,7 @@ from common import wire
 from gateway.catalog import Catalog
 from gateway.doors.rest_api import ManagerShown, StatusShown, WorkerShown
 from gateway.fleet import Fleet
+from gateway.metrics.carried import Carried
 from gateway.predictions import Predictions
 from gateway.roster import Worker
 from gateway.workforce import Workforce
@@ -26,16 +27,13 @@ class StatusDoor:
         self._predictions = predictions
         self._catalog = catalog
         self._workforce = workforce
+        self.carried = Carried()
         self._turn = trio.Lock()
         self._asked = -1.0
 
     async def status(self) -> StatusShown:
         """The whole answer, as JSON values."""
-        came = trio.current_time()
-        async with self._turn:
-            if self._asked < came:
-                self._asked = trio.current_time()
-                await self._survey()
+        await self.look()
         workers = list(self._fleet.roster)
         predictions = self._predictions
         return {
@@ -53,11 +51,20 @@ class StatusDoor:
             "manager": None if self._workforce is None else manager_shown(self._workforce),
         }
 
+    async def look(self) -> None:
+        """Ask every worker how it is, together with whoever else asks now."""
+        came = trio.current_time()
+        async with self._turn:
+            if self._asked < came:
+                self._asked = trio.current_time()
+                await self._survey()
+
     async def _survey(self) -> None:
         def take(answer: wire.StatusAnswer) -> None:
             worker = self._fleet.roster.get(answer.worker)
             if worker is not None:
                 worker.status = answer
+                self.carried.take(answer)
 
         await self._fleet.surveys.ask(
             wire.Status(), wire.StatusAnswer, SURVEY_TIME, expected=self._fleet.ids, on_answer=take

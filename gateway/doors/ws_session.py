@@ -23,6 +23,7 @@ from gateway.predictions import Predictions
 from gateway.requests import Answer, Request
 
 GOING_AWAY, TRY_AGAIN_LATER = 1001, 1013
+DOOR = "ws"  # as figures call it
 
 Receive = Callable[[], Any]
 Send = Callable[[dict[str, Any]], Any]
@@ -171,12 +172,14 @@ class Session:
                 self._cancel(message.cancel, raw)
                 return
         except InvalidRequest as error:
+            self._predictions.refused(DOOR, "", error)
             self._say(refused(read_id(raw), error), None, like=raw)
             return
         assert message.id is not None
         try:
             self._check_room(message.id, len(raw))
         except PipelineError as error:
+            self._predictions.refused(DOOR, message.model, error)
             self._say(refused(message.id, error), None, like=raw)
         else:
             self._ask(message.id, message, raw)
@@ -207,8 +210,11 @@ class Session:
                 shown = _shown(name, answer, lambda good: show(good, nn_id), many=many)
                 self._say(shown, name, like=kind)
 
-            flight.request = self._predictions.start(found, signature, buffers, rows, seconds, reply)
+            flight.request = self._predictions.start(
+                found, signature, buffers, rows, seconds, reply, door=DOOR, header=self._headers.get
+            )
         except PipelineError as error:
+            self._predictions.refused(DOOR, message.model, error)
             self._say(refused(name, error, many=many), name, like=raw)
 
     def _find(self, message: Message) -> Version:

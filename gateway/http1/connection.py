@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from typing import Any, Protocol
 
-from gateway.http1.exchange import Exchange, Handler
+from gateway.http1.exchange import Exchange, Handler, Observer
 from gateway.http1.reader import RequestReader
 from gateway.http1.request import Refused
 from gateway.http1.responses import CONTINUE, ResponseHeads, may_have_body
@@ -36,6 +36,7 @@ class LaneView(TransportLane, Protocol):
     draining: bool
     find_direct: Callable[[str, str], Handler | None]
     error_body: Callable[[int, str, str], bytes]
+    observer: Observer | None
 
     def start_app(self, connection: Connection, exchange: Exchange) -> None: ...
     def hand_over(self, connection: Connection, exchange: Exchange | None, rest: bytes) -> None: ...
@@ -198,6 +199,7 @@ class Connection(Transport):
         assert type(exchange) is Exchange
         self.current = exchange
         self.head_since = None
+        exchange.began = self.lane.now
         if exchange.websocket:
             self._hand_over(exchange)
             return False
@@ -262,6 +264,8 @@ class Connection(Transport):
             if size <= _JOIN:
                 body, rest = b"".join((body, *rest)), ()
         lane = self.lane
+        if lane.observer is not None:
+            extra += lane.observer.answering(exchange, status, size)
         keep = exchange.keep_alive and not lane.draining
         plain = status == 200 and not exchange.http10 and exchange.method != "HEAD"
         if keep and plain and size <= _JOIN and not extra.startswith(b"content-type:"):

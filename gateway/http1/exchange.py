@@ -27,7 +27,7 @@ class Exchange(Request):
     case, once. `on_news` is the app bridge's: the body grew, the answer was taken, or the client left.
     """
 
-    __slots__ = ("answered", "connection", "gone", "handler", "on_gone", "on_news", "started")
+    __slots__ = ("answered", "began", "connection", "gone", "handler", "on_gone", "on_news", "started")
 
     def __init__(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         super().__init__(method, target, headers)
@@ -35,6 +35,7 @@ class Exchange(Request):
         self.handler: Callable[[Exchange], None] | None = None
         self.on_gone: Callable[[], None] | None = None
         self.on_news: Callable[[], None] | None = None
+        self.began = 0.0  # when its turn came
         self.started = False
         self.answered = False
         self.gone = False
@@ -66,6 +67,14 @@ class Exchange(Request):
                 log.exception("on_gone of %s %s failed", self.method, self.path)
         if self.on_news is not None:
             self.on_news()
+
+
+class Observer(Protocol):
+    """Who is told of each answer."""
+
+    def answering(self, exchange: Exchange, status: int, size: int) -> bytes:
+        """A direct handler's answer of so many bytes is about to go; header lines to add to it."""
+        ...
 
 
 Handler = Callable[[Exchange], None]

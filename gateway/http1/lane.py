@@ -18,7 +18,7 @@ import trio
 from common.sockets import accept_waiting
 from gateway.http1.asgi import App, AppCall
 from gateway.http1.connection import Connection
-from gateway.http1.exchange import Exchange, Handler
+from gateway.http1.exchange import Exchange, Handler, Observer
 from gateway.http1.handover import Handover
 from gateway.http1.limits import HttpLimits
 from gateway.http1.request import Refused
@@ -47,10 +47,12 @@ class Lane:
         find_direct: Callable[[str, str], Handler | None] = lambda method, path: None,
         limits: HttpLimits | None = None,
         error_body: Callable[[int, str, str], bytes] = default_error_body,
+        observer: Observer | None = None,
     ) -> None:
         self.limits = limits or HttpLimits()
         self.find_direct = find_direct
         self.error_body = error_body
+        self.observer = observer
         self.heads = ResponseHeads(time.time())
         self.inbox = memoryview(bytearray(_INBOX))  # where each connection's next bytes go, for a moment
         self.connections: dict[int, Connection] = {}

@@ -23,6 +23,7 @@ from gateway.roster import State as Life
 T = TypeVar("T")
 
 TICK = 0.002
+DOOR = "jobs"  # as figures call it
 STARVED = 0.25  # a slice that found no room for so long goes all the same: a job ends under any load
 TIMEOUT = 60.0  # of a slice; one that takes longer is tried again in halves
 RETRY, RETRY_MOST = 0.1, 5.0
@@ -159,7 +160,9 @@ class Computing:
             answered.set()
 
         try:
-            request = self._predictions.start(version, piece.signature, piece.buffers, count, TIMEOUT, reply)
+            request = self._predictions.start(
+                version, piece.signature, piece.buffers, count, TIMEOUT, reply, door=DOOR
+            )
         except PipelineError as error:
             return error
         self._started += 1

@@ -1,5 +1,6 @@
 """Pure: common/log.py, but for what `configure` sets up, which is read back from stderr."""
 
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -100,6 +101,44 @@ def test_a_stack_trace_is_a_field_of_the_same_line(capsys: pytest.CaptureFixture
     (written,) = capsys.readouterr().err.splitlines()
     assert ' ERROR pipeline.test it broke trace="Traceback (most recent call last):\\n' in written
     assert written.endswith('RuntimeError: boom"')
+
+
+def test_as_json_a_line_is_an_object_whose_fields_keep_their_kinds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("info", "json")
+    fields = {"worker": "größe\u2028", "rows": 3, "seconds": 0.1 + 0.2, "is_new": True, "none": None}
+    event(
+        LOGGER, logging.INFO, "worker joined", **fields, error=ValueError("no"), time="mine", n=float("inf")
+    )
+    (written,) = capsys.readouterr().err.splitlines()
+    assert written.isascii()
+    told = json.loads(written)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d{3}Z", told.pop("time"))
+    assert told == {
+        "level": "INFO", "logger": "pipeline.test", "event": "worker joined", "worker": "größe\u2028",
+        "rows": 3, "seconds": 0.3, "is_new": True, "none": None, "error": "ValueError: no", "n": "inf",
+    }  # fmt: skip
+
+
+def test_as_json_a_stack_trace_is_a_field_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    try:
+        raise RuntimeError("boom")
+    except RuntimeError:
+        LOGGER.exception("%s broke", "it")
+    told = json.loads(capsys.readouterr().err)
+    assert told["event"] == "it broke"
+    assert told["trace"].endswith("RuntimeError: boom")
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_what_is_called_a_secret_is_not_told(capsys: pytest.CaptureFixture[str], style: str) -> None:
+    configure("info", style)
+    event(LOGGER, logging.INFO, "x", fleet_token="abc123", password="abc123", rows=1)
+    written = capsys.readouterr().err
+    assert "abc123" not in written
+    assert "fleet_token" in written
 
 
 def test_configure_shows_ours_at_the_level_and_warnings_of_everything_else(

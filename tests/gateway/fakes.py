@@ -66,6 +66,7 @@ class FakeWorker:
         self.room = room  # versions that it holds at most: the one that was asked least lately goes
         self.on_end: Callable[[], None] = lambda: None  # it left by itself
         self.cached = 5  # rows that it says it remembers
+        self.cache_counts = (7, 8)  # hits and misses that it says it had
         self.incarnation, self.obeys = incarnation, obeys  # and whether it leaves when it is told to
         self.says_draining = self.refuses_batches = False
         self.tells_evicted = True
@@ -161,8 +162,7 @@ class FakeWorker:
                 1.0,
                 self.cached,
                 6,
-                7,
-                8,
+                *self.cache_counts,
                 2**20,
                 self._keys(),
             )

@@ -140,7 +140,9 @@ class Site(Core):
         asked = Asked()
         buffer = pack_vectors([row])[1]
         version, signature = self.catalog.active(model), vector_spec(len(row))
-        asked.request = self.predictions.start(version, signature, (buffer,), 1, seconds, asked.reply)
+        asked.request = self.predictions.start(
+            version, signature, (buffer,), 1, seconds, asked.reply, door="test"
+        )
         return asked
 
     async def predict(

@@ -179,7 +179,7 @@ async def test_a_version_that_is_removed_while_it_is_loaded_on_demand_is_dropped
         worker.load_takes = 3
         request = site.predictions.start(
             site.catalog.find("a", "1"), (wire.TensorSpec("vector", "FP32", (1,)),), (b"\0\0\0\0",), 1, 1,
-            lambda answer: None,
+            lambda answer: None, door="test",
         )  # fmt: skip
         await trio.sleep(0.5)
         site.predictions.cancel(request)

@@ -16,7 +16,9 @@ def start(site: Site, rows: int, **how) -> list:
     """Ask for so many rows; what is answered."""
     got: list = []
     buffer = pack_vectors([[float(n)] for n in range(rows)])[1]
-    site.predictions.start(site.catalog.active(), vector_spec(1), (buffer,), rows, None, got.append, **how)
+    site.predictions.start(
+        site.catalog.active(), vector_spec(1), (buffer,), rows, None, got.append, door="test", **how
+    )
     return got
 
 

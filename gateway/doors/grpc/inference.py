@@ -26,6 +26,7 @@ MAX_IN_FLIGHT = 64  # requests of one stream that are not answered; the client w
 MAX_UNSENT = 1 << 20  # bytes of answers that it has not taken; then nothing more is read of it
 MAX_MESSAGE = MAX_BATCH_BYTES + (1 << 20)  # the rows of a request, and what else it says
 FINAL = "triton_enable_empty_final_response"
+DOOR = "grpc"  # as figures call it
 ERRORS_END = b"triton_grpc_error"  # metadata by which a client asks that an error end its stream
 
 
@@ -49,9 +50,16 @@ class InferenceDoor:
             else:
                 call.respond(write_response(answer))
 
-        request = self._inference.start(
-            read_request(message), header=call.header, timeout=time_left(call), reply=reply
-        )
+        model = ""
+        try:
+            asked = read_request(message)
+            model = asked.model
+            request = self._inference.start(
+                asked, header=call.header, timeout=time_left(call), reply=reply, door=DOOR
+            )
+        except PipelineError as error:
+            self._inference.refused(DOOR, model, error)
+            raise
         call.on_gone = lambda: self._inference.cancel(request)
 
     async def stream(self, call: Call) -> None:
@@ -96,7 +104,7 @@ class _Flow:
         """Ask what a message asks."""
         asked = _Asked()
         self._asked.append(asked)
-        is_final = False
+        is_final, model = False, ""
 
         def reply(answer: InferResponse | PipelineError) -> None:
             if isinstance(answer, PipelineError):
@@ -107,13 +115,14 @@ class _Flow:
 
         try:
             parsed = parse_request(message)
-            asked.id = parsed.id
+            asked.id, model = parsed.id, parsed.model_name
             request = convert_request(parsed)
             is_final = request.parameters.get(FINAL) is True
             asked.request = self._inference.start(
-                request, header=self._call.header, timeout=time_left(self._call), reply=reply
+                request, header=self._call.header, timeout=time_left(self._call), reply=reply, door=DOOR
             )
         except PipelineError as error:
+            self._inference.refused(DOOR, model, error)
             reply(error)
 
     async def until(self, most: int) -> None:

@@ -19,7 +19,7 @@ from gateway.blobs import Blob
 from gateway.catalog import Catalog
 from gateway.doors.grpc.codec import parse
 from gateway.doors.grpc.coefs import coefs_file
-from gateway.doors.grpc.inference import time_left
+from gateway.doors.grpc.inference import DOOR, time_left
 from gateway.doors.grpc.messages import message
 from gateway.predictions import Predictions
 from gateway.requests import Answer
@@ -87,9 +87,19 @@ class ModelServerDoor:
             if not row or not math.isfinite(sum(row)):
                 raise InvalidRequest("X has to be one finite number or more")
             request = self._predictions.start(
-                self._active(), vector_spec(len(row)), (row.tobytes(),), 1, time_left(call), reply
+                self._active(),
+                vector_spec(len(row)),
+                (row.tobytes(),),
+                1,
+                time_left(call),
+                reply,
+                door=DOOR,
+                header=call.header,
             )
-        except CallerError as error:
+        except PipelineError as error:
+            self._predictions.refused(DOOR, MODEL, error)
+            if not isinstance(error, CallerError):
+                raise
             reply(error)
         else:
             call.on_gone = lambda: self._predictions.cancel(request)

@@ -13,11 +13,8 @@ from common.models import RUNTIMES, ModelSettings, runtime_of
 from common.tensor import TensorSpec
 from gateway.catalog import Catalog, Version
 from gateway.doors.v2 import shapes
-from gateway.fleet import Fleet
-from gateway.holders import Holders
-from gateway.predictions import Predictions
+from gateway.health import Health
 from gateway.requests import ModelKey
-from gateway.roster import State as Life
 from gateway.state import State, VersionRecord
 from gateway.statistics import Computing, Duration, Figures, Statistics
 
@@ -47,27 +44,27 @@ class Description:
     def __init__(
         self,
         catalog: Catalog,
-        holders: Holders,
-        fleet: Fleet,
-        predictions: Predictions,
+        health: Health,
         state: State,
         statistics: Statistics,
     ) -> None:
         self._catalog = catalog
-        self._holders = holders
-        self._fleet = fleet
-        self._predictions = predictions
+        self._health = health
         self._state = state
         self._statistics = statistics
 
+    def why_not_ready(self) -> str:
+        """As `/health/ready` says it; "" where it is."""
+        return self._health.why_not_ready()
+
     def is_ready(self) -> bool:
-        """Whether requests are taken, and somebody is there to answer them."""
-        return not self._predictions.draining and bool(self._fleet.ids(Life.READY))
+        """Whether the default model can be answered now."""
+        return not self.why_not_ready()
 
     def is_model_ready(self, model: str, version: str | None) -> bool:
         """Whether a worker that is ready holds the version, or loads it again for who asks; `NotFound` or
         `NoWeights` where none serves."""
-        return self._is_held(self._catalog.named(model, version or None).key)
+        return self._health.is_held(self._catalog.named(model, version or None).key)
 
     def server(self) -> shapes.ServerMetadata:
         """ServerMetadata."""
@@ -129,15 +126,11 @@ class Description:
 
     # --- inside
 
-    def _is_held(self, key: ModelKey) -> bool:
-        holders = self._holders.of(key) | self._holders.evicted_at(key)
-        return bool(holders & self._fleet.ids(Life.READY))
-
     def _indexed(self, record: VersionRecord) -> shapes.IndexEntry:
         reason = ""
         if not self._catalog.serves(record.key):
             reason = "not loaded"
-        elif not self._is_held(record.key):
+        elif not self._health.is_held(record.key):
             reason = "no worker that is ready holds it"
         state = UNAVAILABLE if reason else READY
         return {"name": record.model, "version": record.version, "state": state, "reason": reason}

@@ -83,6 +83,7 @@ class Inference:
         header: Callable[[bytes], bytes | None],
         timeout: float | None,
         reply: Callable[[InferResponse | PipelineError], None],
+        door: str,
     ) -> Request:
         """Admit a request; `reply` comes later, exactly once, unless it is cancelled first.
 
@@ -111,11 +112,17 @@ class Inference:
             else:
                 reply(response)
 
-        return self._predictions.start(version, signature, buffers, rows, seconds, answered)
+        return self._predictions.start(
+            version, signature, buffers, rows, seconds, answered, door=door, header=header
+        )
 
     def cancel(self, request: Request) -> None:
         """Whoever asked has gone."""
         self._predictions.cancel(request)
+
+    def refused(self, door: str, model: str, error: PipelineError) -> None:
+        """A door answered with an error what could not be started; `model` may be unknown ("")."""
+        self._predictions.refused(door, model, error)
 
     def _find(self, request: InferRequest, header: Callable[[bytes], bytes | None]) -> Version:
         if request.version:

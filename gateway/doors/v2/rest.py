@@ -37,6 +37,7 @@ log = logging.getLogger("pipeline.http")
 _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer\Z")
 _LOAD = re.compile(r"/v2/repository/models/[^/]+/load\Z")
 _MODEL = "/v2/models/{model}"
+DOOR = "v2"  # as figures call it
 _VERSION = _MODEL + "/versions/{version}"
 _BINARY = b"content-type: application/octet-stream\r\n" + codec.HEADER_LENGTH + b": %d\r\n"
 # What Triton serves and nobody can here; its clients are told so, not that the path is wrong.
@@ -79,7 +80,7 @@ class InferDoor:
             inflater = coding.Inflater(encoding, limit=self._max_body)
             plain = inflater.begin(exchange.body)
         except PipelineError as error:
-            exchange.respond(*failure(error))
+            self._refuse(exchange, error)
             return
         if plain is not None:
             self._start(exchange, plain)
@@ -91,7 +92,7 @@ class InferDoor:
             plain = inflated.unwrap()
             self._start(exchange, plain)
         except PipelineError as error:
-            exchange.respond(*failure(error))
+            self._refuse(exchange, error)
         except Exception:  # here no lane is around us to catch it
             log.exception("an inference failed")
             exchange.respond(*failure(PipelineError("The server failed on this request.")))
@@ -101,11 +102,17 @@ class InferDoor:
             timeout = read_timeout(exchange.header(b"x-timeout-ms"))
             request = self._read(body, codec.read_header_length(exchange.header(codec.HEADER_LENGTH)))
             reply = _replier(exchange, request)
-            started = self._inference.start(request, header=exchange.header, timeout=timeout, reply=reply)
+            started = self._inference.start(
+                request, header=exchange.header, timeout=timeout, reply=reply, door=DOOR
+            )
         except PipelineError as error:
-            exchange.respond(*failure(error))
+            self._refuse(exchange, error)
         else:
             exchange.on_gone = _canceller(self._inference, started)
+
+    def _refuse(self, exchange: Asked, error: PipelineError) -> None:
+        self._inference.refused(DOOR, self._model, error)
+        exchange.respond(*failure(error))
 
     def _read(self, body: Buffer, header_length: int | None) -> InferRequest:
         if header_length == 0:
@@ -198,10 +205,9 @@ class V2Door:
         return json_response({"live": True})
 
     async def ready(self, _request: AsgiRequest) -> Response:
-        """Whether requests are taken, and a worker is there for them."""
-        if self._description.is_ready():
-            return json_response({"ready": True})
-        return _unready("no worker is ready")
+        """Whether the default model can be answered now."""
+        why_not = self._description.why_not_ready()
+        return _unready(why_not) if why_not else json_response({"ready": True})
 
     async def model_ready(self, request: AsgiRequest) -> Response:
         """The same of one model."""

@@ -87,7 +87,7 @@ def _repository(name: str, summary: str, body: Shape, answer: Answer, *parameter
 
 SERVER = _get("v2Server", "What this is, and which extensions it knows", shapes.ServerMetadata)
 LIVE = _get("v2Live", "Whether the gateway is there", shapes.Live)
-READY = _get("v2Ready", "Whether requests are taken, and a worker is there for them", shapes.Ready)
+READY = _get("v2Ready", "Whether a worker can answer the default model now", shapes.Ready)
 ALL_STATISTICS = _get("v2AllStatistics", "What all versions that serve did", shapes.Statistics)
 
 # Of the model, and of one version of it.

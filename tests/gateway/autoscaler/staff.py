@@ -29,6 +29,7 @@ class Staff:
         self.wanted: list[tuple[float, int, str]] = []
         self.limits: tuple[int, int, bool] | None = None
         self.fails = False
+        self.trouble = ""
         self.most = 0
         self.there: list[FakeWorker] = []
         self._site, self._start, self._how = site, start, how

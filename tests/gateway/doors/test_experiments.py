@@ -176,7 +176,7 @@ async def test_a_shadow_that_would_cost_clients_their_place_is_left_out() -> Non
         for waiting, left_out in ((2, 0), (3, 1), (4, 2)):  # the first has a copy beside it, the others none
             site.predictions.start(
                 site.catalog.choose("default", lambda name: None),
-                vector_spec(1), (pack_vector([1.0]),), 1, None, lambda answer: None,
+                vector_spec(1), (pack_vector([1.0]),), 1, None, lambda answer: None, door="test",
             )  # fmt: skip
             assert site.scheduler.waiting == waiting
             assert site.experimenting.experiments.get("trial").shadows["2"].left_out == left_out

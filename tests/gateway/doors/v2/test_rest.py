@@ -211,10 +211,11 @@ async def index(client: Client) -> list[tuple[str, str, str]]:
 async def test_health_follows_the_workers():
     async with open_client() as client:
         assert await client.ask("GET", "/v2/health/live") == (200, {"live": True})
-        assert await client.ask("GET", "/v2/health/ready") == (503, {"error": "no worker is ready"})
+        await client.site.add("m", "1", b"2")
+        why_not = {"error": "no worker is ready: none has come"}
+        assert await client.ask("GET", "/v2/health/ready") == (503, why_not)
         worker = await client.site.ready_worker(inputs=INPUTS)
         assert await client.ask("GET", "/v2/health/ready") == (200, {"ready": True})
-        await client.site.add("m", "1", b"2")
         assert await client.ask("GET", "/v2/models/m/ready") == (200, {"name": "m", "ready": True})
         worker.die()
         await client.site.until(lambda: not client.site.fleet.ids())

@@ -1,0 +1,86 @@
+"""What is noted of each HTTP request as it is answered: an id that its client can name, and now and then a
+line in the log. Never what it carries: no body, no query, no header but its id.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from typing import Any
+
+import trio
+
+from common.log import event
+from gateway.http1.asgi import App, Message, Receive, Send
+from gateway.http1.exchange import Exchange
+
+log = logging.getLogger("pipeline.access")
+
+HEADER = b"x-request-id"
+_VALID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
+_CLIENT_GONE = 499
+
+
+class Access:
+    """`run` names this process in the ids it makes; of all requests the share `rate` is logged, evenly."""
+
+    def __init__(self, run: str, rate: float = 0.0) -> None:
+        self._prefix = f"{run}-".encode()
+        self._numbers = itertools.count(1)
+        self._rate = rate
+        self._share = 0.0
+
+    def name(self, given: bytes | None) -> bytes:
+        """A request's id: its client's own where that is one, else a new one."""
+        if given is not None and _VALID(given):
+            return given
+        return b"%b%d" % (self._prefix, next(self._numbers))
+
+    def answering(self, exchange: Exchange, status: int, size: int) -> bytes:
+        """The lane answers a request directly; the header lines to add."""
+        name = self.name(exchange.header(HEADER))
+        if self._is_due():
+            self._note(exchange.method, exchange.path, status, size, exchange.began, name)
+        return b"x-request-id: %b\r\n" % name
+
+    def around(self, app: App) -> App:
+        """The app, whose requests are noted, whatever brought them."""
+
+        async def noted(scope: Any, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            began = trio.current_time()
+            name = self.name(next((value for key, value in scope["headers"] if key == HEADER), None))
+            status, size = _CLIENT_GONE, 0
+
+            async def sending(message: Message) -> None:
+                nonlocal status, size
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                    message = {**message, "headers": [*message.get("headers", ()), (HEADER, name)]}
+                else:
+                    size += len(message.get("body", b""))
+                await send(message)
+
+            try:
+                await app(scope, receive, sending)
+            finally:
+                if self._is_due():
+                    self._note(scope["method"], scope["path"], status, size, began, name)
+
+        return noted
+
+    def _is_due(self) -> bool:
+        self._share += self._rate
+        if self._share < 1:
+            return False
+        self._share -= 1
+        return True
+
+    def _note(self, method: str, path: str, status: int, size: int, began: float, name: bytes) -> None:
+        event(
+            log, logging.INFO, "request", method=method, path=path, status=status, bytes=size,
+            seconds=trio.current_time() - began, request_id=name.decode(),
+        )  # fmt: skip

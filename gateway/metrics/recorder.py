@@ -1,0 +1,159 @@
+"""What became of requests, as plain numbers: written where a request ends, read when somebody looks. Pure.
+
+Nothing here goes back. Every name in it is bounded: doors and error words by the code, models, versions and
+arms by what serves; what a client merely names is counted under no model.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from common.errors import PipelineError
+from common.wire import PartAnswer
+from gateway.requests import Answer, ModelKey, Provenance, Request
+
+# Upper bounds in seconds, about twice the one before each: quantiles that are read from them are not far off.
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+OK = "ok"
+DOORS = ("rest", "v2", "grpc", "ws")  # through which clients ask for predictions
+SHADOW = "shadow"  # the door of what a shadow is sent; its answers go to nobody
+
+
+class Histogram:
+    """`counts[i]` values were at most `bounds[i]` and above the bound before; the last had no bound."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...] = SECONDS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float, count: int = 1) -> None:
+        """Count a value, or `count` times the same."""
+        self.counts[bisect_left(self.bounds, value)] += count
+        self.sum += value * count
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything was counted."""
+        return any(self.counts)
+
+    def merge(self, other: Histogram) -> None:
+        """Count everything that another one of the same bounds counted."""
+        self.counts = [sum(pair) for pair in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
+
+class Series:
+    """Requests for one version that came through one door, under one arm ("" outside experiments).
+
+    `codes` counts each of them once, by "ok" or its error's wire word; `duration` is from admission to the
+    answer, whichever it was, of those that were admitted. Version "" has what was refused before it had one.
+    """
+
+    __slots__ = ("arm", "codes", "door", "duration", "key")
+
+    def __init__(self, door: str, key: ModelKey, arm: str) -> None:
+        self.door = door
+        self.key = key
+        self.arm = arm
+        self.codes = {OK: 0}
+        self.duration = Histogram()
+
+    def answered(self, seconds: float) -> None:
+        """A request got what it asked for, so long after it was admitted."""
+        self.codes[OK] += 1
+        self.duration.add(seconds)
+
+    def failed(self, code: str, seconds: float) -> None:
+        """A request that was admitted got an error."""
+        self.refused(code)
+        self.duration.add(seconds)
+
+    def refused(self, code: str) -> None:
+        """A request was not admitted, or whoever asked has gone."""
+        self.codes[code] = self.codes.get(code, 0) + 1
+
+
+class Work:
+    """What workers did for one version. Phases count requests, each with the whole of its batch."""
+
+    __slots__ = ("batch", "batch_rows", "infer", "link", "queue")
+
+    def __init__(self) -> None:
+        self.queue = Histogram()  # from admission until it was sent
+        self.batch = Histogram()  # at the worker, before the model
+        self.link = Histogram()  # there and back, with the packing
+        self.infer = Histogram()
+        self.batch_rows = Histogram(ROWS)  # of each call of the model
+
+
+class Totals(NamedTuple):
+    """All requests together."""
+
+    codes: Counter[str]
+    duration: Histogram
+
+
+class Recorder:
+    """`is_model` says whether a model of that name serves."""
+
+    def __init__(self) -> None:
+        self.is_model: Callable[[str], bool] = lambda name: False
+        self.series: dict[tuple[str, ModelKey, str], Series] = {}
+        self.work: dict[ModelKey, Work] = {}
+
+    def of(self, door: str, key: ModelKey, arm: str = "") -> Series:
+        """Where requests are counted that come so; what a request keeps, so that its end costs no look-up."""
+        series = self.series.get((door, key, arm))
+        if series is None:
+            series = self.series[door, key, arm] = Series(door, key, arm)
+        return series
+
+    def refused(self, door: str, model: str, error: PipelineError) -> None:
+        """A request was answered with an error before, or instead of, its admission."""
+        name = model if self.is_model(model) else ""
+        self.of(door, ModelKey(name, "")).refused(error.code)
+
+    def work_of(self, key: ModelKey) -> Work:
+        """What was done for a version."""
+        work = self.work.get(key)
+        if work is None:
+            work = self.work[key] = Work()
+        return work
+
+    def flew(
+        self,
+        key: ModelKey,
+        replies: Iterable[tuple[Request, Answer | PipelineError]],
+        parts: Iterable[PartAnswer],
+        by: Provenance,
+    ) -> None:
+        """A batch came back with these answers."""
+        work = self.work_of(key)
+        count = 0
+        for _, answer in replies:
+            if isinstance(answer, Answer):
+                count += 1
+                work.queue.add(answer.queue)
+        if count:
+            work.batch.add(by.batch, count)
+            work.link.add(by.link, count)
+            work.infer.add(by.infer, count)
+        for part in parts:
+            for call in part.calls:
+                work.batch_rows.add(call.rows)
+
+    def totals(self) -> Totals:
+        """What clients were answered, jobs among them, and no shadows."""
+        totals = Totals(Counter(), Histogram())
+        for series in list(self.series.values()):
+            if series.door != SHADOW:
+                totals.codes.update(series.codes)
+                totals.duration.merge(series.duration)
+        return totals
