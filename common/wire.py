@@ -222,7 +222,7 @@ class Status(Message, frozen=True, array_like=True):
 
 class StatusAnswer(Message, frozen=True, array_like=True):
     """A worker's counters since it started; latencies in seconds. `memory` is what its models take, in bytes,
-    where there is a limit to it: 0 is none."""
+    where there is a limit to it: 0 is none; `cpu` is how many cores it keeps busy."""
 
     worker: str
     addresses: list[str]
@@ -241,6 +241,7 @@ class StatusAnswer(Message, frozen=True, array_like=True):
     versions: list[VersionKey]
     memory: int = 0
     memory_limit: int = 0
+    cpu: float = 0.0
 
 
 class Drain(Message, frozen=True, array_like=True):

@@ -12,6 +12,7 @@ doors ─ predictions ─ scheduler ─ dispatcher ─ links
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,9 +29,11 @@ from gateway.demand import Demand
 from gateway.dispatch import Dispatcher
 from gateway.doors.autodep import AutodepDoor
 from gateway.doors.autoscaler import autoscaler_routes
+from gateway.doors.dashboard import dashboard_routes
 from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
 from gateway.doors.jobs import JobsDoor, callback_body
+from gateway.doors.live import LiveDoor
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import make_app
@@ -45,6 +48,7 @@ from gateway.doors.ws_session import SocketLimits
 from gateway.events import Events
 from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
+from gateway.failures import Failures
 from gateway.fleet import Fleet, OpenLink
 from gateway.holders import Holders
 from gateway.jobs.computing import Computing
@@ -55,6 +59,7 @@ from gateway.jobs.webhooks import Webhooks
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.rollout import Rollouts
+from gateway.sampling import Sampling
 from gateway.scheduler import Scheduler
 from gateway.state import State
 from gateway.surveys import Asker, Surveys
@@ -119,9 +124,12 @@ class Core:
         self.switching.is_kept = lambda key: self.jobs.needs(key) is not None
         self.switching.of_jobs = lambda key: computing.live[key]
         self.workforce: Workforce | None = None  # whoever starts workers says so
-        self.events = Events(uuid.uuid4().hex[:8])
+        self.events = Events(uuid.uuid4().hex[:8], clock=time.time)
         for publisher in (self.fleet, self.switching, self.experimenting, self.jobs):
             publisher.publish = self.events.publish
+        self.failures = Failures()
+        self.dispatcher.on_failed = lambda key, error: self.failures.note(key, error, time.time())
+        self.sampling = Sampling(self.dispatcher, self.fleet)
 
     async def load_folder(self, model: str) -> bool:
         """Serve what the folder of models holds of one now; whether it holds any, where there is a folder."""
@@ -153,6 +161,7 @@ class Core:
             nursery.start_soon(self.demand.run)
             nursery.start_soon(self.experimenting.run)
             nursery.start_soon(self.jobs.run)
+            nursery.start_soon(self.sampling.run)
             if self.autoscaler is not None:
                 nursery.start_soon(self.autoscaler.run)
             task_status.started()
@@ -192,6 +201,7 @@ class Doors:
             core.jobs, core.going, core.catalog, core.webhooks, max_rows=core.predictions.max_rows
         )
         status = StatusDoor(core.fleet, core.predictions, core.catalog, core.workforce)
+        self.live = LiveDoor(status, core.events, core.sampling, core.failures)
         self.app = make_app(
             self.predict,
             status,
@@ -207,6 +217,8 @@ class Doors:
                 *self.events.routes(),
                 *AutodepDoor(core.predictions, core.catalog, status).routes(),
                 *autoscaler_routes(core.autoscaler),
+                *self.live.routes(),
+                *dashboard_routes(),
             ],
         )
 
@@ -214,6 +226,7 @@ class Doors:
         """Have what stays open for long come to its end."""
         self.socket.drain()
         self.events.drain()
+        self.live.drain()
 
     def find_direct(self, method: str, path: str) -> PredictDoor | InferDoor | None:
         """What answers a request without the app; None for most."""
