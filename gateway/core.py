@@ -48,7 +48,6 @@ from gateway.doors.ws_session import SocketLimits
 from gateway.events import Events
 from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
-from gateway.failures import Failures
 from gateway.fleet import Fleet, OpenLink
 from gateway.holders import Holders
 from gateway.jobs.computing import Computing
@@ -127,8 +126,6 @@ class Core:
         self.events = Events(uuid.uuid4().hex[:8], clock=time.time)
         for publisher in (self.fleet, self.switching, self.experimenting, self.jobs):
             publisher.publish = self.events.publish
-        self.failures = Failures()
-        self.dispatcher.on_failed = lambda key, error: self.failures.note(key, error, time.time())
         self.sampling = Sampling(self.dispatcher, self.fleet)
 
     async def load_folder(self, model: str) -> bool:
@@ -201,7 +198,7 @@ class Doors:
             core.jobs, core.going, core.catalog, core.webhooks, max_rows=core.predictions.max_rows
         )
         status = StatusDoor(core.fleet, core.predictions, core.catalog, core.workforce)
-        self.live = LiveDoor(status, core.events, core.sampling, core.failures)
+        self.live = LiveDoor(status, core.events, core.sampling)
         self.app = make_app(
             self.predict,
             status,
