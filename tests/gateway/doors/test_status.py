@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from common import wire
-from gateway.doors.status import SURVEY_TIME, StatusDoor
+from gateway.doors.status import PATIENCE, SURVEY_TIME, StatusDoor
 from gateway.roster import State as Life
 from tests.gateway.site import NN, NN2, Site, open_site
 
@@ -60,6 +60,7 @@ async def test_a_worker_is_shown_with_what_it_says_of_itself_in_milliseconds():
             "pid": 1,
             "address": ["10.0.0.1"],
             "device": "cpu",
+            "versions": [{"model": "default", "version": NN}],
             "nn_id": NN,
             "in_flight": 0,
             "req_handling_time_avg_ms": 250.0,
@@ -69,6 +70,7 @@ async def test_a_worker_is_shown_with_what_it_says_of_itself_in_milliseconds():
             "p50": 500.0,
             "p95": 750.0,
             "p99": 1000.0,
+            "cpu_percent": 0.0,
             "rss_mb": 1.0,
             "models_used_mb": None,
             "models_limit_mb": None,
@@ -183,3 +185,13 @@ async def test_a_poll_that_is_cancelled_does_not_hold_up_the_next():
         began = trio.current_time()
         await status.status()
         assert trio.current_time() - began <= 2 * SURVEY_TIME
+
+
+async def test_who_does_not_wait_for_it_gives_workers_longer_to_answer():
+    async with open_site() as site:
+        worker = await site.ready_worker()
+        status = door(site)
+        worker.stop()
+        began = trio.current_time()
+        await status.patiently()
+        assert trio.current_time() - began == pytest.approx(PATIENCE)
