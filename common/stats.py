@@ -66,6 +66,23 @@ class Latency:
         self._total += other._total
         self._max = max(self._max, other._max)
 
+    def copy(self) -> Latency:
+        """The same figures, which stay as they are."""
+        other = Latency()
+        other.add(self)
+        return other
+
+    def since(self, before: Latency) -> Latency:
+        """What was recorded since `before` was copied from this one; its `max` may be an earlier one."""
+        later = Latency()
+        for at, (now, then) in enumerate(zip(self._buckets, before._buckets, strict=True)):
+            if now != then:
+                later._buckets[at] = now - then
+        later._count = self._count - before._count
+        later._total = self._total - before._total
+        later._max = self._max
+        return later
+
     @property
     def count(self) -> int:
         """How many durations were recorded."""

@@ -12,6 +12,7 @@ doors ─ predictions ─ scheduler ─ dispatcher ─ links
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,11 +29,13 @@ from gateway.demand import Demand
 from gateway.dispatch import Dispatcher
 from gateway.doors.autodep import AutodepDoor
 from gateway.doors.autoscaler import autoscaler_routes
+from gateway.doors.dashboard import dashboard_routes
 from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
 from gateway.doors.health import HealthDoor
 from gateway.doors.jobs import JobsDoor, callback_body
 from gateway.doors.metrics import MetricsDoor
+from gateway.doors.live import LiveDoor
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import make_app
@@ -47,6 +50,7 @@ from gateway.doors.ws_session import SocketLimits
 from gateway.events import Events
 from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
+from gateway.failures import Failures
 from gateway.fleet import Fleet, OpenLink
 from gateway.health import Health
 from gateway.holders import Holders
@@ -59,6 +63,7 @@ from gateway.metrics.page import Page
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.rollout import Rollouts
+from gateway.sampling import Sampling
 from gateway.scheduler import Scheduler
 from gateway.state import State
 from gateway.surveys import Asker, Surveys
@@ -126,9 +131,12 @@ class Core:
         self.switching.is_kept = lambda key: self.jobs.needs(key) is not None
         self.switching.of_jobs = lambda key: computing.live[key]
         self.workforce: Workforce | None = None  # whoever starts workers says so
-        self.events = Events(uuid.uuid4().hex[:8])
+        self.events = Events(uuid.uuid4().hex[:8], clock=time.time)
         for publisher in (self.fleet, self.switching, self.experimenting, self.jobs):
             publisher.publish = self.events.publish
+        self.failures = Failures()
+        self.dispatcher.on_failed = lambda key, error: self.failures.note(key, error, time.time())
+        self.sampling = Sampling(self.dispatcher, self.fleet)
 
     async def load_folder(self, model: str) -> bool:
         """Serve what the folder of models holds of one now; whether it holds any, where there is a folder."""
@@ -161,6 +169,7 @@ class Core:
             nursery.start_soon(self.demand.run)
             nursery.start_soon(self.experimenting.run)
             nursery.start_soon(self.jobs.run)
+            nursery.start_soon(self.sampling.run)
             if self.autoscaler is not None:
                 nursery.start_soon(self.autoscaler.run)
             task_status.started()
@@ -204,6 +213,7 @@ class Doors:
             core.recorder, core.statistics, core.catalog, core.scheduler, core.fleet, status.carried,
             None if core.autoscaler is None else core.workforce, with_triton=metrics_triton,
         )  # fmt: skip
+        self.live = LiveDoor(status, core.events, core.sampling, core.failures)
         self.app = make_app(
             self.predict,
             status,
@@ -221,6 +231,8 @@ class Doors:
                 *autoscaler_routes(core.autoscaler),
                 *MetricsDoor(page, status).routes(),
                 *HealthDoor(core.health).routes(),
+                *self.live.routes(),
+                *dashboard_routes(),
             ],
         )
 
@@ -228,6 +240,7 @@ class Doors:
         """Have what stays open for long come to its end."""
         self.socket.drain()
         self.events.drain()
+        self.live.drain()
 
     def find_direct(self, method: str, path: str) -> PredictDoor | InferDoor | None:
         """What answers a request without the app; None for most."""

@@ -62,8 +62,8 @@ class Dispatcher:
     `on_leaving(worker)` is called when a worker says it takes no more; `on_lost(worker, strike)` when its
     link broke, or has to be dropped for what came over it, and must have moved its requests when it returns:
     with a strike each, unless what it had certainly did not kill it. `is_served(key)` says whether workers
-    should hold a version, `on_missing(worker, key)` is told that one does not, and `on_unserved` that
-    requests wait which no worker can take.
+    should hold a version, `on_missing(worker, key)` is told that one does not, `on_unserved` that
+    requests wait which no worker can take, and `on_failed(key, error)` that one was answered with an error.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -73,6 +73,7 @@ class Dispatcher:
         self.is_served: Callable[[ModelKey], bool] = lambda key: True
         self.on_missing: Callable[[str, ModelKey], None] = lambda worker, key: None
         self.on_unserved: Callable[[], None] = lambda: None
+        self.on_failed: Callable[[ModelKey, PipelineError], None] = lambda key, error: None
         self.bad_frames = 0
         self.statistics = Statistics()
         self.recorder = Recorder()
@@ -90,8 +91,9 @@ class Dispatcher:
         self.meter.arrived += request.rows
         try:
             worker = self.scheduler.submit(request)
-        except PipelineError:
+        except PipelineError as error:
             self.statistics.failed(request.key, 0.0)
+            self.on_failed(request.key, error)
             raise
         if worker is not None:
             self.wake(worker)
@@ -239,6 +241,7 @@ class Dispatcher:
         count = request.count
         if isinstance(answer, PipelineError):
             self.statistics.failed(request.key, seconds)
+            self.on_failed(request.key, answer)
             if count is not None:
                 count.failed(answer.code, seconds)
         elif count is not None:

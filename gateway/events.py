@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 FLEET, ROLLOUT, EXPERIMENT, JOB, AUTOSCALER = "fleet", "rollout", "experiment", "job", "autoscaler"
@@ -17,11 +18,12 @@ Publish = Callable[..., None]
 
 
 class Event(NamedTuple):
-    """One thing that happened; `data` is what JSON can say of it."""
+    """One thing that happened; `data` is what JSON can say of it, `at` when it was, in unix seconds."""
 
     id: str
     topic: str
     data: dict[str, Any]
+    at: float = 0.0
 
 
 class Lost(NamedTuple):
@@ -73,12 +75,16 @@ class Subscriber:
 
 
 class Events:
-    """The last `memory` events, and everybody who is told of new ones. `run` names this process."""
+    """The last `memory` events, and everybody who is told of new ones. `run` names this process; `clock` says
+    what time it is."""
 
     MEMORY, ROOM = 1000, 256
 
-    def __init__(self, run: str, *, memory: int = MEMORY, room: int = ROOM) -> None:
+    def __init__(
+        self, run: str, *, memory: int = MEMORY, room: int = ROOM, clock: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self._run = run
+        self._clock = clock
         self._numbers = itertools.count(1)
         self._last = 0
         self._room = room
@@ -93,10 +99,16 @@ class Events:
     def publish(self, topic: str, what: str, /, **fields: Any) -> None:
         """Something happened; costs no more than an append for each subscriber."""
         self._last = next(self._numbers)
-        event = Event(f"{self._run}-{self._last}", topic, {"topic": topic, "what": what, **fields})
+        event = Event(
+            f"{self._run}-{self._last}", topic, {"topic": topic, "what": what, **fields}, self._clock()
+        )
         self._ring.append(event)
         for subscriber in self._subscribers:
             subscriber.offer(event)
+
+    def latest(self, count: int) -> list[Event]:
+        """The newest, as many as there are of so many; the newest first."""
+        return list(itertools.islice(reversed(self._ring), count))
 
     def subscribe(self, on_news: Callable[[], None], after: str | None = None) -> Subscriber:
         """A new subscriber, told of what follows; also of what was since the event with the id `after`."""
@@ -109,6 +121,15 @@ class Events:
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """It is told no more."""
         self._subscribers.discard(subscriber)
+
+    @contextmanager
+    def watched(self, on_news: Callable[[], None], after: str | None = None) -> Iterator[Subscriber]:
+        """A subscriber for as long as it lasts."""
+        subscriber = self.subscribe(on_news, after)
+        try:
+            yield subscriber
+        finally:
+            self.unsubscribe(subscriber)
 
     def _replay(self, subscriber: Subscriber, after: str) -> None:
         run, _, number = after.rpartition("-")

@@ -95,6 +95,8 @@ pure_modules = {
     "gateway.deadlines",
     "gateway.events",
     "gateway.experiments",
+    "gateway.failures",
+    "gateway.history",
     "gateway.doors.grpc.coefs",
     "gateway.doors.media",
     "gateway.doors.results",

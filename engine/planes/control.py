@@ -14,7 +14,7 @@ import psutil
 from common import wire
 from common.errors import LoadError, WireError
 from common.log import OncePer, event
-from engine.planes.counters import Counters
+from engine.planes.counters import Counters, CpuUse
 from engine.planes.data import DataPlane
 from engine.planes.identity import Identity, host_addresses
 from engine.registry import Registry
@@ -55,6 +55,7 @@ class ControlPlane:
         self._noted = OncePer(10.0)
         self._addresses: tuple[float, list[str]] | None = None
         self._process = psutil.Process()
+        self._cpu = CpuUse()
         self._gateway = ""  # the process that asked last
         self.hellos = 0
         self.told_draining = threading.Event()
@@ -186,6 +187,7 @@ class ControlPlane:
             cache_coalesced=caches.coalesced,
             cache_evicted=caches.evicted,
             cache_forgotten=caches.forgotten,
+            cpu=self._cpu.cores(time.monotonic(), time.process_time()),
             **self._counters.figures(),
         )
 

@@ -38,3 +38,24 @@ class Counters:
                 "p95": handling.p95,
                 "p99": handling.p99,
             }
+
+
+class CpuUse:
+    """How many cores a process keeps busy, over a span of `at_least` seconds or more: who asks more often is
+    told the same again. Thread-safe."""
+
+    def __init__(self, at_least: float = 1.0) -> None:
+        self._at_least = at_least
+        self._lock = threading.Lock()
+        self._then = (0.0, 0.0)
+        self._cores = 0.0
+
+    def cores(self, now: float, used: float) -> float:
+        """`used` are the seconds of processor time that the process has had by `now`."""
+        with self._lock:
+            then, used_then = self._then
+            if now - then >= self._at_least:
+                # The first span began with the clock, not with the process: nothing is known of it.
+                self._cores = (used - used_then) / (now - then) if then else 0.0
+                self._then = (now, used)
+            return self._cores

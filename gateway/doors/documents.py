@@ -29,7 +29,7 @@ POLICY = "; ".join(
         "script-src 'self'",
         "style-src 'self'",
         "connect-src 'self'",
-        "img-src data:",
+        "img-src {images}",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
@@ -39,6 +39,8 @@ HEADERS = {
     "Cache-Control": "no-cache",  # kept, and asked for by its ETag: a new release is seen at once
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Vary": "Accept-Encoding",
 }
 
@@ -46,17 +48,18 @@ HEADERS = {
 class Document:
     """Bytes that never change, plain and compressed."""
 
-    def __init__(self, body: bytes, media_type: str) -> None:
+    def __init__(self, body: bytes, media_type: str, images: str = "data:") -> None:
         self._body = body
         self._packed = gzip.compress(body, 9, mtime=0)
         self._tag = hashlib.sha256(body).hexdigest()[:32]
         self._media_type = media_type
+        self._policy = POLICY.format(images=images)
 
     def answer(self, request: Request) -> Response:
         """The whole of it, or 304 to whoever has it."""
         packed = "gzip" in request.headers.get("accept-encoding", "")
         tag = f'"{self._tag}{"-gzip" if packed else ""}"'
-        headers = {**HEADERS, "ETag": tag, "Content-Security-Policy": POLICY}
+        headers = {**HEADERS, "ETag": tag, "Content-Security-Policy": self._policy}
         known = [
             each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")
         ]

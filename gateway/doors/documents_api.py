@@ -7,13 +7,14 @@ from typing import Any
 from common.errors import NotFound
 from gateway.openapi.operation import Answer, Header, Operation, Parameter, Shape, Tag
 
-DOCUMENTS = Tag("Documents", "This description, and the page that shows it.")
+DOCUMENTS = Tag("Documents", "This description, and pages.")
 
 ETAG = Header("ETag", "names these very bytes: with it in `If-None-Match` the answer is 304")
 UNCHANGED = Answer("Whoever asks has it already", headers=(ETAG,))
 
 
-def _kept(description: str, *shapes: Shape) -> dict[int, Answer]:
+def kept(description: str, *shapes: Shape) -> dict[int, Answer]:
+    """What is answered to who has it, and to who has not."""
     return {200: Answer(description, shapes, (ETAG,)), 304: UNCHANGED}
 
 
@@ -24,20 +25,20 @@ OPENAPI = Operation(
     tag=DOCUMENTS,
     summary="This description, as OpenAPI 3.1",
     parameters=(IF_NONE_MATCH,),
-    answers=_kept("The document", Shape((dict[str, Any],))),
+    answers=kept("The document", Shape((dict[str, Any],))),
 )
 PAGE = Operation(
     name="docs",
     tag=DOCUMENTS,
     summary="This description, as a page",
     parameters=(IF_NONE_MATCH,),
-    answers=_kept("The page", Shape(media_type="text/html")),
+    answers=kept("The page", Shape(media_type="text/html")),
 )
 PART = Operation(
     name="docsPart",
     tag=DOCUMENTS,
     summary="What the page is made of",
     parameters=(Parameter("part", "path", "`docs.css` or `docs.js`", str, "docs.js"), IF_NONE_MATCH),
-    answers=_kept("The file", Shape(media_type="text/css"), Shape(media_type="text/javascript")),
+    answers=kept("The file", Shape(media_type="text/css"), Shape(media_type="text/javascript")),
     errors=(NotFound,),
 )

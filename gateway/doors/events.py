@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import trio
@@ -15,11 +17,15 @@ from common.errors import Overloaded
 from gateway.bell import Bell
 from gateway.doors.live_api import EVENTS
 from gateway.doors.shape import encode
-from gateway.events import Event, Events, Lost, Subscriber
+from gateway.events import Event, Events, Lost
 from gateway.openapi.operation import Described
 
 HEARTBEAT = 15.0  # proxies cut what is silent for a minute or less
 MAX_WATCHERS = 256
+RETRY = b"retry: 1000\n\n"
+
+Next = Callable[[], Awaitable[bytes]]  # what a client is sent next, as soon as there is something
+OpenFeed = Callable[[Bell], AbstractContextManager[Next]]  # the bell is rung, too, when all has to end
 
 _HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -45,21 +51,41 @@ class EventsDoor:
 
     async def watch(self, request: Request) -> Response:
         """Everything from now on; also what was since the event that a `Last-Event-ID` names."""
-        if self._events.subscribers >= MAX_WATCHERS:
-            raise Overloaded(f"{MAX_WATCHERS} clients watch already, as many as may")
-        if request.method == "HEAD":
-            return Response(media_type="text/event-stream")
-        return _Stream(self._events, request.headers.get("last-event-id"), self._drain)
+        return stream(request, self._events, partial(self._feed, request), self._drain)
+
+    @contextmanager
+    def _feed(self, request: Request, bell: Bell) -> Iterator[Next]:
+        with self._events.watched(bell.ring, request.headers.get("last-event-id")) as subscriber:
+            began = False
+
+            async def following() -> bytes:
+                nonlocal began
+                if not began:
+                    began = True
+                    return RETRY + b"".join(map(write, subscriber.take()))
+                with trio.move_on_after(HEARTBEAT):
+                    await bell.wait()
+                return b"".join(map(write, subscriber.take())) or b":\n\n"
+
+            yield following
+
+
+def stream(request: Request, events: Events, open_feed: OpenFeed, drain: trio.Event) -> Response:
+    """The answer to a client that watches: a feed, until it goes or `drain` is set; `Overloaded`."""
+    if events.subscribers >= MAX_WATCHERS:
+        raise Overloaded(f"{MAX_WATCHERS} clients watch already, as many as may")
+    if request.method == "HEAD":
+        return Response(media_type="text/event-stream")
+    return _Stream(open_feed, drain)
 
 
 class _Stream(Response):
     """The answer while it goes on. What is written is at most what waits: a client that reads nothing is
     told how much it lost, and cut by the lane in the end."""
 
-    def __init__(self, events: Events, after: str | None, drain: trio.Event) -> None:
+    def __init__(self, open_feed: OpenFeed, drain: trio.Event) -> None:
         super().__init__()
-        self._events = events
-        self._after = after
+        self._open_feed = open_feed
         self._drain = drain
 
     async def __call__(
@@ -69,29 +95,22 @@ class _Stream(Response):
         send: Callable[[Any], Awaitable[None]],
     ) -> None:
         bell = Bell()
-        subscriber = self._events.subscribe(bell.ring, self._after)
-        try:
+        with self._open_feed(bell) as following:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
                 nursery.start_soon(self._until_drained, bell)
                 with contextlib.suppress(OSError):  # the client has gone
-                    await self._tell(subscriber, bell, send)
+                    await self._tell(following, send)
                 nursery.cancel_scope.cancel()
             with contextlib.suppress(OSError):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            self._events.unsubscribe(subscriber)
 
-    async def _tell(self, subscriber: Subscriber, bell: Bell, send: Callable[[Any], Awaitable[None]]) -> None:
-        chunk = b"retry: 1000\n\n" + b"".join(map(write, subscriber.take()))
+    async def _tell(self, following: Next, send: Callable[[Any], Awaitable[None]]) -> None:
         while True:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": await following(), "more_body": True})
             if self._drain.is_set():
                 return
-            with trio.move_on_after(HEARTBEAT):
-                await bell.wait()
-            chunk = b"".join(map(write, subscriber.take())) or b":\n\n"
 
     async def _until_drained(self, bell: Bell) -> None:
         await self._drain.wait()

@@ -61,6 +61,13 @@ class CacheShown(TypedDict):
     misses: int
 
 
+class VersionHeld(TypedDict):
+    """A version that a worker has loaded."""
+
+    model: str
+    version: str
+
+
 class WorkerShown(TypedDict):
     """One worker; durations in milliseconds."""
 
@@ -72,6 +79,7 @@ class WorkerShown(TypedDict):
     pid: int
     address: list[str]
     device: str
+    versions: Annotated[list[VersionHeld], Meta(description="what it holds")]
     nn_id: Annotated[str | None, Meta(description="the weights it has, if they are the active ones")]
     in_flight: Annotated[int, Meta(description="rows it has in hand")]
     last_seen_s: float
@@ -82,6 +90,7 @@ class WorkerShown(TypedDict):
     p50: float
     p95: float
     p99: float
+    cpu_percent: Annotated[float, Meta(description="of one core: 200 is two cores that it keeps busy")]
     rss_mb: float
     models_used_mb: Annotated[float | None, Meta(description="its loaded models, where there is a limit")]
     models_limit_mb: Annotated[int | None, Meta(description="what they may take: `--memory_mb`")]

@@ -112,3 +112,15 @@ def test_adding_one_to_another_is_recording_both(some, others) -> None:
     first.add(second)
     assert first.snapshot() == both.snapshot()
     assert second.count == len(others)
+
+
+def test_what_was_recorded_since_a_copy_is_told_apart_from_what_was_before() -> None:
+    latency = Latency()
+    latency.record(2.0, 100)
+    before = latency.copy()
+    latency.record(0.010, 300)
+    since = latency.since(before)
+    assert (since.count, since.mean) == (300, 0.010)
+    assert since.percentile(99) == pytest.approx(0.010, rel=0.02)
+    assert (before.count, latency.count) == (100, 400)
+    assert latency.since(latency.copy()).snapshot().p99 == 0.0

@@ -417,7 +417,7 @@ def test_status_has_every_field_of_the_contract(gateway):
             "address", "nn_id", "req_handling_time_avg_ms", "count_requests_handled", "inference_time_avg_ms",
             "name", "id", "state", "trouble", "host", "pid", "device", "in_flight", "last_seen_s",
             "count_rows_handled", "p50", "p95", "p99", "rss_mb", "cache", "models_used_mb",
-            "models_limit_mb",
+            "models_limit_mb", "versions", "cpu_percent",
         }  # fmt: skip
         assert "127.0.0.1" in worker["address"]
         assert worker["nn_id"] == ONE
@@ -430,6 +430,8 @@ def test_status_has_every_field_of_the_contract(gateway):
             assert 0 <= worker[name] < 30_000
         assert 0 <= worker["p50"] <= worker["p95"] <= worker["p99"] < 30_000
         assert 20 < worker["rss_mb"] < 2000
+        assert 0 <= worker["cpu_percent"] < 10_000
+        assert worker["versions"] == [{"model": "default", "version": ONE}]
         assert 0 <= worker["last_seen_s"] < 5
     handled = sum(worker["count_requests_handled"] for worker in status["workers"])
     assert 0 < handled <= status["count_requests_handled"]

@@ -1,0 +1,44 @@
+"""What looks at the gateway every few seconds, and remembers an hour of it."""
+
+from __future__ import annotations
+
+import time
+
+import trio
+
+from gateway.bell import Bell
+from gateway.dispatch import Dispatcher
+from gateway.fleet import Fleet
+from gateway.history import STEP, History, Now, Totals
+from gateway.roster import State
+
+
+class Sampling:
+    """Owns the history, which is empty until `run` has run for a step. `watchers` are rung after each."""
+
+    def __init__(self, dispatcher: Dispatcher, fleet: Fleet) -> None:
+        self._dispatcher = dispatcher
+        self._fleet = fleet
+        self.history = History(self._totals(), 0.0)
+        self.watchers: set[Bell] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self.history = History(self._totals(), trio.current_time())
+        due = trio.current_time()
+        while True:
+            due = (
+                max(due, trio.current_time() - STEP) + STEP
+            )  # a machine that slept is not sampled for each step
+            await trio.sleep_until(due)
+            self.history.add(self._totals(), self._now(), trio.current_time(), time.time())
+            for watcher in self.watchers:
+                watcher.ring()
+
+    def _totals(self) -> Totals:
+        succeeded, failed = self._dispatcher.statistics.totals()
+        return Totals(succeeded + failed, failed, self._dispatcher.handling)
+
+    def _now(self) -> Now:
+        scheduler, roster = self._dispatcher.scheduler, self._fleet.roster
+        return Now(scheduler.waiting, scheduler.unfinished, len(roster.in_state(State.READY)), len(roster))
