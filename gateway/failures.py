@@ -24,7 +24,7 @@ class Failure(NamedTuple):
 
 
 class Failures:
-    """Invariant: at most `room` kinds, in the order in which each happened last; `count` is of all of them."""
+    """Invariant: at most `room` kinds, in the order of their last times; `count` of all of them."""
 
     def __init__(self, room: int = ROOM) -> None:
         self._room = room

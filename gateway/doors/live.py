@@ -91,7 +91,7 @@ class LiveDoor:
         """What `/status` says, as a message: the same for all who ask within a period."""
         async with self._turn:
             if trio.current_time() - self._said_at >= self._period / 2:
-                shown = await self._status.status()
+                shown = await self._status.patiently()
                 self._period = PERIOD * (1 + shown["workers_count"] / WORKERS_PER_PERIOD)
                 self._said = message("status", shown)
                 self._said_at = trio.current_time()

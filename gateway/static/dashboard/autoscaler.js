@@ -23,7 +23,7 @@ function make() {
   const facts = h("p", {});
   const button = h("button", { type: "button", onclick: () => pause(button) });
   const decisions = table(COLUMNS, { label: "Decisions" });
-  const whole = h("div", {}, h("div", { class: "head" }, facts, button), decisions.element);
+  const whole = h("div", { class: "stack" }, h("div", { class: "head" }, facts, button), decisions.element);
   byId("autoscaler-state").append(none, whole);
   return { none, facts, button, decisions, whole, paused: false };
 }

@@ -8,8 +8,8 @@ const LEAST = 600; // seconds that are shown of a young gateway
 const COLUMNS = ["at", "requests_per_second", "failures_per_second", "p50", "p99", "queue_requests", "requests_in_progress"];
 const CHARTS = [
   { name: "Requests a second", show: rate, lines: [["all", "requests_per_second", "c0"], ["failed", "failures_per_second", "c6"]] },
-  { name: "Latency", show: ms, lines: [["median", "p50", "c2"], ["p99", "p99", "c1"]] },
-  { name: "Requests in the gateway", show: count, lines: [["waiting", "queue_requests", "c4"], ["in progress", "requests_in_progress", "c3"]] },
+  { name: "Latency", show: (value) => ms(value), lines: [["median", "p50", "c2"], ["p99", "p99", "c1"]] },
+  { name: "Requests in the gateway", show: count, steps: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000], lines: [["waiting", "queue_requests", "c4"], ["in progress", "requests_in_progress", "c3"]] },
 ];
 const columns = Object.fromEntries(COLUMNS.map((name) => [name, []]));
 let charts = null;
@@ -64,13 +64,13 @@ function optionsOf(made) {
     },
     axes: [
       { ...axis, space: 70, size: 28, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })) },
-      { ...axis, size: 62, space: 36, values: (_, ticks) => ticks.map((value) => made.show(value)) },
+      { ...axis, size: 62, space: 36, ...(made.steps && { incrs: made.steps }), values: (_, ticks) => ticks.map((value) => made.show(value)) },
     ],
     series: [
       { label: "at", value: (_, at) => (at == null ? "" : new Date(at * 1000).toLocaleTimeString("en-GB")) },
       ...made.lines.map(([label, , colour], at) => ({
         label, stroke: colourOf(colour), width: 1.75, fill: at === 0 && made.lines[1][2] === "c6" ? colourOf("fill") : undefined,
-        points: { show: false }, value: (_, value) => made.show(value),
+        points: { size: 4 }, value: (_, value) => made.show(value),
       })),
     ],
   };
@@ -79,9 +79,9 @@ function optionsOf(made) {
 function draw(made) {
   const data = [columns.at, ...made.lines.map(([, name]) => columns[name])];
   const latest = made.lines.map(([label, name]) => `${label} ${made.show(columns[name].at(-1))}`).join(", ");
-  setText(made.now, columns.at.length ? latest : "The first step is over in five seconds.");
+  setText(made.now, columns.at.length > 1 ? latest : "It begins in a few seconds.");
   const highest = made.lines.map(([label, name]) => `${label} ${made.show(Math.max(0, ...columns[name]))}`).join(", ");
   made.plot.setAttribute("aria-label", `${made.name} over the last hour. Now: ${latest}. Highest: ${highest}.`);
   if (made.drawn) made.drawn.setData(data);
-  else if (columns.at.length) made.drawn = new uPlot(optionsOf(made), data, made.plot);
+  else if (columns.at.length > 1) made.drawn = new uPlot(optionsOf(made), data, made.plot);
 }

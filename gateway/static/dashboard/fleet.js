@@ -11,13 +11,11 @@ const rank = (worker) => ORDER.indexOf(worker.state);
 const hitRate = ({ hits, misses } = { hits: 0, misses: 0 }) => (hits + misses ? hits / (hits + misses) : null);
 const held = (worker) => (worker.versions ?? []).map(({ model, version }) => `${model} ${version}`);
 
-const figure = (label, name, of, shown) => ({
-  label, name, number: true, sort: of,
-  cell(td, worker) {
-    const value = of(worker);
-    setText(td, value == null ? "–" : shown(value));
-  },
-});
+// A figure that the worker itself says; of one that has said nothing yet there is none.
+const figure = (label, name, read, shown) => {
+  const of = (worker) => (worker.address?.length ? read(worker) : null);
+  return { label, name, number: true, sort: of, cell: (td, worker) => setText(td, of(worker) == null ? "–" : shown(of(worker))) };
+};
 
 const COLUMNS = [
   { label: "Worker", name: "name", sort: (worker) => worker.name, cell: showName },
@@ -25,14 +23,14 @@ const COLUMNS = [
   { label: "Host", name: "host", sort: (worker) => worker.host ?? "", cell: (td, worker) => setText(td, worker.host ?? "–") },
   { label: "Device", name: "device", sort: (worker) => worker.device ?? "", cell: (td, worker) => setText(td, worker.device ?? "–") },
   { label: "Models", name: "models", sort: (worker) => held(worker).join(), cell: showModels },
-  figure("In flight", "in-flight", (worker) => worker.in_flight, count),
+  { label: "In flight", name: "in-flight", number: true, sort: (worker) => worker.in_flight, cell: (td, worker) => setText(td, count(worker.in_flight)) },
   figure("Requests", "requests", (worker) => worker.count_requests_handled, count),
   figure("p50", "p50", (worker) => worker.count_requests_handled ? worker.p50 : null, ms),
   figure("p99", "p99", (worker) => worker.count_requests_handled ? worker.p99 : null, ms),
   figure("Cache hits", "cache", (worker) => hitRate(worker.cache), percent),
   figure("CPU", "cpu", (worker) => worker.cpu_percent, (value) => `${value.toFixed(0)} %`),
   figure("Memory", "memory", (worker) => worker.rss_mb, mib),
-  figure("Seen", "seen", (worker) => worker.last_seen_s, (value) => `${span(value)} ago`),
+  { label: "Seen", name: "seen", number: true, sort: (worker) => worker.last_seen_s, cell: (td, worker) => setText(td, worker.last_seen_s == null ? "–" : `${span(worker.last_seen_s)} ago`) },
 ];
 
 let shown = null, sorting = null, descending = false, latest = null;

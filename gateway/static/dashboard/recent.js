@@ -53,7 +53,7 @@ function line(event) {
   const { at, key, topic, what = "", id, ...rest } = event;
   const text = topic === "lost" ? `${rest.events ?? "some"} events were too many to be told` : what;
   const facts = Object.entries(topic === "lost" ? {} : rest).filter(([, value]) => value !== "" && value != null)
-    .map(([name, value]) => `${name} ${typeof value === "string" ? shortened(value) : JSON.stringify(value)}`).join(", ");
+    .map(([name, value]) => `${name} ${typeof value === "string" ? shortened(value) : JSON.stringify(value, (_, each) => (typeof each === "number" ? Number(each.toFixed(3)) : each))}`).join(", ");
   const tone = BAD.test(text) ? "bad" : GOOD.test(text) ? "good" : "info";
   return h("li", {}, h("time", { datetime: new Date(at * 1000).toISOString() }, moment(at)),
     h("span", { class: "badge", "data-tone": tone }, text), h("span", { class: "faint" }, facts));

@@ -51,7 +51,7 @@ export function showTiles(status) {
     { name: "Requests a second", value: rate(rateOf(status)), below: `${count(status.count_requests_handled)} since the start` },
     { name: "Latency, median", value: ms(last?.p50), below: `p99 ${ms(last?.p99)}` },
     { name: "Failing", value: last ? percent(failing, failing && failing < 0.1 ? 1 : 0) : "–", below: `${rate(last?.failures)} a second`, tone: failing > 0.01 ? "bad" : null },
-    { name: "Queue", value: count(status.queue_requests_current), below: `room for ${count(status.queue_requests_max)}, peak ${count(status.queue_requests_peak)}`, tone: full > 0.5 ? "bad" : full > 0.1 ? "warn" : null },
+    { name: "Queue", value: count(status.queue_requests_current), below: `of ${count(status.queue_requests_max)}, peak ${count(status.queue_requests_peak)}`, tone: full > 0.5 ? "bad" : full > 0.1 ? "warn" : null },
     { name: "In progress", value: count(status.requests_in_progress), below: plural(workers.reduce((sum, worker) => sum + worker.in_flight, 0), "row") + " at workers" },
     { name: "Cache hits", value: asked ? percent(hits / asked) : "–", below: `${count(hits)} of ${count(asked)} rows` },
   ], (tile) => tile.name, make, update);

@@ -101,7 +101,7 @@ async function send(event) {
     const { route, body, type } = read(model);
     const where = `models/${encodeURIComponent(model.name)}${version && `/versions/${encodeURIComponent(version)}`}/${route}`;
     const began = performance.now();
-    const response = await fetch(urlOf(where), { method: "POST", body, headers: type ? { "content-type": type } : {} });
+    const response = await fetch(urlOf(where), { method: "POST", body, headers: { ...(type && { "content-type": type }), ...(model.output_type === "image" && { accept: "image/png" }) } });
     const answer = await response.blob();
     await show(response, answer, performance.now() - began);
   } catch (error) {

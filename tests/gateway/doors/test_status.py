@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from common import wire
-from gateway.doors.status import SURVEY_TIME, StatusDoor
+from gateway.doors.status import PATIENCE, SURVEY_TIME, StatusDoor
 from gateway.roster import State as Life
 from tests.gateway.site import NN, NN2, Site, open_site
 
@@ -185,3 +185,13 @@ async def test_a_poll_that_is_cancelled_does_not_hold_up_the_next():
         began = trio.current_time()
         await status.status()
         assert trio.current_time() - began <= 2 * SURVEY_TIME
+
+
+async def test_who_does_not_wait_for_it_gives_workers_longer_to_answer():
+    async with open_site() as site:
+        worker = await site.ready_worker()
+        status = door(site)
+        worker.stop()
+        began = trio.current_time()
+        await status.patiently()
+        assert trio.current_time() - began == pytest.approx(PATIENCE)

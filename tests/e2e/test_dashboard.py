@@ -1,0 +1,417 @@
+"""End to end: /dashboard of a real gateway with real workers, driven in a real browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, expect
+from sklearn.datasets import load_digits
+
+from gateway.deploy.config import read_config
+from gateway.deploy.package import find_package
+from gateway.deploy.run import deploy_to
+from tests.e2e.browser import find_browser
+from tests.e2e.dashboard import PHONE, SCHEMES, WIDE, Dashboard, open_chromium
+from tests.e2e.processes import ROOT, Gateway, Site
+from tests.e2e.weights import ONE, TWO, is_right, stored
+from tests.services.recorded_gateway import serve_recorded
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_browser() is None, reason="there is no browser here: apt install chromium"),
+]
+
+JOB_ROWS = 1_500_000
+LOOKS = [*product((WIDE, PHONE), SCHEMES)]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with open_chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def gateway(shared_site: Site) -> Gateway:
+    """Two workers that it starts itself, models of many kinds, an experiment, and some requests that fail."""
+    flags = ("--min_workers", "2", "--max_workers", "3", "--batch_root", str(shared_site.folder))
+    gateway = shared_site.start_gateway(*flags)
+    gateway.wait_ready(2)
+    assert gateway.set_weights(ONE, stored(ONE)).json["status"] is True
+    sample = b'{"runtime":"torch","architecture":"sample"}'
+    for model in ("sum", "split"):
+        assert gateway.ask("PUT", f"/models/{model}", sample).json["status"] is True
+        for version, nn_id in (("1", ONE), ("2", TWO)):
+            done = gateway.ask("PUT", f"/models/{model}/versions/{version}", stored(nn_id)).json
+            assert done["status"] is True
+    for name in ("digits", "shapes", "sentences"):
+        config = read_config(ROOT / "data" / f"{name}.toml")
+        deploy_to(gateway.url, find_package(ROOT / "data" / f"{name}.ts", name, config))
+    plan = {"model": "split", "arms": {"1": 80, "2": 20}}
+    assert gateway.ask("PUT", "/experiments/split-2", json.dumps(plan).encode()).json["status"] is True
+    with gateway.client() as client:
+        for n in range(200):
+            body = json.dumps({"vector": [n / 200, 0.5]}).encode()
+            assert client.ask("POST", "/models/split/predict", body).json["status"] is True
+        for _ in range(3):
+            client.ask("POST", "/models/sum/predict", b'{"vector":[1,2,3]}')
+    return gateway
+
+
+@pytest.fixture
+def dashboard(chromium: Browser, gateway: Gateway) -> Iterator[Dashboard]:
+    """The page of that gateway, live; afterwards it must have complained of nothing."""
+    dashboard = Dashboard(chromium, gateway.url)
+    dashboard.until("live")
+    yield dashboard
+    dashboard.close()
+    assert dashboard.complaints == []
+
+
+def picture() -> dict[str, Any]:
+    """A file that a form may be given: a zero, dark on light paper."""
+    paper = Image.fromarray((255 - load_digits().images[0] * 255 / 16).astype(np.uint8))
+    file = io.BytesIO()
+    paper.resize((64, 64), Image.Resampling.BICUBIC).save(file, "PNG")
+    return {"name": "zero.png", "mimeType": "image/png", "buffer": file.getvalue()}
+
+
+def ask_for(dashboard: Dashboard, model: str) -> Any:
+    """The form, for this model."""
+    dashboard.page.get_by_label("Model", exact=True).select_option(model)
+    return dashboard.section("try")
+
+
+def result(dashboard: Dashboard) -> Any:
+    """The JSON that the form shows, as soon as it shows one."""
+    expect(dashboard.section("try").get_by_text("200 OK")).to_be_visible()
+    return json.loads(dashboard.section("try").locator("pre.answer").inner_text())
+
+
+# --- what it shows
+
+
+def test_the_whole_of_a_fleet_at_work_is_shown(dashboard, gateway):
+    workers = gateway.wait_ready(2)
+    expect(dashboard.workers("ready")).to_have_count(2)
+    for worker in workers:
+        row = dashboard.workers(worker["name"])
+        expect(row).to_contain_text(f"pid {worker['pid']}")
+        expect(row).to_contain_text("MiB")
+        expect(row).to_contain_text(worker["host"])
+    tiles = dashboard.page.locator("#tiles")
+    expect(tiles).to_contain_text("2 of 2")
+    expect(dashboard.section("models").locator("details")).to_have_count(6)
+    expect(dashboard.section("experiments")).to_contain_text("running")
+    expect(dashboard.section("autoscaler")).to_contain_text("2 wanted of 2 to 3")
+    expect(dashboard.section("recent")).to_contain_text("model_error")
+    expect(dashboard.section("recent")).to_contain_text("version serves")
+    expect(dashboard.page.locator(".uplot canvas")).to_have_count(3)
+    text = dashboard.page.locator("body").inner_text()
+    assert not re.search(r"undefined|\[object|NaN", text)
+    dashboard.keep("wide-light")
+
+
+def test_it_loads_its_own_gateway_and_nothing_else(chromium, gateway):
+    asked: list[str] = []
+    context = chromium.new_context()
+    page = context.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{gateway.url}/dashboard")
+    page.wait_for_selector("#connection[data-state=live]")
+    context.close()
+    assert [url for url in asked if not url.startswith((gateway.url, "data:"))] == []
+    assert f"{gateway.url}/dashboard/app.js" in asked
+
+
+def test_an_experiment_has_its_arms_with_intervals(dashboard):
+    section = dashboard.section("experiments")
+    expect(section.locator("tbody tr")).to_have_count(2)
+    expect(section.locator("tbody tr").first).to_contain_text(re.compile(r"\d+\.\d+ ms to \d+\.\d+ ms"))
+    expect(section.locator("svg.interval")).to_have_count(4)
+
+
+def test_a_worker_that_dies_is_shown_as_gone_and_the_next_one_as_ready(dashboard, gateway):
+    [victim, _] = gateway.wait_ready(2)
+    os.kill(victim["pid"], signal.SIGKILL)
+    lost = dashboard.workers(f"pid {victim['pid']}")
+    expect(lost).to_contain_text("gone", timeout=30_000)
+    expect(dashboard.section("recent")).to_contain_text("worker gone")
+    expect(dashboard.workers("ready")).to_have_count(2, timeout=30_000)
+    pids = {worker["pid"] for worker in gateway.wait_ready(2)}
+    assert victim["pid"] not in pids
+    for pid in pids:
+        expect(dashboard.workers(f"pid {pid}")).to_contain_text("ready")
+    dashboard.keep("worker-gone")
+
+
+# --- what it does
+
+
+def test_a_version_is_activated_and_rolled_back(dashboard, gateway):
+    model = dashboard.page.locator('details[data-model="sum"]')
+    model.locator("summary").click()
+    model.get_by_role("button", name="Activate 2").click()
+    dashboard.confirm("Activate")
+    expect(dashboard.page.locator("#notices")).to_contain_text("2 of sum is active.")
+    assert gateway.ask("GET", "/models/sum").json["active"] == "2"
+    expect(model.locator("tbody tr").filter(has_text="active")).to_contain_text("2")
+    model.get_by_role("button", name="Roll back to 1").click()
+    dashboard.confirm("Roll back")
+    expect(dashboard.page.locator("#notices")).to_contain_text("sum is back at 1.")
+    assert gateway.ask("GET", "/models/sum").json["active"] == "1"
+
+
+def test_all_of_that_goes_by_keyboard(dashboard, gateway):
+    page = dashboard.page
+    page.locator('details[data-model="sum"] summary').focus()
+    page.keyboard.press("Enter")
+    button = page.get_by_role("button", name="Activate 2")
+    expect(button).to_be_visible()
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if button.evaluate("element => element === document.activeElement"):
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog[open]")).to_contain_text("Activate 2?")
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    assert gateway.ask("GET", "/models/sum").json["active"] == "1"
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog[open]")).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#notices")).to_contain_text("2 of sum is active.")
+    assert gateway.ask("POST", "/models/sum/rollback").json["status"] is True
+
+
+def test_a_picture_is_answered_with_its_class_and_where_the_time_went(dashboard):
+    form = ask_for(dashboard, "digits")
+    form.get_by_label("A picture").set_input_files(picture())
+    expect(form.get_by_alt_text("The chosen picture")).to_be_visible()
+    form.get_by_role("button", name="Send").click()
+    assert result(dashboard)["result"][0]["label"] == "zero"
+    timing = form.locator("table.timing")
+    for phase in ("waiting at the gateway", "on the link", "in the model"):
+        expect(timing).to_contain_text(phase)
+    expect(form).to_contain_text("local-")
+    dashboard.keep("try-it")
+
+
+def test_a_picture_may_be_the_answer(dashboard):
+    form = ask_for(dashboard, "shapes")
+    form.get_by_label("A picture").set_input_files(picture())
+    form.get_by_role("button", name="Send").click()
+    answer = form.get_by_alt_text("The answer")
+    expect(answer).to_be_visible()
+    assert answer.evaluate("element => element.naturalWidth") > 0
+
+
+def test_vectors_json_and_text_are_answered_too(dashboard):
+    form = ask_for(dashboard, "sum")
+    form.get_by_label("Numbers").fill("0.3, 0.7")
+    form.get_by_role("button", name="Send").click()
+    assert is_right(result(dashboard)["result"], ONE, 0.3, 0.7)
+    form.get_by_label("Version", exact=True).select_option("2")
+    form.get_by_label("JSON").check()
+    form.get_by_label("The body").fill('{"vectors": [[0.1, 0.2], [0.3, 0.4]]}')
+    form.get_by_role("button", name="Send").click()
+    expect(form.locator("pre.answer")).to_contain_text("results")
+    assert is_right(result(dashboard)["results"][1], TWO, 0.3, 0.4)
+    form = ask_for(dashboard, "sentences")
+    form.get_by_label("Text", exact=True).last.fill("There will be thunder and heavy rain")
+    form.get_by_role("button", name="Send").click()
+    expect(form.locator("pre.answer")).to_contain_text("weather")
+
+
+def test_what_makes_no_request_is_said_before_one_is_sent(dashboard):
+    form = ask_for(dashboard, "sum")
+    form.get_by_label("Numbers").fill("0.3, many")
+    form.get_by_role("button", name="Send").click()
+    expect(form).to_contain_text("A vector is numbers with commas between them")
+
+
+def test_a_job_is_seen_to_run_and_cancelled(dashboard, gateway, shared_site):
+    source = shared_site.folder / "rows.csv"
+    source.write_text("0.3,0.7\n" * JOB_ROWS)
+    order = {"input": source.as_uri(), "output": source.with_name("answers.csv").as_uri()}
+    job = gateway.ask("POST", "/jobs", json.dumps(order).encode()).json["id"]
+    row = dashboard.section("jobs").locator("tbody tr").filter(has_text=job[:8])
+    expect(row).to_contain_text("running")
+    expect(row.get_by_role("progressbar")).to_be_visible()
+    dashboard.keep("job")
+    row.get_by_role("button", name="Cancel").click()
+    dashboard.confirm("Cancel it")
+    expect(row).to_contain_text("cancelled")
+    assert gateway.ask("GET", f"/jobs/{job}").json["state"] == "cancelled"
+
+
+def test_where_a_token_is_asked_for_an_action_takes_it_and_looking_does_not(dashboard, gateway):
+    """The proxy that asks for it is the browser's own here."""
+    sent: list[str | None] = []
+
+    def guard(route: Any) -> None:
+        sent.append(route.request.headers.get("authorization"))
+        if sent[-1] == "Bearer secret":
+            route.continue_()
+        else:
+            refusal = {"status": False, "message": "this takes the admin token"}
+            route.fulfill(status=401, json=refusal)
+
+    dashboard.page.route(re.compile(r"/activate$"), guard)
+    model = dashboard.page.locator('details[data-model="sum"]')
+    model.locator("summary").click()
+    model.get_by_role("button", name="Activate 2").click()
+    dashboard.confirm("Activate")
+    for token, then in (("wrong", "does not know this token"), ("secret", "")):
+        dashboard.page.get_by_role("textbox", name="Token").fill(token)
+        dashboard.confirm("Go on")
+        if then:
+            expect(dashboard.page.locator("dialog[open]")).to_contain_text(then)
+    expect(dashboard.page.locator("#notices")).to_contain_text("2 of sum is active.")
+    assert sent == [None, "Bearer wrong", "Bearer secret"]
+    assert gateway.ask("POST", "/models/sum/rollback").json["status"] is True
+    refused = [each for each in dashboard.complaints if "401" in each]
+    assert len(refused) == 2  # the browser's own lines on them
+    dashboard.complaints = [each for each in dashboard.complaints if each not in refused]
+
+
+# --- how it looks
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(dashboard, size, scheme):
+    dashboard.resize(size, scheme)
+    dashboard.page.locator('details[data-model="sum"] summary').click()
+    expect(dashboard.page.get_by_role("button", name="Activate 2")).to_be_visible()
+    expect(dashboard.page.locator(".uplot canvas")).to_have_count(3)
+    assert dashboard.violations() == []
+    assert not dashboard.is_too_wide()
+    dashboard.keep(f"{'wide' if size == WIDE else 'phone'}-{scheme}")
+
+
+def test_the_colours_may_be_chosen_and_stay(dashboard):
+    page = dashboard.page
+    page.emulate_media(color_scheme="light")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.locator("#theme").click()
+    page.locator("#theme").click()
+    dark = page.evaluate(paper)
+    assert dark != light
+    page.reload()
+    dashboard.until("live")
+    assert page.evaluate(paper) == dark
+    assert dashboard.violations() == []
+
+
+# --- when not all is well
+
+
+def test_without_its_stream_it_polls(chromium, gateway):
+    context = chromium.new_context()
+    page = context.new_page()
+    page.route("**/dashboard/live", lambda route: route.abort())
+    page.goto(f"{gateway.url}/dashboard")
+    page.wait_for_selector("#connection[data-state=polling]")
+    expect(page.locator("#fleet-table tbody tr").filter(has_text="ready")).to_have_count(2)
+    expect(page.locator(".uplot canvas")).to_have_count(3)
+    expect(page.locator("#recent")).to_contain_text("version serves")
+    context.close()
+
+
+def test_a_fleet_without_workers_says_how_to_start_one(site, chromium):
+    gateway = site.start_gateway()
+    for size, scheme in LOOKS[1:3]:
+        dashboard = Dashboard(chromium, gateway.url, size, scheme)
+        dashboard.until("live")
+        expect(dashboard.section("fleet")).to_contain_text("No workers yet")
+        expect(dashboard.section("models")).to_contain_text("No models yet")
+        expect(dashboard.section("autoscaler")).to_contain_text("starts no workers by itself")
+        expect(dashboard.page.locator("#fleet-table table")).to_be_hidden()
+        expect(dashboard.page.locator(".uplot canvas")).to_have_count(3, timeout=20_000)
+        assert dashboard.violations() == []
+        assert not dashboard.is_too_wide()
+        dashboard.keep(f"empty-{scheme}")
+        dashboard.close()
+        assert dashboard.complaints == []
+
+
+def crowd(gateway: Gateway, count: int) -> dict[str, Any]:
+    """What this gateway says, as if it had so many workers: some of them new, silent or leaving."""
+    paths = ("/status", "/history", "/recent", "/models", "/experiments", "/jobs")
+    answers = {path: gateway.ask("GET", path).json for path in paths}
+    answers["/experiments"]["experiments"] = []
+    [template, _] = answers["/status"]["workers"]
+    states = {3: ("suspect", "silent for 2.4 s"), 77: ("syncing", ""), 150: ("draining", "")}
+    workers = []
+    for n in range(count):
+        state, trouble = states.get(n, ("ready", ""))
+        own = {"id": f"{n:032x}", "name": f"crowd-{n}", "host": f"host-{n // 8}", "pid": 1000 + n}
+        figures = {
+            "count_requests_handled": 37 * n * n, "p50": 0.5 + n % 7 / 9, "p99": 2 + n % 11,
+            "in_flight": n % 3, "cpu_percent": n % 100, "rss_mb": 200.0 + n, "last_seen_s": n % 5 / 10,
+            "cache": {"size": n, "capacity": 10_000, "hits": 9 * n, "misses": n + 1},
+        }  # fmt: skip
+        workers.append({**template, **own, **figures, "state": state, "trouble": trouble})
+    answers["/status"] |= {"workers": workers, "workers_count": count, "manager": None}
+    return answers
+
+
+def test_two_hundred_workers_are_shown_found_and_sorted(gateway, chromium):
+    with serve_recorded(crowd(gateway, 200)) as url:
+        dashboard = Dashboard(chromium, url)
+        dashboard.until("live")
+        expect(dashboard.workers("ready")).to_have_count(197)
+        expect(dashboard.workers().first).to_contain_text("silent for 2.4 s")
+        expect(dashboard.page.locator("#tiles")).to_contain_text("197 of 200")
+        expect(dashboard.section("fleet")).to_contain_text("200 workers on 25 hosts")
+        assert dashboard.violations() == []
+        dashboard.keep("200-workers")
+        sort = dashboard.page.get_by_role("button", name="Requests", exact=True)
+        sort.click()
+        expect(dashboard.workers().first).to_contain_text("crowd-199")
+        sort.click()
+        expect(dashboard.workers().first).to_contain_text("crowd-0")
+        dashboard.page.get_by_label("Find workers").fill("host-24")
+        expect(dashboard.workers()).to_have_count(8)
+        expect(dashboard.section("fleet")).to_contain_text("8 of 200 shown")
+        dashboard.page.get_by_label("Find workers").fill("")
+        dashboard.resize(PHONE, "dark")
+        assert dashboard.violations() == []
+        assert not dashboard.is_too_wide()
+        dashboard.keep("200-workers-phone")
+        dashboard.close()
+        assert dashboard.complaints == []
+
+
+def test_a_gateway_that_is_down_is_said_to_be_and_found_again(site, chromium):
+    gateway = site.start_gateway()
+    site.spawn_worker()
+    gateway.wait_ready(1)
+    dashboard = Dashboard(chromium, gateway.url)
+    dashboard.until("live")
+    expect(dashboard.workers("ready")).to_have_count(1)
+    gateway.kill()
+    dashboard.until("down")
+    expect(dashboard.page.locator("#down")).to_contain_text("has not answered since")
+    expect(dashboard.workers("ready")).to_have_count(1)  # what it said last
+    assert dashboard.violations() == []
+    dashboard.keep("down")
+    again = site.start_gateway()
+    dashboard.until("live")
+    expect(dashboard.page.locator("#down")).to_be_hidden()
+    again.wait_ready(1)
+    expect(dashboard.workers("ready").last).to_be_visible()
+    dashboard.close()
+    assert [each for each in dashboard.complaints if "Failed to load resource" not in each] == []
