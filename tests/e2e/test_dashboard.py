@@ -111,6 +111,7 @@ def test_the_whole_of_a_fleet_at_work_is_shown(dashboard, gateway):
         expect(row).to_contain_text(worker["host"])
     tiles = dashboard.page.locator("#tiles")
     expect(tiles).to_contain_text("2 of 2")
+    expect(tiles).to_contain_text(f"{gateway.status()['count_requests_handled']} since the start")
     expect(dashboard.section("models").locator("details")).to_have_count(6)
     expect(dashboard.section("experiments")).to_contain_text("running")
     expect(dashboard.section("autoscaler")).to_contain_text("2 wanted of 2 to 3")

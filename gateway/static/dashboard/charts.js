@@ -1,9 +1,10 @@
 // The last hour: uPlot draws what the history says, in the colours of the style sheet.
 import { byId, h, setText } from "./dom.js";
 import { count, ms, rate } from "./format.js";
-import { noteSample } from "./tiles.js";
+import { noteMinute } from "./tiles.js";
 
 const HOUR = 3600;
+const MINUTE = 12; // steps
 const LEAST = 600; // seconds that are shown of a young gateway
 const COLUMNS = ["at", "requests_per_second", "failures_per_second", "p50", "p99", "queue_requests", "requests_in_progress"];
 const CHARTS = [
@@ -19,12 +20,17 @@ export function addHistory(data) {
   if (from >= 0) for (const name of COLUMNS) columns[name].push(...data[name].slice(from));
   const old = columns.at.findIndex((at) => at > (columns.at.at(-1) ?? 0) - HOUR);
   if (old > 0) for (const name of COLUMNS) columns[name].splice(0, old);
-  if (columns.at.length) {
-    const [, requests, failures, p50, p99] = COLUMNS.map((name) => columns[name].at(-1));
-    noteSample({ requests, failures, p50, p99 });
-  }
+  if (columns.at.length) noteMinute(lastMinute());
   charts ??= CHARTS.map(make);
   charts.forEach(draw);
+}
+
+// What the last minute was like: its mean rates, and the last latencies that there were in it.
+function lastMinute() {
+  const [, requests, failures, p50, p99] = COLUMNS.map((name) => columns[name].slice(-MINUTE));
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const last = (values) => values.findLast((value) => value != null);
+  return { requests: mean(requests), failures: mean(failures), p50: last(p50), p99: last(p99) };
 }
 
 // The colours are the style sheet's, also where it says two for light and dark: an element knows which one it is.

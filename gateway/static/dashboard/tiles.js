@@ -3,10 +3,10 @@ import { byId, h, keyed, setData, setText } from "./dom.js";
 import { count, ms, percent, plural, rate } from "./format.js";
 
 let before = null;
-let last = null; // sample of the history
+let minute = null; // what the history says of the last one
 
-export function noteSample(sample) {
-  last = sample;
+export function noteMinute(said) {
+  minute = said;
 }
 
 const make = () => h("div", { class: "tile" }, h("dt", {}), h("dd", { class: "value" }), h("dd", { class: "faint" }));
@@ -45,12 +45,12 @@ export function showTiles(status) {
   const hits = workers.reduce((sum, { cache }) => sum + cache.hits, 0);
   const asked = workers.reduce((sum, { cache }) => sum + cache.hits + cache.misses, 0);
   const full = status.queue_requests_current / status.queue_requests_max;
-  const failing = last && last.requests ? last.failures / last.requests : 0;
+  const failing = minute?.requests ? minute.failures / minute.requests : 0;
   keyed(byId("tiles"), [
     workersTile(workers),
     { name: "Requests a second", value: rate(rateOf(status)), below: `${count(status.count_requests_handled)} since the start` },
-    { name: "Latency, median", value: ms(last?.p50), below: `p99 ${ms(last?.p99)}` },
-    { name: "Failing", value: last ? percent(failing, failing && failing < 0.1 ? 1 : 0) : "–", below: `${rate(last?.failures)} a second`, tone: failing > 0.01 ? "bad" : null },
+    { name: "Latency, median", value: ms(minute?.p50), below: `p99 ${ms(minute?.p99)}` },
+    { name: "Failing", value: minute ? percent(failing, failing && failing < 0.1 ? 1 : 0) : "–", below: "in the last minute", tone: failing > 0.01 ? "bad" : null },
     { name: "Queue", value: count(status.queue_requests_current), below: `of ${count(status.queue_requests_max)}, peak ${count(status.queue_requests_peak)}`, tone: full > 0.5 ? "bad" : full > 0.1 ? "warn" : null },
     { name: "In progress", value: count(status.requests_in_progress), below: plural(workers.reduce((sum, worker) => sum + worker.in_flight, 0), "row") + " at workers" },
     { name: "Cache hits", value: asked ? percent(hits / asked) : "–", below: `${count(hits)} of ${count(asked)} rows` },
