@@ -50,7 +50,6 @@ from gateway.doors.ws_session import SocketLimits
 from gateway.events import Events
 from gateway.experimenting import Experimenting
 from gateway.experiments import Experiments
-from gateway.failures import Failures
 from gateway.fleet import Fleet, OpenLink
 from gateway.health import Health
 from gateway.holders import Holders
@@ -134,8 +133,6 @@ class Core:
         self.events = Events(uuid.uuid4().hex[:8], clock=time.time)
         for publisher in (self.fleet, self.switching, self.experimenting, self.jobs):
             publisher.publish = self.events.publish
-        self.failures = Failures()
-        self.dispatcher.on_failed = lambda key, error: self.failures.note(key, error, time.time())
         self.sampling = Sampling(self.dispatcher, self.fleet)
 
     async def load_folder(self, model: str) -> bool:
@@ -213,7 +210,7 @@ class Doors:
             core.recorder, core.statistics, core.catalog, core.scheduler, core.fleet, status.carried,
             None if core.autoscaler is None else core.workforce, with_triton=metrics_triton,
         )  # fmt: skip
-        self.live = LiveDoor(status, core.events, core.sampling, core.failures)
+        self.live = LiveDoor(status, core.events, core.sampling)
         self.app = make_app(
             self.predict,
             status,

@@ -1,4 +1,4 @@
-"""What looks at the gateway every few seconds, and remembers an hour of it."""
+"""What looks at the gateway every few seconds and remembers an hour of it, and what requests failed of."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import time
 
 import trio
 
+from common.errors import PipelineError
 from gateway.bell import Bell
 from gateway.dispatch import Dispatcher
+from gateway.failures import Failures
 from gateway.fleet import Fleet
 from gateway.history import STEP, History, Now, Totals
+from gateway.requests import ModelKey
 from gateway.roster import State
 
 
@@ -20,20 +23,24 @@ class Sampling:
         self._dispatcher = dispatcher
         self._fleet = fleet
         self.history = History(self._totals(), 0.0)
+        self.failures = Failures()
         self.watchers: set[Bell] = set()
+        dispatcher.on_failed = self._failed
 
     async def run(self) -> None:
         """Until cancelled."""
         self.history = History(self._totals(), trio.current_time())
         due = trio.current_time()
         while True:
-            due = (
-                max(due, trio.current_time() - STEP) + STEP
-            )  # a machine that slept is not sampled for each step
+            # A machine that slept is not sampled for each step that it missed.
+            due = max(due + STEP, trio.current_time())
             await trio.sleep_until(due)
             self.history.add(self._totals(), self._now(), trio.current_time(), time.time())
             for watcher in self.watchers:
                 watcher.ring()
+
+    def _failed(self, key: ModelKey, error: PipelineError) -> None:
+        self.failures.note(key, error, time.time())
 
     def _totals(self) -> Totals:
         succeeded, failed = self._dispatcher.statistics.totals()

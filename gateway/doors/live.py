@@ -27,7 +27,7 @@ from gateway.doors.live_api import (
 from gateway.doors.shape import encode
 from gateway.doors.status import StatusDoor
 from gateway.events import Event, Events, Lost, Subscriber
-from gateway.failures import Failure, Failures
+from gateway.failures import Failure
 from gateway.history import STEP, Sample
 from gateway.openapi.operation import Described
 from gateway.sampling import Sampling
@@ -41,11 +41,11 @@ LATEST = 200  # events
 class LiveDoor:
     """Streams end when the client goes, or with `drain`."""
 
-    def __init__(self, status: StatusDoor, events: Events, sampling: Sampling, failures: Failures) -> None:
+    def __init__(self, status: StatusDoor, events: Events, sampling: Sampling) -> None:
         self._status = status
         self._events = events
         self._sampling = sampling
-        self._failures = failures
+        self._failures = sampling.failures
         self._drain = trio.Event()
         self._turn = trio.Lock()
         self._said = b""

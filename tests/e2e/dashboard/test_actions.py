@@ -1,4 +1,4 @@
-"""End to end: /dashboard of a real gateway with real workers, driven in a real browser."""
+"""End to end: /dashboard of a real gateway with real workers shows what it does, and has it do things."""
 
 from __future__ import annotations
 
@@ -7,75 +7,20 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 from sklearn.datasets import load_digits
 
-from gateway.deploy.config import read_config
-from gateway.deploy.package import find_package
-from gateway.deploy.run import deploy_to
-from tests.e2e.browser import find_browser
-from tests.e2e.dashboard import PHONE, SCHEMES, WIDE, Dashboard, open_chromium
-from tests.e2e.processes import ROOT, Gateway, Site
-from tests.e2e.weights import ONE, TWO, is_right, stored
-from tests.services.recorded_gateway import serve_recorded
+from tests.e2e.dashboard.page import Dashboard
+from tests.e2e.weights import ONE, TWO, is_right
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_browser() is None, reason="there is no browser here: apt install chromium"),
-]
+pytestmark = pytest.mark.slow
 
 JOB_ROWS = 1_500_000
-LOOKS = [*product((WIDE, PHONE), SCHEMES)]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with open_chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def gateway(shared_site: Site) -> Gateway:
-    """Two workers that it starts itself, models of many kinds, an experiment, and some requests that fail."""
-    flags = ("--min_workers", "2", "--max_workers", "3", "--batch_root", str(shared_site.folder))
-    gateway = shared_site.start_gateway(*flags)
-    gateway.wait_ready(2)
-    assert gateway.set_weights(ONE, stored(ONE)).json["status"] is True
-    sample = b'{"runtime":"torch","architecture":"sample"}'
-    for model in ("sum", "split"):
-        assert gateway.ask("PUT", f"/models/{model}", sample).json["status"] is True
-        for version, nn_id in (("1", ONE), ("2", TWO)):
-            done = gateway.ask("PUT", f"/models/{model}/versions/{version}", stored(nn_id)).json
-            assert done["status"] is True
-    for name in ("digits", "shapes", "sentences"):
-        config = read_config(ROOT / "data" / f"{name}.toml")
-        deploy_to(gateway.url, find_package(ROOT / "data" / f"{name}.ts", name, config))
-    plan = {"model": "split", "arms": {"1": 80, "2": 20}}
-    assert gateway.ask("PUT", "/experiments/split-2", json.dumps(plan).encode()).json["status"] is True
-    with gateway.client() as client:
-        for n in range(200):
-            body = json.dumps({"vector": [n / 200, 0.5]}).encode()
-            assert client.ask("POST", "/models/split/predict", body).json["status"] is True
-        for _ in range(3):
-            client.ask("POST", "/models/sum/predict", b'{"vector":[1,2,3]}')
-    return gateway
-
-
-@pytest.fixture
-def dashboard(chromium: Browser, gateway: Gateway) -> Iterator[Dashboard]:
-    """The page of that gateway, live; afterwards it must have complained of nothing."""
-    dashboard = Dashboard(chromium, gateway.url)
-    dashboard.until("live")
-    yield dashboard
-    dashboard.close()
-    assert dashboard.complaints == []
 
 
 def picture() -> dict[str, Any]:
@@ -285,134 +230,3 @@ def test_where_a_token_is_asked_for_an_action_takes_it_and_looking_does_not(dash
     refused = [each for each in dashboard.complaints if "401" in each]
     assert len(refused) == 2  # the browser's own lines on them
     dashboard.complaints = [each for each in dashboard.complaints if each not in refused]
-
-
-# --- how it looks
-
-
-@pytest.mark.parametrize(("size", "scheme"), LOOKS)
-def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(dashboard, size, scheme):
-    dashboard.resize(size, scheme)
-    dashboard.page.locator('details[data-model="sum"] summary').click()
-    expect(dashboard.page.get_by_role("button", name="Activate 2")).to_be_visible()
-    expect(dashboard.page.locator(".uplot canvas")).to_have_count(3)
-    assert dashboard.violations() == []
-    assert not dashboard.is_too_wide()
-    dashboard.keep(f"{'wide' if size == WIDE else 'phone'}-{scheme}")
-
-
-def test_the_colours_may_be_chosen_and_stay(dashboard):
-    page = dashboard.page
-    page.emulate_media(color_scheme="light")
-    paper = "getComputedStyle(document.body).backgroundColor"
-    light = page.evaluate(paper)
-    page.locator("#theme").click()
-    page.locator("#theme").click()
-    dark = page.evaluate(paper)
-    assert dark != light
-    page.reload()
-    dashboard.until("live")
-    assert page.evaluate(paper) == dark
-    assert dashboard.violations() == []
-
-
-# --- when not all is well
-
-
-def test_without_its_stream_it_polls(chromium, gateway):
-    context = chromium.new_context()
-    page = context.new_page()
-    page.route("**/dashboard/live", lambda route: route.abort())
-    page.goto(f"{gateway.url}/dashboard")
-    page.wait_for_selector("#connection[data-state=polling]")
-    expect(page.locator("#fleet-table tbody tr").filter(has_text="ready")).to_have_count(2)
-    expect(page.locator(".uplot canvas")).to_have_count(3)
-    expect(page.locator("#recent")).to_contain_text("version serves")
-    context.close()
-
-
-def test_a_fleet_without_workers_says_how_to_start_one(site, chromium):
-    gateway = site.start_gateway()
-    for size, scheme in LOOKS[1:3]:
-        dashboard = Dashboard(chromium, gateway.url, size, scheme)
-        dashboard.until("live")
-        expect(dashboard.section("fleet")).to_contain_text("No workers yet")
-        expect(dashboard.section("models")).to_contain_text("No models yet")
-        expect(dashboard.section("autoscaler")).to_contain_text("starts no workers by itself")
-        expect(dashboard.page.locator("#fleet-table table")).to_be_hidden()
-        expect(dashboard.page.locator(".uplot canvas")).to_have_count(3, timeout=20_000)
-        assert dashboard.violations() == []
-        assert not dashboard.is_too_wide()
-        dashboard.keep(f"empty-{scheme}")
-        dashboard.close()
-        assert dashboard.complaints == []
-
-
-def crowd(gateway: Gateway, count: int) -> dict[str, Any]:
-    """What this gateway says, as if it had so many workers: some of them new, silent or leaving."""
-    paths = ("/status", "/history", "/recent", "/models", "/experiments", "/jobs")
-    answers = {path: gateway.ask("GET", path).json for path in paths}
-    answers["/experiments"]["experiments"] = []
-    [template, _] = answers["/status"]["workers"]
-    states = {3: ("suspect", "silent for 2.4 s"), 77: ("syncing", ""), 150: ("draining", "")}
-    workers = []
-    for n in range(count):
-        state, trouble = states.get(n, ("ready", ""))
-        own = {"id": f"{n:032x}", "name": f"crowd-{n}", "host": f"host-{n // 8}", "pid": 1000 + n}
-        figures = {
-            "count_requests_handled": 37 * n * n, "p50": 0.5 + n % 7 / 9, "p99": 2 + n % 11,
-            "in_flight": n % 3, "cpu_percent": n % 100, "rss_mb": 200.0 + n, "last_seen_s": n % 5 / 10,
-            "cache": {"size": n, "capacity": 10_000, "hits": 9 * n, "misses": n + 1},
-        }  # fmt: skip
-        workers.append({**template, **own, **figures, "state": state, "trouble": trouble})
-    answers["/status"] |= {"workers": workers, "workers_count": count, "manager": None}
-    return answers
-
-
-def test_two_hundred_workers_are_shown_found_and_sorted(gateway, chromium):
-    with serve_recorded(crowd(gateway, 200)) as url:
-        dashboard = Dashboard(chromium, url)
-        dashboard.until("live")
-        expect(dashboard.workers("ready")).to_have_count(197)
-        expect(dashboard.workers().first).to_contain_text("silent for 2.4 s")
-        expect(dashboard.page.locator("#tiles")).to_contain_text("197 of 200")
-        expect(dashboard.section("fleet")).to_contain_text("200 workers on 25 hosts")
-        assert dashboard.violations() == []
-        dashboard.keep("200-workers")
-        sort = dashboard.page.get_by_role("button", name="Requests", exact=True)
-        sort.click()
-        expect(dashboard.workers().first).to_contain_text("crowd-199")
-        sort.click()
-        expect(dashboard.workers().first).to_contain_text("crowd-0")
-        dashboard.page.get_by_label("Find workers").fill("host-24")
-        expect(dashboard.workers()).to_have_count(8)
-        expect(dashboard.section("fleet")).to_contain_text("8 of 200 shown")
-        dashboard.page.get_by_label("Find workers").fill("")
-        dashboard.resize(PHONE, "dark")
-        assert dashboard.violations() == []
-        assert not dashboard.is_too_wide()
-        dashboard.keep("200-workers-phone")
-        dashboard.close()
-        assert dashboard.complaints == []
-
-
-def test_a_gateway_that_is_down_is_said_to_be_and_found_again(site, chromium):
-    gateway = site.start_gateway()
-    site.spawn_worker()
-    gateway.wait_ready(1)
-    dashboard = Dashboard(chromium, gateway.url)
-    dashboard.until("live")
-    expect(dashboard.workers("ready")).to_have_count(1)
-    gateway.kill()
-    dashboard.until("down")
-    expect(dashboard.page.locator("#down")).to_contain_text("has not answered since")
-    expect(dashboard.workers("ready")).to_have_count(1)  # what it said last
-    assert dashboard.violations() == []
-    dashboard.keep("down")
-    again = site.start_gateway()
-    dashboard.until("live")
-    expect(dashboard.page.locator("#down")).to_be_hidden()
-    again.wait_ready(1)
-    expect(dashboard.workers("ready").last).to_be_visible()
-    dashboard.close()
-    assert [each for each in dashboard.complaints if "Failed to load resource" not in each] == []
