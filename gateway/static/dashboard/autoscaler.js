@@ -48,7 +48,7 @@ function show(autoscaler, events) {
     `${workers.wanted} wanted of ${autoscaler.min_workers} to ${autoscaler.max_workers}`,
     decision && `because ${decision.reason}`,
     traffic && `${rate(traffic.rows_per_second)} rows a second come`,
-    capacity && `one worker holds ${rate(capacity.rows_per_second)}`,
+    capacity && `one worker can do ${rate(capacity.rows_per_second)}`,
   ];
   setText(shown.facts, `${parts.filter(Boolean).join("; ")}.`);
   shown.paused = autoscaler.paused;

@@ -62,7 +62,7 @@ def test_the_whole_of_a_fleet_at_work_is_shown(dashboard, gateway):
     expect(dashboard.section("autoscaler")).to_contain_text("2 wanted of 2 to 3")
     expect(dashboard.section("recent")).to_contain_text("model_error")
     expect(dashboard.section("recent")).to_contain_text("version serves")
-    expect(dashboard.page.locator(".uplot canvas")).to_have_count(3)
+    expect(dashboard.page.locator(".uplot canvas")).to_have_count(3, timeout=20_000)
     text = dashboard.page.locator("body").inner_text()
     assert not re.search(r"undefined|\[object|NaN", text)
     dashboard.keep("wide-light")

@@ -22,7 +22,7 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(dashboar
     dashboard.resize(size, scheme)
     dashboard.page.locator('details[data-model="sum"] summary').click()
     expect(dashboard.page.get_by_role("button", name="Activate 2")).to_be_visible()
-    expect(dashboard.page.locator(".uplot canvas")).to_have_count(3)
+    expect(dashboard.page.locator(".uplot canvas")).to_have_count(3, timeout=20_000)
     assert dashboard.violations() == []
     assert not dashboard.is_too_wide()
     dashboard.keep(f"{'wide' if size == WIDE else 'phone'}-{scheme}")
@@ -53,7 +53,7 @@ def test_without_its_stream_it_polls(chromium, gateway):
     page.goto(f"{gateway.url}/dashboard")
     page.wait_for_selector("#connection[data-state=polling]")
     expect(page.locator("#fleet-table tbody tr").filter(has_text="ready")).to_have_count(2)
-    expect(page.locator(".uplot canvas")).to_have_count(3)
+    expect(page.locator(".uplot canvas")).to_have_count(3, timeout=20_000)
     expect(page.locator("#recent")).to_contain_text("version serves")
     context.close()
 
