@@ -61,7 +61,7 @@ function optionsOf(made) {
   const axis = { stroke: colourOf("faint"), grid: { stroke: colourOf("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
   return {
     ...sizeOf(made.plot),
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0],
     cursor: { sync: { key: "hour" }, points: { size: 7 }, drag: { x: false, y: false } },
     legend: { live: true },
     scales: {
