@@ -34,8 +34,8 @@ from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
 from gateway.doors.health import HealthDoor
 from gateway.doors.jobs import JobsDoor, callback_body
-from gateway.doors.metrics import MetricsDoor
 from gateway.doors.live import LiveDoor
+from gateway.doors.metrics import MetricsDoor
 from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.rest import make_app
