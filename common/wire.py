@@ -224,9 +224,9 @@ class Status(Message, frozen=True, array_like=True):
 
 class StatusAnswer(Message, frozen=True, array_like=True):
     """A worker's counters since it started; latencies in seconds. `memory` is what its models take, in bytes,
-    where there is a limit to it: 0 is none; `cpu` is how many cores it keeps busy. Of the hits
-    `cache_coalesced` waited for an equal row that was being computed; `cache_evicted` entries made room,
-    `cache_forgotten` ones went with their weights."""
+    where there is a limit to it: 0 is none. Of the hits `cache_coalesced` waited for an equal row that was
+    being computed; `cache_evicted` entries made room, `cache_forgotten` ones went with their weights.
+    `cpu` is how many cores it keeps busy."""
 
     worker: str
     addresses: list[str]

@@ -12,8 +12,8 @@ LONGEST = 500  # characters of a message
 
 
 class Failure(NamedTuple):
-    """Requests for one version that failed with one code: how many `times`, from `first` to `last` in unix
-    seconds; `message` is the last one's."""
+    """Requests that failed with one code, for one version (none, where they had none yet): how many `times`,
+    from `first` to `last` in unix seconds; `message` is the last one's."""
 
     key: ModelKey
     code: str

@@ -6,12 +6,13 @@ import time
 
 import trio
 
-from common.errors import PipelineError
+from common.errors import PipelineError, RequestCancelled
 from gateway.bell import Bell
 from gateway.dispatch import Dispatcher
 from gateway.failures import Failures
 from gateway.fleet import Fleet
 from gateway.history import STEP, History, Now, Totals
+from gateway.metrics.recorder import OK
 from gateway.requests import ModelKey
 from gateway.roster import State
 
@@ -25,7 +26,7 @@ class Sampling:
         self.history = History(self._totals(), 0.0)
         self.failures = Failures()
         self.watchers: set[Bell] = set()
-        dispatcher.on_failed = self._failed
+        dispatcher.on_failed = dispatcher.recorder.on_refused = self._failed
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -43,8 +44,11 @@ class Sampling:
         self.failures.note(key, error, time.time())
 
     def _totals(self) -> Totals:
-        succeeded, failed = self._dispatcher.statistics.totals()
-        return Totals(succeeded + failed, failed, self._dispatcher.handling)
+        codes = self._dispatcher.recorder.totals().codes
+        requests = codes.total()
+        return Totals(
+            requests, requests - codes[OK] - codes[RequestCancelled.code], self._dispatcher.handling
+        )
 
     def _now(self) -> Now:
         scheduler, roster = self._dispatcher.scheduler, self._fleet.roster

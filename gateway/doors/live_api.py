@@ -34,8 +34,8 @@ class HistoryShown(TypedDict):
 class FailureShown(TypedDict):
     """Requests for one version that failed of one thing."""
 
-    model: str
-    version: str
+    model: Annotated[str, Meta(description="empty where none of that name serves")]
+    version: Annotated[str, Meta(description="empty where the request was refused before it had one")]
     code: str
     message: Annotated[str, Meta(description="of the last of them")]
     count: int

@@ -37,6 +37,11 @@ class StatusDoor:
         await self.look()
         return self._shown()
 
+    async def patiently(self) -> StatusShown:
+        """The same for who does not wait for it: busy workers have longer to answer."""
+        await self._survey(PATIENCE)
+        return self._shown()
+
     async def look(self) -> None:
         """Ask every worker how it is, together with whoever else asks now."""
         came = trio.current_time()
@@ -44,11 +49,6 @@ class StatusDoor:
             if self._asked < came:
                 self._asked = trio.current_time()
                 await self._survey(SURVEY_TIME)
-
-    async def patiently(self) -> StatusShown:
-        """The same for who does not wait for it: busy workers have longer to answer."""
-        await self._survey(PATIENCE)
-        return self._shown()
 
     def _shown(self) -> StatusShown:
         workers = list(self._fleet.roster)

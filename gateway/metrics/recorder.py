@@ -101,10 +101,12 @@ class Totals(NamedTuple):
 
 
 class Recorder:
-    """`is_model` says whether a model of that name serves."""
+    """`is_model` says whether a model of that name serves; `on_refused(key, error)` is told of what was
+    refused before it had a version."""
 
     def __init__(self) -> None:
         self.is_model: Callable[[str], bool] = lambda name: False
+        self.on_refused: Callable[[ModelKey, PipelineError], None] = lambda key, error: None
         self.series: dict[tuple[str, ModelKey, str], Series] = {}
         self.work: dict[ModelKey, Work] = {}
 
@@ -118,7 +120,9 @@ class Recorder:
     def refused(self, door: str, model: str, error: PipelineError) -> None:
         """A request was answered with an error before, or instead of, its admission."""
         name = model if self.is_model(model) else ""
-        self.of(door, ModelKey(name, "")).refused(error.code)
+        key = ModelKey(name, "")
+        self.of(door, key).refused(error.code)
+        self.on_refused(key, error)
 
     def work_of(self, key: ModelKey) -> Work:
         """What was done for a version."""

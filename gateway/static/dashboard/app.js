@@ -50,7 +50,10 @@ const takers = {
     showAutoscaler(manager);
   },
   history: addHistory,
-  recent: showRecent,
+  recent(recent) {
+    showRecent(recent);
+    if (state === "polling") refreshAll(); // what the events would have asked for
+  },
   failures: showFailures,
   event(event) {
     addEvent(event);

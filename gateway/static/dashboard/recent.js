@@ -9,7 +9,7 @@ const GOOD = /ready|serves|done|promoted/;
 const COLUMNS = [
   { label: "Last", name: "last", cell: (td, failure) => setText(td, moment(failure.last)) },
   { label: "Times", name: "count", number: true, cell: (td, failure) => setText(td, count(failure.count)) },
-  { label: "Model", name: "model", cell: (td, { model, version }) => short(td, `${model} ${shortened(version)}`, `${model} ${version}`) },
+  { label: "Model", name: "model", cell: (td, { model, version }) => short(td, [model, shortened(version)].filter(Boolean).join(" ") || "none", `${model} ${version}`) },
   { label: "Code", name: "code", cell: (td, failure) => badge(td, failure.code, "bad") },
   { label: "Message of the last one", name: "message", cell: (td, failure) => short(td, failure.message, failure.message) },
 ];

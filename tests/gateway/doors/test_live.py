@@ -96,6 +96,21 @@ async def test_what_requests_failed_of_and_what_happened_are_there_to_be_polled(
         assert all(each["at"] > 1e9 for each in shown["events"])
 
 
+async def test_what_is_refused_at_the_door_is_among_the_failures():
+    async with open_site() as site:
+        doors = Doors(site, max_upload=1000)
+        await site.set_weights(b"2")
+        transport = httpx.ASGITransport(doors.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            for path in ("/predict", "/predict", "/models/none/predict"):
+                assert (await client.post(path, content=b"{")).status_code in (400, 404)
+        failures = (await get(doors, "/recent"))["failures"]
+        found = [(each["model"], each["version"], each["code"], each["count"]) for each in failures]
+        assert sorted(found) == [("", "", failures[0]["code"], 1), ("default", "", "bad_request", 2)]
+        await trio.sleep(STEP)
+        assert (await get(doors, "/history"))["failures_per_second"] == [0.6]
+
+
 async def test_a_stream_begins_with_everything_and_goes_on_with_what_is_new():
     async with open_site() as site, trio.open_nursery() as nursery:
         doors = Doors(site, max_upload=1000)
