@@ -91,9 +91,8 @@ class Dispatcher:
         self.meter.arrived += request.rows
         try:
             worker = self.scheduler.submit(request)
-        except PipelineError as error:
+        except PipelineError:
             self.statistics.failed(request.key, 0.0)
-            self.on_failed(request.key, error)
             raise
         if worker is not None:
             self.wake(worker)

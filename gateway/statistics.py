@@ -79,11 +79,6 @@ class Statistics:
             figures = self._figures[key] = Figures()
         return figures
 
-    def totals(self) -> tuple[int, int]:
-        """How many requests of all versions succeeded, and how many failed."""
-        figures = self._figures.values()
-        return sum(each.success.count for each in figures), sum(each.fail.count for each in figures)
-
     def failed(self, key: ModelKey, seconds: float) -> None:
         """A request was answered with an error, so long after it came."""
         self.of(key).fail.add(1, seconds)
