@@ -87,36 +87,36 @@ def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[No
     # A batch waits for whichever thread holds the interpreter: 5 ms by default, a frame's whole life is less.
     sys.setswitchinterval(0.0005)
     limit_threads()
-    try:
-        credentials = settings.certificates and read_credentials(*settings.certificates, listens=False)
-    except PipelineError as error:
-        print(f"worker.py: {error}", file=sys.stderr)
-        return EXIT_FAILED
     identity = identify(settings.name, settings.incarnation)
-    service = WorkerService(
-        identity,
-        Addresses(settings.addr_service, settings.addr_worker, credentials),
-        device=device,
-        cache_size=settings.cache_size,
-        allowed=LoadOptions(
-            allow_pickle=settings.allow_pickle, allow_code=settings.allow_code, trusted=settings.trusted
-        ),
-        models=settings.models,
-        memory_limit=None if settings.memory_mb is None else settings.memory_mb << 20,
-        gateway_timeout=settings.gateway_timeout,
-        spot=settings.spot,
-        stops=stops,
+    allowed = LoadOptions(
+        allow_pickle=settings.allow_pickle, allow_code=settings.allow_code, trusted=settings.trusted
     )
     try:
+        credentials = settings.certificates and read_credentials(*settings.certificates, listens=False)
+        service = WorkerService(
+            identity,
+            Addresses(settings.addr_service, settings.addr_worker, credentials),
+            device=device,
+            cache_size=settings.cache_size,
+            allowed=allowed,
+            models=settings.models,
+            memory_limit=None if settings.memory_mb is None else settings.memory_mb << 20,
+            gateway_timeout=settings.gateway_timeout,
+            spot=settings.spot,
+            stops=stops,
+        )
         with open_spans(settings.otel, "pipeline-worker", **{"service.instance.id": identity.name}) as spans:
             service.run(spans)
     except LinkError as error:
-        print(f"worker.py: cannot dial {settings.addr_service}: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        return _failed(f"cannot dial {settings.addr_service}: {error}")
     except PipelineError as error:
-        print(f"worker.py: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        return _failed(str(error))
     return EXIT_OK
+
+
+def _failed(sentence: str) -> int:
+    print(f"worker.py: {sentence}", file=sys.stderr)
+    return EXIT_FAILED
 
 
 def _stop_on_signals(stops: SimpleQueue[None]) -> None:

@@ -2,7 +2,8 @@
 
 Two gateways stand side by side, one that nobody watches and one with everything on: metrics scraped every few
 seconds by both sets of names, JSON logs with a share of the requests in them, spans of a share sent to a
-collector, and somebody who follows /events. They are loaded in turn. Then /metrics of a large fleet is timed.
+collector, and somebody who follows /events and the dashboard. They are loaded in turn. Then /metrics of a
+large fleet is timed.
 
 Exit codes: 0 every bound reached, 1 one missed, 2 it could not be run.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import sys
 import threading
 import time
@@ -31,6 +33,7 @@ SCRAPE = 5.0  # seconds; 15 are usual
 WORKERS, MODELS = 200, 50
 SCRAPES = 50
 LOAD_TIME = 120.0
+STREAMS = ("/events", "/dashboard/live")
 OBSERVERS = ("--metrics_triton", "--log_format", "json", "--access_log", "0.01")
 
 
@@ -139,25 +142,37 @@ def _scrape(server: Server) -> bytes:
 
 @contextlib.contextmanager
 def _watched(server: Server) -> Iterator[None]:
-    """Meanwhile somebody scrapes, and somebody follows the events."""
+    """Meanwhile somebody scrapes, and somebody follows what happens."""
     over = threading.Event()
 
     def scrape() -> None:
         while not over.wait(SCRAPE):
             _scrape(server)
 
-    events = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    events.request("GET", "/events")
-    stream = events.getresponse()
-    scraper = threading.Thread(target=scrape)
-    scraper.start()
+    followed = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in STREAMS]
+    for path, connection in zip(STREAMS, followed, strict=True):
+        connection.request("GET", path)
+    sockets = [each.sock for each in followed]
+    threads = [threading.Thread(target=scrape)]
+    threads += [threading.Thread(target=_read, args=(each.getresponse(),)) for each in followed]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         over.set()
-        scraper.join()
-        stream.close()
-        events.close()
+        for each in sockets:
+            each.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+        for connection in followed:
+            connection.close()
+
+
+def _read(stream: http.client.HTTPResponse) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        while stream.read1(65536):
+            pass
 
 
 class _Sink(BaseHTTPRequestHandler):

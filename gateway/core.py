@@ -94,8 +94,7 @@ class Core:
         experiments = Experiments()
         self.catalog = Catalog(experiments.active)
         self.dispatcher = Dispatcher(scheduler)
-        self.statistics = self.dispatcher.statistics
-        self.recorder = self.dispatcher.recorder
+        self.statistics, self.recorder = self.dispatcher.statistics, self.dispatcher.recorder
         self.recorder.is_model = lambda name: self.catalog.get(name) is not None
         self.predictions = Predictions(self.dispatcher, timeout=timeout, max_rows=max_rows)
         self.surveys = Surveys(asker)

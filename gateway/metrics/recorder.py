@@ -7,9 +7,7 @@ arms by what serves; what a client merely names is counted under no model.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from common.errors import PipelineError
 from common.wire import PartAnswer
@@ -42,11 +40,6 @@ class Histogram:
     def is_used(self) -> bool:
         """Whether anything was counted."""
         return any(self.counts)
-
-    def merge(self, other: Histogram) -> None:
-        """Count everything that another one of the same bounds counted."""
-        self.counts = [sum(pair) for pair in zip(self.counts, other.counts, strict=True)]
-        self.sum += other.sum
 
 
 class Series:
@@ -91,13 +84,6 @@ class Work:
         self.link = Histogram()  # there and back, with the packing
         self.infer = Histogram()
         self.batch_rows = Histogram(ROWS)  # of each call of the model
-
-
-class Totals(NamedTuple):
-    """All requests together."""
-
-    codes: Counter[str]
-    duration: Histogram
 
 
 class Recorder:
@@ -152,12 +138,3 @@ class Recorder:
         for part in parts:
             for call in part.calls:
                 work.batch_rows.add(call.rows)
-
-    def totals(self) -> Totals:
-        """What clients were answered, jobs among them, and no shadows."""
-        totals = Totals(Counter(), Histogram())
-        for series in list(self.series.values()):
-            if series.door != SHADOW:
-                totals.codes.update(series.codes)
-                totals.duration.merge(series.duration)
-        return totals

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from common.tracing import Parent, Spans, parent_from, read_parent, traceparent_of
+from common.errors import PipelineError
+from common.tracing import Parent, Spans, open_spans, parent_from, read_parent, traceparent_of
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -71,3 +72,15 @@ def test_nothing_is_imported_for_who_wants_no_spans() -> None:
     code = "import sys, gateway.tracing, engine.planes.tracing; print('opentelemetry' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == "False\n"
+
+
+def test_who_wants_spans_without_the_library_is_told_which_extra_has_it(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
+    sentence = r"--otel needs .*: pip install 'pipeline-inference\[otel\]'"
+    with pytest.raises(PipelineError, match=sentence), open_spans("http://127.0.0.1:1", "test"):
+        pass
+
+
+def test_without_a_collector_there_are_no_spans() -> None:
+    with open_spans(None, "test") as made:
+        assert made is None
