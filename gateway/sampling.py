@@ -45,10 +45,8 @@ class Sampling:
 
     def _totals(self) -> Totals:
         codes = self._dispatcher.recorder.totals().codes
-        requests = codes.total()
-        return Totals(
-            requests, requests - codes[OK] - codes[RequestCancelled.code], self._dispatcher.handling
-        )
+        failures = codes.total() - codes[OK] - codes[RequestCancelled.code]
+        return Totals(codes.total(), failures, self._dispatcher.handling)
 
     def _now(self) -> Now:
         scheduler, roster = self._dispatcher.scheduler, self._fleet.roster

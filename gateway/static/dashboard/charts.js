@@ -76,10 +76,17 @@ function optionsOf(made) {
       { label: "at", value: (_, at) => (at == null ? "" : new Date(at * 1000).toLocaleTimeString("en-GB")) },
       ...made.lines.map(([label, , colour], at) => ({
         label, stroke: colourOf(colour), width: 1.75, fill: at === 0 && made.lines[1][2] === "c6" ? colourOf("fill") : undefined,
-        points: { size: 4 }, value: (_, value) => made.show(value),
+        points: { size: 5, filter: alone }, value: (_, value) => made.show(value),
       })),
     ],
   };
+}
+
+// The values between two gaps, which no line reaches: they are points.
+function alone(plot, series) {
+  const values = plot.data[series];
+  const found = [...values.keys()].filter((at) => values[at] != null && values[at - 1] == null && values[at + 1] == null);
+  return found.length ? found : null;
 }
 
 function draw(made) {
