@@ -48,6 +48,8 @@ def _result(document: Any) -> Any:
     """What of the document is the result: it may be all of it."""
     if not isinstance(document, dict):
         return document
+    if document.get("status") is False:  # ours says so in an answer of 200
+        return None
     if "outputs" in document:
         return _data(document["outputs"])
     return next((document[key] for key in ("y", "result") if key in document), None)

@@ -12,6 +12,10 @@ from bench.peers.catalog import Peer
 
 FOLDER = Path.home() / ".cache" / "pipeline-bench"
 INSTALL_TIME = 1800.0  # seconds
+_LIST = """
+import importlib.metadata, json
+print(json.dumps({each.name.lower(): each.version for each in importlib.metadata.distributions()}))
+"""
 _MADE = "installed"  # the file that says of what an environment was made, last of all
 
 
@@ -42,16 +46,8 @@ def install(peer: Peer, folder: Path) -> None:
 
 def versions(peer: Peer, folder: Path) -> dict[str, str]:
     """Every package of its environment."""
-    command = [
-        str(python(peer, folder)),
-        "-m",
-        "pip",
-        "list",
-        "--format",
-        "json",
-        "--disable-pip-version-check",
-    ]
-    return {each["name"].lower(): each["version"] for each in json.loads(_run(command))}
+    found: dict[str, str] = json.loads(_run([str(python(peer, folder)), "-I", "-c", _LIST]))
+    return found
 
 
 def _digest(requirements: Path) -> str:

@@ -38,7 +38,7 @@ class Times(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One measurement: a server that is started for it, or none at all. `kind` is `load` or one of `KINDS`."""
+    """One measurement: a server that is started for it, or none. `kind` is `load` or one of `KINDS`."""
 
     kind: str
     peer: str

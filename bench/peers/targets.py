@@ -41,11 +41,8 @@ class Target(NamedTuple):
         """The value as text, a ratio with two digits behind the point."""
         if self.value is None:
             return "–"
-        return (
-            f"{number(self.value)} {self.unit}"
-            if self.unit not in ("", "×")
-            else f"{self.value:.2f} {self.unit}".strip()
-        )
+        value = f"{self.value:.2f}" if self.unit == "×" else number(self.value)
+        return f"{value} {self.unit}".strip()
 
 
 def targets(found: Found, *, has_processes: bool) -> list[Target]:
