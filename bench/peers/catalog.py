@@ -118,7 +118,8 @@ _BENTOML = (
     "serve", f"{_SERVICES}.bentoml:Predict", "--host", "127.0.0.1", "--port", "{port}", "--backlog", "4096",
     "--quiet",
 )  # fmt: skip
-_MOSEC = ("--address", "127.0.0.1", "--port", "{port}", "--log-level", "warning")
+# Its own limit is 3 s, after which it answers 408; the others' is a minute.
+_MOSEC = ("--address", "127.0.0.1", "--port", "{port}", "--log-level", "warning", "--timeout", "60000")
 
 PEERS = {
     each.name: each

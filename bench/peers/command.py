@@ -54,11 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: argparse.Namespace) -> int:
+    names = _names(arguments.only, PEERS, "servers")
     folder: Path = arguments.results
-    folder.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    if not arguments.table:
-        failed = _measure(arguments, folder)
+    absent = {} if arguments.table else _install(names, arguments.envs)
+    if arguments.install:
+        return EXIT_NOT_ALL if absent else EXIT_OK
+    failed = 0 if arguments.table else _measure(arguments, names, absent)
     about, outcomes = read_about(folder), read_outcomes(folder)
     if about is None:
         raise ValueError(f"there is no run in {folder}")
@@ -70,23 +71,26 @@ def _main(arguments: argparse.Namespace) -> int:
     return EXIT_NOT_ALL if failed or about.absent else EXIT_OK
 
 
-def _measure(arguments: argparse.Namespace, folder: Path) -> int:
+def _install(names: Sequence[str], folder: Path) -> dict[str, str]:
+    """Make the environments that are not there; why some could not be made."""
+    missing = [name for name in names if not is_installed(PEERS[name], folder)]
+    with display("environments", len(missing)) as say:
+        return install_all(missing, folder, say)
+
+
+def _measure(arguments: argparse.Namespace, names: Sequence[str], absent: dict[str, str]) -> int:
     """What is missing in the folder; how much could not be measured."""
-    names = _names(arguments.only, PEERS, "servers")
+    folder: Path = arguments.results
     workloads = _names(arguments.workloads, WORKLOADS, "workloads")
     if arguments.rotations < 1 or not arguments.seconds >= 1:
         raise ValueError("rotations and seconds are 1 or more")
     generator = choose(folder, arguments.generator).name
-    missing = [name for name in names if not is_installed(PEERS[name], arguments.envs)]
-    with display("environments", len(missing)) as say:
-        absent = install_all(missing, arguments.envs, say)
-    if arguments.install:
-        return len(absent)
     rotations, seconds = (1, 1.0) if arguments.quick else (arguments.rotations, arguments.seconds)
     about = describe(
         names, workloads, arguments.envs, generator=generator, rotations=rotations, seconds=seconds,
         is_quick=arguments.quick, absent=absent,
     )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
     about = _same(read_about(folder), about, folder)
     there = [name for name in names if name not in absent]
     cells = plan.cells(there, workloads, rotations, has_processes=about.has_processes)

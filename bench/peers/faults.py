@@ -9,6 +9,7 @@ import threading
 from bench import schedule
 from bench.executor.doors import open_door
 from bench.executor.progress import Moment
+from bench.peers.answers import numbers
 from bench.peers.load import closed
 from bench.peers.measure import CLIENTS, Bench, Figures, loaded
 from bench.peers.served import Served, connect, exchange
@@ -26,8 +27,8 @@ def neighbours(bench: Bench, server: Served) -> Figures:
     """One client whose rows have three elements, beside twelve good ones: how many of
     theirs are spoiled."""
     over = threading.Event()
-    refused: list[int] = []
-    bad = threading.Thread(target=_misbehave, args=(server, over, refused))
+    answered: list[bool] = []
+    bad = threading.Thread(target=_misbehave, args=(server, over, answered))
     bad.start()
     try:
         result = closed(server, inputs(POOL), clients=GOOD_CLIENTS, seconds=bench.times.neighbours)
@@ -37,8 +38,8 @@ def neighbours(bench: Bench, server: Served) -> Figures:
     return {
         "good": result.requests,
         "spoiled": sum(result.errors.values()),
-        "bad": len(refused),
-        "bad_answered": refused.count(200),
+        "bad": len(answered),
+        "bad_answered": sum(answered),
     }
 
 
@@ -58,7 +59,7 @@ def kill(bench: Bench, server: Served) -> Figures:
     )  # fmt: skip
     if not killed.is_set():
         raise RuntimeError("none of its processes has the model's library: nothing could be killed")
-    before = [each.answered for each in result.timeline if 1 <= each.t < times.killed_after - 1]
+    before = [each.answered for each in result.timeline if 1 <= each.t < int(times.killed_after)]
     last = [each.answered for each in result.timeline if times.kill - 2 <= each.t < times.kill]
     return {
         "failed": sum(result.errors.values()),
@@ -96,8 +97,8 @@ def zipf(bench: Bench, server: Served) -> Figures:
     return figures | {"errors": many.errors}
 
 
-def _misbehave(server: Served, over: threading.Event, statuses: list[int]) -> None:
-    """Ask for rows of a wrong size until it is over; what they are answered."""
+def _misbehave(server: Served, over: threading.Event, answered: list[bool]) -> None:
+    """Ask for rows of a wrong size until it is over; whether each was answered as if it were right."""
     tensor = WORKLOADS[server.workload].tensor._replace(shape=(3,))
     door = open_door(server.door_name, server.url, tensor, server.path)
     while not over.is_set():
@@ -106,4 +107,5 @@ def _misbehave(server: Served, over: threading.Event, statuses: list[int]) -> No
             contextlib.closing(connect(door)) as connection,
         ):
             while not over.wait(BAD_PAUSE):
-                statuses.append(exchange(connection, door.payloads.get("", "0")).status)
+                reply = exchange(connection, door.payloads.get("", "0"))
+                answered.append(reply.status == 200 and bool(numbers(reply)))

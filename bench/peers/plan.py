@@ -33,7 +33,7 @@ class Times(NamedTuple):
     def of(cls, seconds: float, *, is_quick: bool) -> Times:
         """For loads of so many seconds."""
         if is_quick:
-            return cls(1.0, neighbours=1.5, kill=5.0, killed_after=1.5, calm=1.5, crowd=2.0, filling=2.0)
+            return cls(1.0, neighbours=1.5, kill=5.0, killed_after=2.0, calm=1.5, crowd=2.0, filling=2.0)
         return cls(seconds, alone=max(1.0, round(seconds / 3)))
 
 

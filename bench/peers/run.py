@@ -38,9 +38,9 @@ def install_all(peers: Sequence[str], folder: Path, say: Say) -> dict[str, str]:
     """Make the environments that are not there; why some could not be made, by the peers' names."""
     absent = {}
     for name in peers:
-        say(f"{PEERS[name].title}: environment in {folder / name}" if name else "")
         try:
             install(PEERS[name], folder)
+            say(f"{PEERS[name].title}: installed in {folder / name}")
         except (RuntimeError, OSError) as error:
             absent[name] = str(error)
             say(f"{PEERS[name].title} could not be installed, and is left out: {error}")

@@ -87,7 +87,8 @@ def test_a_tree_has_what_was_started_apart_too_and_ends_all_of_it(tmp_path: Path
     orphan = "import time; print('up', flush=True); time.sleep(600)"
     parent = (
         "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', sys.argv[1]],"
-        " start_new_session=True, stdout=subprocess.PIPE); child.stdout.readline(); print(child.pid)"
+        " start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL);"
+        " child.stdout.readline(); print(child.pid)"
     )
     done = subprocess.run(
         [sys.executable, "-c", parent, orphan], env=os.environ | {MARK: str(tmp_path)},
