@@ -124,16 +124,16 @@ _MOSEC = ("--address", "127.0.0.1", "--port", "{port}", "--log-level", "warning"
 PEERS = {
     each.name: each
     for each in (
-        Peer(OURS, "Pipeline", "", "", "v1", None, 4.0),
-        Peer("mosec", "Mosec", "mosec", f"{_SERVICES}.mosec", "mosec", None, 4.5, _MOSEC),
-        Peer("litserve", "LitServe", "litserve", f"{_SERVICES}.litserve", "litserve", None, 6.0),
+        Peer(OURS, "Pipeline", "", "", "v1", None, 3.0),
+        Peer("mosec", "Mosec", "mosec", f"{_SERVICES}.mosec", "mosec", None, 4.0, _MOSEC),
+        Peer("litserve", "LitServe", "litserve", f"{_SERVICES}.litserve", "litserve", None, 5.5),
         Peer(
             "mlserver", "MLServer", "mlserver", f"{_SERVICES}.mlserver", "v2", "/v2/models/{}/infer", 8.0
         ),
         Peer("bentoml", "BentoML", "bentoml", "bentoml", "bentoml", None, 6.0, _BENTOML),
-        Peer("rayserve", "Ray Serve", "ray", f"{_SERVICES}.rayserve", "rayserve", "/predict", 18.0),
+        Peer("rayserve", "Ray Serve", "ray", f"{_SERVICES}.rayserve", "rayserve", "/predict", 17.0),
         Peer(
-            "starlette", "Starlette by hand", "starlette", "uvicorn", "starlette", None, 3.5, _UVICORN
+            "starlette", "Starlette by hand", "starlette", "uvicorn", "starlette", None, 2.5, _UVICORN
         ),
     )
 }  # fmt: skip

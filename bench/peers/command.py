@@ -165,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", metavar="NAMES", help=f"servers, with commas: {','.join(PEERS)}")
     add("--workloads", metavar="NAMES", help=f"models, with commas: {','.join(WORKLOADS)}")
     add("--rotations", type=int, default=3, help="how often each is measured, in turns")
-    add("--seconds", type=float, default=4.0, help="of one load")
+    add("--seconds", type=float, default=3.0, help="of one load")
     add("--quick", action="store_true", help="one rotation of one second: figures to look at, not to quote")
     add("--envs", type=Path, default=FOLDER, metavar="DIR", help="where the servers' environments are made")
     add("--install", action="store_true", help="make the environments, and measure nothing")

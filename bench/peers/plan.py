@@ -12,7 +12,7 @@ FAULT_WORKERS = {"neighbours": 2, "kill": 2, "overload": 2, "zipf": 4}
 FAULT_WORKLOAD = {
     "neighbours": "mlp784", "kill": "transformer", "overload": "transformer", "zipf": "transformer"
 }  # fmt: skip
-_STOP_AND_CHECK = 2.0  # seconds beside each server's own
+_STOP_AND_CHECK = 1.5  # seconds beside each server's own
 
 
 class Times(NamedTuple):
@@ -23,11 +23,11 @@ class Times(NamedTuple):
     warm_up: float = 1.0
     alone: float = 1.0
     neighbours: float = 3.0
-    kill: float = 9.0
+    kill: float = 8.0
     killed_after: float = 3.0
     calm: float = 4.0
     crowd: float = 5.0
-    filling: float = 8.0
+    filling: float = 6.0
 
     @classmethod
     def of(cls, seconds: float, *, is_quick: bool) -> Times:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.peers import environments, tables
+from bench.peers import command, environments, tables
 from bench.peers.answers import Reply, is_right, numbers
 from bench.peers.catalog import LIMIT, OTHERS, OURS, PEERS, Start, environment
 from bench.peers.earlier import RATES
@@ -86,7 +86,8 @@ class TestPlan:
     def test_three_rotations_of_everything_take_less_than_25_minutes(self):
         plan = cells(EVERYTHING, NAMES, 3, has_processes=True)
         assert len({each.name for each in plan}) == len(plan)
-        assert 15 * 60 < duration(plan, Times.of(4.0, is_quick=False)) < 25 * 60
+        seconds = command._parser().get_default("seconds")
+        assert 15 * 60 < duration(plan, Times.of(seconds, is_quick=False)) < 25 * 60
 
 
 class TestTree:
