@@ -36,6 +36,10 @@ from bench.peers.workloads import WORKLOADS
 
 EXIT_OK, EXIT_NOT_ALL, EXIT_USAGE = 0, 1, 2
 IMAGES = "img"
+# What may not change while a run is gone on with.
+_SETTLED = (
+    "commit", "is_dirty", "generator", "rotations", "seconds", "is_quick", "machine", "has_processes"
+)  # fmt: skip
 RESULTS = ROOT / "bench" / "results"
 
 
@@ -102,26 +106,17 @@ def _measure(arguments: argparse.Namespace, names: Sequence[str], absent: dict[s
 
 
 def _same(before: About | None, now: About, folder: Path) -> About:
-    """What the folder says of its run, once it is sure that this one may go on with it."""
-    if before is None:
-        write_about(now, folder)
-        return now
-    for name in (
-        "commit",
-        "is_dirty",
-        "generator",
-        "rotations",
-        "seconds",
-        "is_quick",
-        "machine",
-        "has_processes",
-    ):
+    """What is to be said of the folder's run, once it is sure that this one may go on with it."""
+    for name in _SETTLED if before is not None else ():
         old, new = getattr(before, name), getattr(now, name)
         if old != new:
             raise ValueError(
                 f"{folder} has a run with {name} {old}, and this is one with {new}: give another --results"
             )
-    return before
+    if before is not None:
+        now = before.joined(now)
+    write_about(now, folder)
+    return now
 
 
 def _announce(left: list[plan.Cell], times: Times, folder: Path) -> None:

@@ -103,7 +103,10 @@ def closed(
         timeout=timeout,
         pids=(server.tree.root,),
     )
-    return execute(schedule, settings, show=show)
+    result = execute(schedule, settings, show=show)
+    if result.is_interrupted:  # it ends a run in good order, and with it this one
+        raise KeyboardInterrupt
+    return result
 
 
 def _written(server: Served, number: str) -> bytes:

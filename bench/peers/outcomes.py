@@ -35,6 +35,17 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     torches: dict[str, str] = {}
     absent: dict[str, str] = {}
 
+    def joined(self, later: About) -> About:
+        """The same run, once it was gone on with, perhaps with other servers."""
+        return msgspec.structs.replace(
+            self,
+            peers=list(dict.fromkeys([*self.peers, *later.peers])),
+            workloads=list(dict.fromkeys([*self.workloads, *later.workloads])),
+            versions=self.versions | later.versions,
+            torches=self.torches | later.torches,
+            absent={name: why for name, why in self.absent.items() if name not in later.peers} | later.absent,
+        )
+
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """One measurement. Figures are in seconds, bytes and requests; `error` says why there are none."""

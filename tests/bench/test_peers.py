@@ -285,6 +285,13 @@ class TestFolder:
         assert main(["peers", "--only", OURS, "--results", str(tmp_path)]) == 2
         assert "has a run with commit 0123456789ab, and this is one with" in capsys.readouterr().err
 
+    def test_what_is_gone_on_with_has_the_servers_of_both(self):
+        first = about(peers=["mosec", "rayserve"], workloads=["tiny"], absent={"rayserve": "pip failed"})
+        later = about(peers=["rayserve"], workloads=["mlp784"], versions={"rayserve": "2.60.0"}, absent={})
+        both = first.joined(later)
+        assert (both.peers, both.workloads, both.absent) == (["mosec", "rayserve"], ["tiny", "mlp784"], {})
+        assert both.versions == {"pipeline": "", "mosec": "0.9.8", "rayserve": "2.60.0"}
+
     def test_a_file_of_something_else_is_named(self, tmp_path, capsys):
         write_about(about(), tmp_path)
         (tmp_path / "x.json").write_text("[]")
