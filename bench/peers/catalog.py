@@ -124,7 +124,7 @@ _MOSEC = ("--address", "127.0.0.1", "--port", "{port}", "--log-level", "warning"
 PEERS = {
     each.name: each
     for each in (
-        Peer(OURS, "Pipeline", "", "", "v1", None, 3.0),
+        Peer(OURS, "Pipeline", "", "", "v1", None, 2.0),
         Peer("mosec", "Mosec", "mosec", f"{_SERVICES}.mosec", "mosec", None, 4.0, _MOSEC),
         Peer("litserve", "LitServe", "litserve", f"{_SERVICES}.litserve", "litserve", None, 5.5),
         Peer(

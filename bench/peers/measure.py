@@ -32,7 +32,7 @@ def load(bench: Bench, server: Served) -> Figures:
     rows, times = inputs(POOL), bench.times
     wrong = count_wrong(server)
     bench.generator.run(server, rows, clients=CLIENTS, seconds=times.warm_up)
-    many, figures = loaded(bench, server, rows, seconds=times.load)
+    many, figures = loaded(bench, server, rows, seconds=times.load_of(server.workload))
     memory = server.tree.memory()
     one = bench.generator.run(server, rows, clients=1, seconds=times.alone)
     return figures | {

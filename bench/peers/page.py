@@ -55,7 +55,8 @@ def _run(about: About) -> str:
     return (
         f"Measured {about.started[:10]} at commit `{about.commit}`{changed}: "
         f"{machine.cpu}, {machine.cores} cores, {machine.memory / 2**30:.0f} GiB, Linux {machine.kernel}, "
-        f"Python {machine.python}. {rotations}, {about.seconds:g} s a load, by {about.generator} on the same "
+        f"Python {machine.python}. {rotations}, {about.seconds:g} s a load (the "
+        f"transformer's twice that), by {about.generator} on the same "
         f"cores.{quick}"
     )
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.figures import number
-from bench.peers.catalog import LIMIT, OURS, PEERS
+from bench.peers.catalog import LIMIT, OURS
 from bench.peers.found import Found, Series
 from bench.peers.tables import series_of, title
 from bench.peers.workloads import WORKLOADS
@@ -66,23 +66,19 @@ def _bars(
 
 
 def _panel(axes: Axes, found: Found, every: list[Series], figure: str, factor: float, is_log: bool) -> None:
-    names, middles, colours = [], [], []
     for n, series in enumerate(every):
         values = [factor * each for each in found.values(series, figure).values()]
         middle = factor * (found.typical(series, figure) or 0.0)
-        workers = f" ({series.workers} workers)" if series.workers and series.peer != LIMIT else ""
-        names.append(f"{_short(series)}{workers}")
-        middles.append(middle)
-        colours.append(
-            OUR_COLOUR if series.peer == OURS else LIMIT_COLOUR if series.peer == LIMIT else COLOUR
-        )
+        colour = OUR_COLOUR if series.peer == OURS else LIMIT_COLOUR if series.peer == LIMIT else COLOUR
+        if is_log:  # which has no 0 for a bar to begin at
+            axes.plot([middle], [n], "o", color=colour)
+        else:
+            axes.barh([n], [middle], color=colour, height=0.7)
         if values:
             axes.plot([min(values), max(values)], [n, n], color="black", linewidth=1.2)
-        axes.annotate(
-            number(middle), (max([middle, *values]), n), (4, 0), textcoords="offset points", va="center"
-        )
-    axes.barh(range(len(names)), middles, color=colours, height=0.7)
-    axes.set_yticks(range(len(names)), names)
+        at = (max([middle, *values]), n)
+        axes.annotate(number(middle), at, (6, 0), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(every)), [_short(each) for each in every])
     axes.invert_yaxis()
     if is_log:
         axes.set_xscale("log")
@@ -92,8 +88,11 @@ def _panel(axes: Axes, found: Found, every: list[Series], figure: str, factor: f
 
 
 def _short(series: Series) -> str:
-    return (
-        f"no server ({series.workers} processes)"
-        if series.peer == LIMIT
-        else title(series) or PEERS[series.peer].title
-    )
+    if series.peer == LIMIT:
+        return f"no server ({_many(series.workers, 'process', 'processes')})"
+    workers = f" ({_many(series.workers, 'worker', 'workers')})" if series.workers else ""
+    return title(series) + workers
+
+
+def _many(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"

@@ -105,7 +105,9 @@ def measured(cell: Cell, bench: Bench, home: Path, environments: Path) -> Outcom
     outcome = Outcome(**cell._asdict())
     try:
         if cell.peer == LIMIT:
-            rate = rows_a_second(home / "programs", cell.workload, cell.workers, bench.times.load)
+            rate = rows_a_second(
+                home / "programs", cell.workload, cell.workers, bench.times.load_of(cell.workload)
+            )
             return _with(outcome, {"rate": rate})
         with _start(cell, home, environments) as start, served(PEERS[cell.peer], start) as server:
             return _with(outcome, MEASURES[cell.kind](bench, server))

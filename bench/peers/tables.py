@@ -45,7 +45,7 @@ def series_of(found: Found, workload: str) -> list[Series]:
     every = [Series(OURS, workload, variant=variant, workers=own) for variant in VARIANTS]
     every += [Series(OURS, workload, workers=3 - own)]
     every += [Series(name, workload) for name in OTHERS]
-    every += [Series(LIMIT, workload, workers=workers) for workers in (own, 3 - own)]
+    every.append(Series(LIMIT, workload, workers=own))
     known = [(rate, each) for each in every if (rate := found.typical(each, "rate")) is not None]
     return [each for _, each in sorted(known, key=lambda each: -each[0])]
 
