@@ -14,6 +14,7 @@ COMMANDS = {
     "run": ("bench.executor.command", "send a schedule's requests to a server, and measure"),
     "report": ("bench.report.command", "a page of plots and tables of one result or several"),
     "compare": ("bench.compare", "the ratios of two results, with confidence intervals"),
+    "peers": ("bench.peers.command", "put other servers of models beside ours"),
     "sweep": ("bench.sweep", "find the highest rate that keeps p99 under a limit"),
 }
 

@@ -7,9 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
-
-from bench.programs import Server
+from typing import NamedTuple, Protocol
 
 SCRIPTS = Path(__file__).resolve().parent / "load"
 
@@ -30,13 +28,21 @@ class Load(NamedTuple):
         return self.requests / self.seconds
 
 
+class Listening(Protocol):
+    """Whatever is loaded."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+
+
 def find_wrk() -> None:
     """`RuntimeError` with the command that installs it where there is no wrk."""
     if shutil.which("wrk") is None:
         raise RuntimeError("wrk is not installed: apt install wrk")
 
 
-def drive(server: Server, script: str, *, clients: int, seconds: float, **told: object) -> Load:
+def drive(server: Listening, script: str, *, clients: int, seconds: float, **told: object) -> Load:
     """Load a server from one thread with `clients` closed-loop connections. The script in bench/load is
     `told` its parameters by the environment, in capitals."""
     command = [

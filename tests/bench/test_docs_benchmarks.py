@@ -16,6 +16,7 @@ from bench import compare, make, sweep
 from bench.__main__ import COMMANDS
 from bench.executor import command as run
 from bench.executor.doors import DOORS
+from bench.peers import command as peers
 from bench.report import command as report
 from bench.results import read_result
 from bench.schedule import PATTERNS
@@ -23,7 +24,7 @@ from tests.bench.servers import delayed_server
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "benchmarks.md").read_text()
-FIRST, REPEATS, SWEEP = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+FIRST, REPEATS, SWEEP, PEERS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 SERVER = f"{sys.executable} {ROOT}/tests/services/paced_server.py {{port}} {{workers}}0"
 
 
@@ -73,16 +74,35 @@ def test_what_is_shown_of_a_sweep_works(tmp_path):
 
 
 def flags(parser: Callable[[], argparse.ArgumentParser]) -> set[str]:
-    return set(re.findall(r"--\w+", parser().format_usage())) | {"--output"}  # which is `-o` there
+    usage = parser().format_usage()
+    return set(re.findall(r"--\w+", usage)) | ({"--output"} if "-o " in usage else set())
 
 
 @pytest.mark.parametrize(
-    ("name", "parser"), [("make", make._parser), ("run", run._parser), ("sweep", sweep._parser)]
+    ("name", "parser"),
+    [
+        ("make", make._parser),
+        ("run", run._parser),
+        ("sweep", sweep._parser),
+        ("peers", peers._parser),
+    ],
 )
 def test_every_flag_is_in_its_table_and_no_other(name, parser):
     table = PAGE.split(f"| of `{name}` |")[1].split("\n\n")[0]
     first = "\n".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
     assert set(re.findall(r"--\w+", first)) == flags(parser)
+
+
+@pytest.mark.slow
+def test_what_is_shown_of_other_servers_works_with_ours_alone(tmp_path):
+    pytest.importorskip("matplotlib", reason="it comes with the extra bench")
+    script = PEERS.replace("bench peers", "bench peers --only pipeline --envs envs")
+    script = script.replace("--results", "--quick --workloads tiny --generator executor --results")
+    (tmp_path / "docs").mkdir()
+    said = shell(script, tmp_path)
+    assert "| one client, tiny model: p50 | ≤ 1 ms |" in said
+    assert len(list((tmp_path / "peers").glob("load-tiny-pipeline-*.json"))) == 2
+    assert "**Pipeline**" in (tmp_path / "docs" / "performance.md").read_text()
 
 
 @pytest.mark.parametrize("parser", [compare._parser, report._parser])

@@ -1,0 +1,1 @@
+"""Other servers of models beside ours: the same programs, the same load, the same machine."""
