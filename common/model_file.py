@@ -56,7 +56,7 @@ def read_model_settings(text: str, *, file: str) -> ModelSettings:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ModelSettingsError([f"{file}:{_not_toml(str(error), text)}"]) from None
+        raise ModelSettingsError([f"{file}:{not_toml(str(error), text)}"]) from None
     except RecursionError:
         raise ModelSettingsError([f"{file}:1: this is not TOML: it is nested too deeply"]) from None
     mistakes = list(_find_mistakes(ModelSettings, table, ()))
@@ -129,7 +129,8 @@ def _has(value: Any, path: Path) -> bool:
     return True
 
 
-def _not_toml(reason: str, text: str) -> str:
+def not_toml(reason: str, text: str) -> str:
+    """The line, and what is wrong there, of what tomllib says of a text."""
     place = _PLACE.search(reason)
     what = _PLACE.sub("", reason)
     what = what[:1].lower() + what[1:]

@@ -202,9 +202,7 @@ class Doors:
         limits = SocketLimits(max_bytes=max_body, max_bytes_in_flight=4 * max_body)
         self.socket = SocketDoor(core.predictions, core.catalog, limits)
         self.events = EventsDoor(core.events)
-        jobs = JobsDoor(
-            core.jobs, core.going, core.catalog, core.webhooks, max_rows=core.predictions.max_rows
-        )
+        jobs = JobsDoor(core.jobs, core.going, core.catalog, core.webhooks, core.predictions)
         status = StatusDoor(core.fleet, core.predictions, core.catalog, core.workforce)
         page = Page(
             core.recorder, core.statistics, core.catalog, core.scheduler, core.fleet, status.carried,

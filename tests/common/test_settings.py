@@ -36,7 +36,8 @@ def refusal(
     assert caught.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
-    return str(err.splitlines()[-1].partition("error: ")[2])
+    first = next(line for line in err.splitlines() if "error: " in line)
+    return first.partition("error: ")[2]
 
 
 def test_the_gateway_without_flags_has_the_ports_of_the_contract() -> None:

@@ -57,6 +57,7 @@ def test_one_worker_is_started_unless_something_says_how_many():
     assert with_a_worker(["--workers=4"], {}) == ["--workers=4"]
     assert with_a_worker(["--workers", "4"], {}) == ["--workers", "4"]
     assert with_a_worker([], {"PIPELINE_WORKERS": "4"}) == []
+    assert with_a_worker([], {}, ["min_workers"]) == []
 
 
 def test_a_config_says_settings_of_the_model_and_flags_by_their_groups(tmp_path):
@@ -70,7 +71,7 @@ def test_a_config_says_settings_of_the_model_and_flags_by_their_groups(tmp_path)
         )
     )
     assert config.settings == ModelSettings(labels=("setosa", "versicolor"), max_batch=8)
-    assert config.flags == ["--allow_code=a,b.*", "--allow_pickle", "--timeout=2.5"]
+    assert config.names == ("allow_code", "allow_pickle", "watch", "timeout")
 
 
 @pytest.mark.parametrize(
