@@ -32,6 +32,7 @@ from gateway.doors.autoscaler import autoscaler_routes
 from gateway.doors.dashboard import dashboard_routes
 from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
+from gateway.doors.fleet import fleet_routes
 from gateway.doors.health import HealthDoor
 from gateway.doors.jobs import JobsDoor, callback_body
 from gateway.doors.live import LiveDoor
@@ -228,6 +229,7 @@ class Doors:
                 *HealthDoor(core.health).routes(),
                 *self.live.routes(),
                 *dashboard_routes(),
+                *fleet_routes(core.fleet),
             ],
         )
 
