@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from cli.failure import EXIT_LATER, EXIT_NO_GATEWAY, Failure, refusal
+from cli.failure import EXIT_LATER, EXIT_NO_GATEWAY, EXIT_USAGE, Failure, refusal
 from cli.output import Output
 from common.errors import LinkError
 from common.rest_client import Answer, RestClient
@@ -53,6 +53,9 @@ class Asked:
         timeout = getattr(self.arguments, "timeout", DEFAULT_TIMEOUT) + patience
         try:
             client = RestClient(self.url, token=token, timeout=timeout)
+        except LinkError as error:
+            raise Failure(str(error), EXIT_USAGE) from None
+        try:
             return client.ask(method, where, body, headers)
         except LinkError as error:
             raise _unreachable(str(error)) from None
