@@ -30,6 +30,7 @@ from common.credentials import Credentials, read_credentials
 from common.errors import LinkError, PipelineError
 from common.link.nng import limit_threads
 from common.log import configure
+from common.service_manager import READY, notify
 from common.settings import GatewaySettings, settings_or_exit, settings_reader
 from common.sockets import bind
 from common.tracing import Spans, open_spans
@@ -113,6 +114,7 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
             if package is not None:
                 line = await deploy_here(local_url(rest), package, max_upload=settings.max_upload)
             print(line, flush=True)
+            notify(os.environ.get("NOTIFY_SOCKET", ""), READY)
             # What is there now stays: a collection of all of it takes longer than a hundred requests.
             gc.freeze()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -69,6 +70,14 @@ def test_a_change_over_rest_outlives_the_file_read_again(site: Site, tmp_path):
     file.write_text("[manager]\nmin_workers = 1\nmax_workers = 5\n")
     hang_up(gateway)
     assert scaling(gateway)[:2] == (1, 3)
+
+
+def test_a_service_manager_is_told_when_clients_may_come(site: Site):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(site.folder / "notify"))
+        told.settimeout(30)
+        site.start_gateway(NOTIFY_SOCKET=str(site.folder / "notify"))
+        assert told.recv(100) == b"READY=1"
 
 
 def test_without_a_file_sighup_ends_a_gateway_as_a_terminal_that_closes_does(site: Site):
