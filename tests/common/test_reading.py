@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from common.flags import SettingsError
 from common.reading import Read, read_values
 from common.reloading import differences
 from common.settings import FAMILY, GatewaySettings, WorkerSettings
+from gateway.autoscaler.policy import Parameters
+from gateway.reloading import LIVE
 
 NOTHING: Mapping[str, str] = {}
 
@@ -138,3 +141,12 @@ def test_what_two_settings_differ_in_is_told_as_people_write_it():
         "max_body 8 MiB -> 1 MiB",
         "webhook_hosts none -> a,b",
     ]
+
+
+def test_the_page_s_file_is_one_and_its_table_names_what_changes_at_once(path):
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert read(path, text).settings.max_body == 16 << 20
+    table = page.split("| changes at once | |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`(\w+)`", table)) - {"autoscaler"}
+    assert named == set(LIVE) - set(Parameters.__struct_fields__)

@@ -1,4 +1,4 @@
-"""pure: the units of systemd, and the files of settings beside them; systemd checks them where it is there."""
+"""pure: the units of systemd and their files of settings; systemd itself checks them where it is installed."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,6 +73,26 @@ def _file(folder: Path, nn_id: str) -> str:
     file = folder / f"{nn_id}.pt"
     file.write_bytes(stored(nn_id))
     return str(file)
+
+
+def installed(folder: Path, gateway: Gateway) -> dict[str, str]:
+    """An environment in which `pipeline` is a program, as after an installation."""
+    program = folder / "pipeline"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cli "$@"\n')
+    program.chmod(0o755)
+    return {**clean_environment(), "PATH": f"{folder}:/usr/bin:/bin", "PIPELINE_URL": gateway.url}
+
+
+def test_what_the_documentation_shows_works(gateway, tmp_path):
+    (script,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "cli.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        ["bash", "-ec", script], env=installed(tmp_path, gateway), cwd=ROOT, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second, *_ = done.stdout.splitlines()
+    assert first == f"{ONE} answers now: 2 workers loaded it"
+    assert is_right(float(second), ONE, 0.3, 0.7)
 
 
 def test_weights_are_set_and_rows_are_predicted(run, tmp_path):
@@ -229,19 +250,16 @@ def test_no_gateway_is_a_sentence_that_says_what_to_do_and_exit_code_3(run, shar
 
 
 def test_a_shell_completes_commands_flags_and_names_of_the_gateway(run, summed, gateway, tmp_path):
-    program = tmp_path / "pipeline"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cli "$@"\n')
-    program.chmod(0o755)
+    environment = installed(tmp_path, gateway)
     script = run("completion", "bash").out
 
     def complete(line: str) -> list[str]:
         words = " ".join(f"'{word}'" for word in line.split(" "))
         shell = f"{script}\nCOMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _pipeline\n"
         shell += 'printf "%s\\n" "${COMPREPLY[@]}"'
-        path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PIPELINE_URL": gateway.url}
         done = subprocess.run(
-            ["bash", "-c", shell], env={**clean_environment(), **path}, cwd=ROOT,
-            capture_output=True, text=True, timeout=60, check=True,
+            ["bash", "-c", shell], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60,
+            check=True,
         )  # fmt: skip
         return done.stdout.split()
 
