@@ -47,19 +47,18 @@ class Place(NamedTuple):
     flag: argparse.Action | None  # whose value the last word is
 
 
-def complete(words: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+def complete(parser: argparse.ArgumentParser, words: Sequence[str], environ: Mapping[str, str]) -> list[str]:
     """What the last of these words, without the program's name, may become."""
-    from cli.parser import make_parser
-
     *before, last = words or [""]
-    place = _find(make_parser(), before)
+    place = _find(parser, before)
     if place is None:
         return []
     return sorted({each for each in _candidates(place, last, before, environ) if each.startswith(last)})
 
 
 def _find(parser: argparse.ArgumentParser, words: Sequence[str]) -> Place | None:
-    flag, positional = None, []
+    flag: argparse.Action | None = None
+    positional: list[str] = []
     for word in words:
         if flag is not None:
             flag = None

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 
 from cli.asked import Asked
+from cli.commands import make_parser
 from cli.completion import complete
 from cli.failure import EXIT_OK, Failure
 from cli.output import Output
-from cli.parser import make_parser
 
 EXIT_INTERRUPTED = 130
 COMPLETE = "__complete"
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; an exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     if given[:1] == [COMPLETE]:
-        print("\n".join(complete(given[1:], os.environ)))
+        print("\n".join(complete(make_parser(), given[1:], os.environ)))
         return EXIT_OK
     arguments = make_parser().parse_args(_spelled(given))
     output = Output(is_json=getattr(arguments, "json", False))

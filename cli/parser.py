@@ -41,21 +41,6 @@ class Tree:
         return parser
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Everything that `pipeline` takes."""
-    from cli.commands import add_all
-
-    parser = argparse.ArgumentParser(
-        prog="pipeline",
-        description="Ask and tell a Pipeline gateway.",
-        epilog="Exit codes: 0 done, 1 refused or failed, 2 makes no sense, 3 no gateway there, 4 not now.",
-        allow_abbrev=False,
-    )
-    add_common(parser)
-    add_all(Tree(parser))
-    return parser
-
-
 def add_common(parser: argparse.ArgumentParser) -> None:
     """What every command takes; nothing is set where nothing is given, so the place does not matter."""
     group = parser.add_argument_group("the gateway")

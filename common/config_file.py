@@ -13,9 +13,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common import toml
 from common.flags import AMOUNTS, Option, SettingsError, options_of
 from common.given import FROM_FILE, Given
-from common.model_file import MAX_CHARACTERS, find_line, not_toml, tomllib
+from common.model_file import MAX_CHARACTERS, find_line, not_toml
 
 Groups = Mapping[str, Mapping[str, Option]]
 
@@ -44,8 +45,8 @@ def read_config_file(cls: type[Any], path: Path, tables: Collection[str] = ()) -
     if len(text) > MAX_CHARACTERS:
         raise SettingsError([f"{path}:1: this is longer than {MAX_CHARACTERS} characters"])
     try:
-        said = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        said = toml.loads(text)
+    except toml.TOMLDecodeError as error:
         raise SettingsError([f"{path}:{not_toml(str(error), text)}"]) from None
     except RecursionError:
         raise SettingsError([f"{path}:1: this is not TOML: it is nested too deeply"]) from None

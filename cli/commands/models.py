@@ -12,7 +12,7 @@ from cli.failure import EXIT_USAGE, Failure
 from cli.files import read_bytes, to_send
 from cli.output import moment, size
 from cli.parser import Tree
-from common.model_file import tomllib
+from common import toml
 
 
 def add(tree: Tree) -> None:
@@ -152,7 +152,7 @@ def _value(text: str) -> Any:
 
 def _toml(file: str) -> dict[str, Any]:
     try:
-        table: dict[str, Any] = tomllib.loads(read_bytes(file).decode("utf-8-sig"))
+        table: dict[str, Any] = toml.loads(read_bytes(file).decode("utf-8-sig"))
     except ValueError as error:  # also what is no UTF-8
         raise Failure(f"{file} is not TOML: {error}", EXIT_USAGE) from None
     return table

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.commands import make_parser
 from cli.completion import SCRIPTS, complete
 from cli.main import main
 from cli.output import make_table, shown, size
@@ -138,7 +139,7 @@ def test_the_values_that_count_are_shown_with_where_each_came_from(tmp_path, cap
     ],
 )  # fmt: skip
 def test_words_are_completed_from_the_tree_itself(words, found):
-    assert complete(words, {"PIPELINE_URL": "http://127.0.0.1:1"}) == found
+    assert complete(make_parser(), words, {"PIPELINE_URL": "http://127.0.0.1:1"}) == found
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

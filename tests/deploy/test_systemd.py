@@ -1,4 +1,4 @@
-"""pure: the units of systemd and their files of settings; systemd itself checks them where it is installed."""
+"""pure: the units of systemd, and their files of settings; systemd checks them too where it is installed."""
 
 from __future__ import annotations
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -237,6 +240,22 @@ def test_status_and_top_show_the_queue_and_every_worker(run):
     assert "requests/s" in looks
     lines = run("top", "--count", "2", "--interval", "0.01", "--json").out.splitlines()
     assert [json.loads(line)["workers_count"] for line in lines] == [2, 2]
+
+
+def test_top_draws_on_a_terminal_and_gives_it_back(gateway, tmp_path):
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "cli", "top", "--count", "2", "--interval", "0.1"]
+    environment = {**installed(tmp_path, gateway), "TERM": "xterm", "COLUMNS": "200", "LINES": "40"}
+    with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=theirs) as program:
+        os.close(theirs)
+        drawn = ""
+        with contextlib.suppress(OSError):  # so Linux says that nobody has the other end any more
+            while said := os.read(ours, 1 << 16):
+                drawn += said.decode(errors="replace")
+    os.close(ours)
+    assert program.returncode == 0
+    assert "by-hand" in drawn
+    assert drawn.index("\x1b[?1049h") < drawn.index("\x1b[?1049l")  # the other screen, and back
 
 
 def test_no_gateway_is_a_sentence_that_says_what_to_do_and_exit_code_3(run, shared_site):
