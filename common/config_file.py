@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import toml
-from common.flags import AMOUNTS, Option, SettingsError, options_of
+from common.flags import AMOUNTS, GROUPS, Option, SettingsError, options_of
 from common.given import FROM_FILE, Given
 from common.model_file import MAX_CHARACTERS, find_line, not_toml
 
@@ -106,11 +106,11 @@ def _text(value: Any) -> str:
 
 
 def _groups(cls: type[Any]) -> Groups:
-    groups: dict[str, dict[str, Option]] = {}
-    for name, each in options_of(cls).items():
-        if each.help and name != _NEVER:
-            groups.setdefault(each.group, {})[name] = each
-    return groups
+    options = {name: each for name, each in options_of(cls).items() if each.help and name != _NEVER}
+    groups = {
+        group: {name: each for name, each in options.items() if each.group == group} for group in GROUPS
+    }
+    return {group: named for group, named in groups.items() if named}
 
 
 def _elsewhere(name: str, groups: Groups) -> str:

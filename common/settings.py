@@ -66,7 +66,6 @@ class FleetSettings(TellingSettings):
         (), PATTERNS, "models", "modules that models may name, as module:name: my_nets or shop.*"
     )
     trusted: tuple[str, ...] = option((), PATTERNS, "models", "types that skops may load beside its own")
-    config: str | None = option(None, PATH, "process", "a file of settings: docs/configuration.md")
 
     def __post_init__(self) -> None:
         mistakes = list(find_mistakes(self)) or list(self._contradictions())
@@ -188,6 +187,7 @@ class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
     max_body: int = option(8 << 20, BYTES, "limits", "largest request body, weights apart")
     max_upload: int = option(1 << 30, BYTES, "limits", "largest upload of weights")
     max_rows: int = option(65_536, COUNT, "limits", "most rows in one request")
+    config: str | None = option(None, PATH, "process", "a file of settings: docs/configuration.md")
     jobs_max: int = option(1000, COUNT, "jobs", "jobs that may be unfinished; more get 503")
     batch_root: str | None = option(None, PATH, "jobs", "folder whose files batch jobs may read and write")
     webhook_hosts: tuple[str, ...] = option(
@@ -280,6 +280,9 @@ class WorkerSettings(FleetSettings):
         0.0, SECONDS_OR_ZERO, "process", "leave after so long without a gateway, in seconds; 0: never"
     )
     spot: bool = option(False, FLAG, "process", "serve one batch, and leave")
+    config: str | None = option(
+        None, PATH, "process", "a file of settings: docs/configuration.md", variable="worker_config"
+    )
     exit_with_parent: bool = option(False, FLAG, "process", "")
     fork_server: int | None = option(None, COUNT, "process", "")
 

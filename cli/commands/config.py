@@ -10,7 +10,7 @@ from typing import Any
 from cli.asked import Asked
 from cli.failure import EXIT_REFUSED, EXIT_USAGE, Failure
 from cli.parser import Tree
-from common.flags import SettingsError, options_of
+from common.flags import GROUPS, SettingsError, options_of
 from common.reading import Read, parse_argv, read_values
 from common.reloading import shown
 from common.settings import FAMILY, GatewaySettings, WorkerSettings
@@ -99,7 +99,7 @@ def show(asked: Asked) -> None:
 def effective(cls: type[Any], found: Read[Any], *, changed_only: bool) -> list[dict[str, Any]]:
     """Every setting: its value, and whether the default, a file, the environment or a flag gave it."""
     values = []
-    for each in fields(cls):
+    for each in sorted(fields(cls), key=lambda each: GROUPS.index(options_of(cls)[each.name].group)):
         option, given = options_of(cls)[each.name], found.given.get(each.name)
         if option.help and (given is not None or not changed_only):
             value = getattr(found.settings, each.name)

@@ -100,7 +100,7 @@ config = "other.toml"
         "6: there is no table [limitz]: did you mean limits? Allowed are ",
         "9: there is no queue_max in [manager]: it is in [limits]",
         "10: max_workers must be 0 or more, not -1",
-        "12: there is no config in [process]: Allowed are log_level",
+        "12: there is no config in [process]: Allowed are log_level, log_format",
     ]
 
 
@@ -128,7 +128,7 @@ def test_a_file_that_is_no_toml_is_told_in_a_sentence(path, text, sentence):
 
 def test_a_file_that_is_not_there_is_told_in_a_sentence(tmp_path):
     with pytest.raises(SettingsError) as refused:
-        read_values(WorkerSettings, {}, {"PIPELINE_CONFIG": str(tmp_path / "none")}, FAMILY)
+        read_values(WorkerSettings, {}, {"PIPELINE_WORKER_CONFIG": str(tmp_path / "none")}, FAMILY)
     assert refused.value.mistakes == [f"{tmp_path}/none cannot be read: No such file or directory"]
 
 

@@ -339,7 +339,11 @@ def test_an_ephemeral_gateway_has_no_state_directory() -> None:
     assert gateway(environ={"PIPELINE_EPHEMERAL": "0", "PIPELINE_STATE": "x"}).state_directory == Path("x")
 
 
-VARIABLES = {(GatewaySettings, "models"): "MODELS_DIR", (WorkerSettings, "models"): "WORKER_MODELS"}
+VARIABLES = {
+    (GatewaySettings, "models"): "MODELS_DIR",
+    (WorkerSettings, "models"): "WORKER_MODELS",
+    (WorkerSettings, "config"): "WORKER_CONFIG",
+}
 
 
 @pytest.mark.parametrize("cls", [GatewaySettings, WorkerSettings])
