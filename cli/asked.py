@@ -49,16 +49,21 @@ class Asked:
         told = {name: each for name, each in query.items() if each is not None}
         if told:
             where += "?" + urlencode({name: _plain(each) for name, each in told.items()})
-        token = getattr(self.arguments, "token", None) or self.environ.get("PIPELINE_TOKEN") or None
         timeout = getattr(self.arguments, "timeout", DEFAULT_TIMEOUT) + patience
         try:
-            client = RestClient(self.url, token=token, timeout=timeout)
+            client = RestClient(self.url, token=self._token(), timeout=timeout)
         except LinkError as error:
             raise Failure(str(error), EXIT_USAGE) from None
         try:
             return client.ask(method, where, body, headers)
         except LinkError as error:
             raise _unreachable(str(error)) from None
+
+    def _token(self) -> str | None:
+        token: str = getattr(self.arguments, "token", None) or self.environ.get("PIPELINE_TOKEN") or ""
+        if not (token.isascii() and token.isprintable()):
+            raise Failure("a token is one line of printable ASCII, and this one is not", EXIT_USAGE)
+        return token or None
 
     def do(self, method: str, *path: str, **told: Any) -> Any:
         """The JSON of an answer that refuses nothing; `Failure` with its sentence otherwise."""

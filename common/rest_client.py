@@ -56,16 +56,22 @@ class RestClient:
             else:
                 connection.request(method, self._path + path, body, told)
             answer = connection.getresponse()
-            value = json.loads(answer.read())
-            return Answer(answer.status, value, {name.lower(): each for name, each in answer.getheaders()})
+            raw = answer.read()
         except TimeoutError:
             raise LinkError(f"the gateway at {self.url} did not answer within {self._timeout:g} s") from None
+        except ValueError:  # its message has the header's value, which may be a secret
+            raise LinkError(
+                f"the gateway at {self.url} cannot be asked: a header has strange characters"
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             raise LinkError(f"the gateway at {self.url} cannot be asked: {_why(error)}") from None
-        except ValueError:
-            raise LinkError(f"what answers at {self.url} is no gateway: its answer is not JSON") from None
         finally:
             connection.close()
+        try:
+            value = json.loads(raw)
+        except (ValueError, RecursionError):
+            raise LinkError(f"what answers at {self.url} is no gateway: its answer is not JSON") from None
+        return Answer(answer.status, value, {name.lower(): each for name, each in answer.getheaders()})
 
 
 def _why(error: Exception) -> str:

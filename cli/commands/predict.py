@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ def add(tree: Tree) -> None:
         ("body", "JSON", "the whole body of the request, or @FILE; - is stdin"),
     ):
         parser.add_argument(f"--{kind}", metavar=metavar, help=help)
+    parser.add_argument("--out", metavar="FILE", help="where a picture goes that is the answer")
     parser.add_argument("--top_n", type=int, metavar="N", help="so many classes at most")
     parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="by when to answer")
 
@@ -55,10 +57,25 @@ def run(asked: Asked) -> None:
         by = {name.replace("-", "_"): answer.headers.get(name) for name in names}
         asked.output.json({**answer.value, "answered_by": by})
         return
+    if given.out is not None:
+        _write(Path(given.out), answer.value.get("result"))
+        return
     results = next((answer.value[name] for name in ("results", "outputs") if name in answer.value), None)
     for each in [answer.value.get("result")] if results is None else results:
         print(each if isinstance(each, str | int | float) else json.dumps(each, ensure_ascii=False))
     sys.stdout.flush()
+
+
+def _write(file: Path, picture: Any) -> None:
+    """A picture comes as base64."""
+    try:
+        if not isinstance(picture, str):
+            raise ValueError
+        file.write_bytes(base64.b64decode(picture, validate=True))
+    except OSError as error:
+        raise Failure(f"{file} cannot be written: {error.strerror}", EXIT_USAGE) from None
+    except ValueError:
+        raise Failure("the answer is no picture: leave out --out") from None
 
 
 def _path(given: argparse.Namespace, kind: str) -> list[str]:

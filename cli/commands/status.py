@@ -46,7 +46,8 @@ def summary(url: str, status: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         f"{status['count_requests_handled']}, {status['req_handling_time_avg_ms']:.4g} ms on average",
     )
     yield "workers", f"{len(states)}{f' ({counts})' if counts else ''}"
-    if manager := status["manager"]:
+    manager = status["manager"]
+    if manager and manager["max_workers"]:
         bounds = f"{manager['min_workers']} to {manager['max_workers']}"
         yield "wanted", f"{manager['wanted']} of {bounds}: {manager['because']}"
         if manager["trouble"]:

@@ -17,6 +17,8 @@ from cli.completion import SCRIPTS, complete
 from cli.main import main
 from cli.output import make_table, shown, size
 
+AUTHORIZATIONS: list[str | None] = []  # of the requests of the last server
+
 
 @contextmanager
 def answering(status: int, body: bytes) -> Iterator[str]:
@@ -24,6 +26,7 @@ def answering(status: int, body: bytes) -> Iterator[str]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            AUTHORIZATIONS.append(self.headers["authorization"])
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
@@ -31,6 +34,7 @@ def answering(status: int, body: bytes) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
+    AUTHORIZATIONS.clear()
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -57,6 +61,18 @@ def test_what_is_no_gateway_or_busy_is_told_apart(capsys, status, body, code, se
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(f"pipeline: {sentence.replace('URL', url, 1)}")
+
+
+def test_a_token_goes_with_every_request_and_is_never_printed(capsys, monkeypatch):
+    monkeypatch.setenv("PIPELINE_TOKEN", "secret")
+    with answering(200, b'{"status": true, "models": []}') as url:
+        assert main(["models", "list", "--url", url]) == 0
+        assert main(["models", "list", "--url", url, "--token", "other"]) == 0
+        assert main(["models", "list", "--url", url, "--token", "se\ncret"]) == 2
+        assert main(["jobs", "submit", "1", "--url", url, "--key", "a\nb"]) == 3
+    assert AUTHORIZATIONS == ["Bearer secret", "Bearer other"]
+    said = capsys.readouterr()
+    assert "cret" not in said.out + said.err
 
 
 def test_without_rich_a_table_is_refused_with_the_extra_s_name_and_json_is_not(capsys, monkeypatch):

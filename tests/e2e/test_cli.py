@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from PIL import Image
 
 from cli.main import main
 from tests.e2e.processes import ROOT, Gateway, Worker, clean_environment, wait_for
@@ -187,6 +188,20 @@ def test_settings_are_patched_or_replaced_by_a_file(run, summed, tmp_path):
     assert err.startswith("pipeline: there is no setting max_bacth (did you mean max_batch?)")
 
 
+def test_a_picture_is_sent_and_one_that_is_the_answer_is_kept(run, tmp_path):
+    drawing, found = tmp_path / "drawing.png", tmp_path / "map.png"
+    Image.new("L", (40, 30), 255).save(drawing)
+    told = ("input_type=image", "output_type=image", "image.size=[32, 32]", "image.resize=stretch")
+    assert run("models", "settings", "shapes", *told).json["image"] == {"size": [32, 32], "resize": "stretch"}
+    assert run("models", "upload", "shapes", str(ROOT / "data" / "shapes.ts")).code == 0
+    assert run("predict", "--model", "shapes", "--image", str(drawing), "--out", str(found)) == (0, "", "")
+    with Image.open(found) as picture:
+        assert (picture.format, picture.size) == ("PNG", (40, 30))
+    assert run("predict", "0.3,0.7", "--out", str(found)).err == (
+        "pipeline: the answer is no picture: leave out --out\n"
+    )
+
+
 def test_a_rollout_goes_forth_and_back(run, summed):
     assert run("rollout", "activate", "sum", "2").out == "sum version 2 answers now: 2 workers loaded it\n"
     assert is_right(float(run("predict", "--model", "sum", "0.3,0.7").out), TWO, 0.3, 0.7)
@@ -283,7 +298,7 @@ def test_a_shell_completes_commands_flags_and_names_of_the_gateway(run, summed, 
         return done.stdout.split()
 
     assert complete("pipeline mod") == ["models"]
-    assert complete("pipeline rollout activate s") == ["sum"]
+    assert complete("pipeline rollout activate su") == ["sum"]
     assert complete("pipeline rollout activate sum ") == ["1", "2"]
     assert complete("pipeline models upload --act") == ["--activate"]
 
