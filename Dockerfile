@@ -4,11 +4,11 @@
 #   docker run -p 127.0.0.1:54321:5440 p3
 #   docker run p3 python gw.py -h
 #
-# EXTRAS=gateway,worker,grpc,kubernetes,formats adds every model format, and 400 MB.
+# EXTRAS=gateway,worker,grpc,kubernetes,cli,formats adds every model format, and 400 MB.
 
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ARG EXTRAS=gateway,worker,grpc,kubernetes
+ARG EXTRAS=gateway,worker,grpc,kubernetes,cli
 WORKDIR /src
 RUN python -m venv /opt/pipeline
 # torch is nearly all of the image: in a layer of its own, it is fetched again only for another version.

@@ -30,16 +30,17 @@ from common.credentials import Credentials, read_credentials
 from common.errors import LinkError, PipelineError
 from common.link.nng import limit_threads
 from common.log import configure
-from common.settings import GatewaySettings, read_settings
+from common.service_manager import READY, notify
+from common.settings import GatewaySettings, settings_or_exit, settings_reader
 from common.sockets import bind
 from common.tracing import Spans, open_spans
-from gateway.autoscaler.policy import Parameters
 from gateway.deploy.command import read_command, with_a_worker
-from gateway.deploy.config import NOTHING, read_config
+from gateway.deploy.config import NOTHING, TABLES, read_config
 from gateway.deploy.package import Package, find_package
 from gateway.deploy.run import deploy_here, deploy_to
 from gateway.launchers.choose import Hiring
 from gateway.launchers.launcher import WorkerSpec
+from gateway.reloading import policy_of, reloading
 from gateway.serve import Gateway, serve
 
 EXIT_OK, EXIT_FAILED = 0, 1
@@ -61,14 +62,15 @@ def deploy(argv: Sequence[str]) -> int:
         config = NOTHING if command.config is None else read_config(command.config)
         package = find_package(command.model, command.name, config)
         if command.to is not None:
-            if config.flags:
-                raise LinkError(f"with --to the gateway runs already: {command.config} has {config.flags[0]}")
+            if config.names:
+                raise LinkError(f"with --to the gateway runs already: {command.config} has {config.names[0]}")
             print(deploy_to(command.to, package), flush=True)
             return EXIT_OK
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
         return EXIT_FAILED
-    return run(with_a_worker([*config.flags, *command.flags], os.environ), package)
+    file = [] if command.config is None else [f"--config={command.config}"]
+    return run(with_a_worker([*file, *command.flags], os.environ, config.names), package)
 
 
 def certs(argv: Sequence[str]) -> int:
@@ -83,14 +85,20 @@ def certs(argv: Sequence[str]) -> int:
 
 def run(argv: Sequence[str], package: Package | None = None) -> int:
     """Run a gateway, and have it serve a package, if there is one; an exit code."""
-    settings = read_settings(
+    read = settings_reader(
         GatewaySettings,
         argv,
         os.environ,
         prog="gw.py",
         description="Balance predictions over workers, and keep their weights.",
+        tables=() if package is None else TABLES,
     )
+    settings = settings_or_exit(read, "gw.py")
     configure(settings.log_level, settings.log_format)
+    reload = None
+    if settings.config is not None:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # one that comes before anybody hears it ends nothing
+        reload = reloading(settings, read)
     # Before and after `serve` hears signals, Ctrl-C ends the process like any other, without a stack trace.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Answers wait for whichever thread holds the interpreter: NNG's callbacks need it for microseconds.
@@ -106,11 +114,12 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
             if package is not None:
                 line = await deploy_here(local_url(rest), package, max_upload=settings.max_upload)
             print(line, flush=True)
+            notify(os.environ.get("NOTIFY_SOCKET", ""), READY)
             # What is there now stays: a collection of all of it takes longer than a hundred requests.
             gc.freeze()
 
         with open_spans(settings.otel, "pipeline-gateway", settings.otel_sample) as spans:
-            trio.run(serve, make_gateway(settings, rest, grpc, credentials, spans), greet)
+            trio.run(serve, make_gateway(settings, rest, grpc, credentials, spans), greet, reload)
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -161,7 +170,7 @@ def make_gateway(
         metrics_triton=settings.metrics_triton,
         access_log=settings.access_log,
         spans=spans,
-        policy=Parameters(**{name: getattr(settings, name) for name in Parameters.__struct_fields__}),
+        policy=policy_of(settings),
     )  # fmt: skip
 
 

@@ -14,13 +14,13 @@ if __name__ == "__main__":  # first of all: until somebody hears it, Ctrl-C is q
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from common.log import configure
-from common.settings import WorkerSettings, read_settings
+from common.settings import WorkerSettings, settings_or_exit, settings_reader
 
 if TYPE_CHECKING:
     import torch
@@ -30,13 +30,14 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker, or check one file; an exit code."""
-    settings = read_settings(
+    read = settings_reader(
         WorkerSettings,
         sys.argv[1:] if argv is None else argv,
         os.environ,
         prog="worker.py",
         description="Run models for a gateway, on this host or any that can reach it.",
     )
+    settings = settings_or_exit(read, "worker.py")
     if settings.fork_server is not None:
         from engine import fork_server
 
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if settings.check is None:
         # First of all: importing torch takes a second, and Ctrl-C prints no stack trace.
         _stop_on_signals(stops)
+        if settings.config is not None:
+            _reload_on_hangup(settings, read)
         if settings.exit_with_parent:
             threading.Thread(target=_stop_at_eof, args=(stops,), daemon=True).start()
     import torch
@@ -122,6 +125,18 @@ def _failed(sentence: str) -> int:
 def _stop_on_signals(stops: SimpleQueue[None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stops.put(None))
+
+
+def _reload_on_hangup(settings: WorkerSettings, read: Callable[[], WorkerSettings]) -> None:
+    """On SIGHUP the log's level is as the file says now; all else waits for a restart, and is told of."""
+    from common.log import set_level
+    from common.reloading import Reloading
+
+    reloading = Reloading(
+        settings, read, lambda name, _: name == "log_level", lambda _, after: set_level(after.log_level)
+    )
+    # In a thread: the signal may come while this one is writing a line of the log.
+    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reloading.reload, daemon=True).start())
 
 
 def _stop_at_eof(stops: SimpleQueue[None]) -> None:

@@ -1,16 +1,15 @@
-"""Flags and environment variables: how a dataclass whose fields are options is filled, and the kinds of
-their values. Which settings there are, `settings` says.
+"""Options: the fields of a dataclass that flags, variables and files fill, and the kinds of their values.
+
+Which settings there are, `settings` says; how they are read, `reading`.
 """
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, fields
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from common.addresses import parse_address, parse_host_port, parse_link_base
 
@@ -232,134 +231,35 @@ LOG_FORMAT = Kind("FORMAT", str.lower, _among("text", "json"))
 RATE = Kind("RATE", _parse_amount, _check_rate)
 
 
-_Settings = TypeVar("_Settings")
+class SettingsError(ValueError):
+    """Raised when settings cannot be used; `mistakes` holds every sentence, the message the first."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__(mistakes[0])
+        self.mistakes = mistakes
 
 
-def read_flags(
-    cls: type[_Settings],
-    argv: Sequence[str],
-    environ: Mapping[str, str],
-    *,
-    prog: str,
-    description: str,
-    family: Sequence[type],
-    unclear: Mapping[str, str],
-) -> _Settings:
-    """The settings that flags (without the program's name) and `PIPELINE_*` variables give; flags win.
-
-    Ends the process as argparse does: status 0 after `-h`, 2 with a sentence on stderr for what is unknown
-    or nonsense. An empty variable counts as none. The settings of the whole `family` of processes may stand
-    in one environment: each knows the others' variables too. `unclear` are variables that could mean two
-    things, each with the sentence that says what to give instead.
-    """
-    parser = _parser(cls, prog=prog, description=description)
-    given, unknown = parser.parse_known_args([_with_underscores(each) for each in argv])
-    try:
-        _refuse_unknown("argument", unknown, list(_options(cls)), _flag)
-        for variable in unclear:
-            if environ.get(variable):
-                raise ValueError(unclear[variable])
-        _refuse_unknown_variables(environ, family, unclear)
-        return cls(**_values(cls, vars(given), environ))
-    except ValueError as error:
-        parser.error(str(error))
-
-
-def check_options(settings: Any) -> None:
-    """`ValueError` with a sentence for the first value that makes no sense; for `__post_init__`."""
-    for name, each in _options(type(settings)).items():
+def find_mistakes(settings: Any) -> Iterator[str]:
+    """A sentence for each value that makes no sense by itself."""
+    for name, each in options_of(type(settings)).items():
         value = getattr(settings, name)
         try:
             if value is not None:
                 each.kind.check(value)
         except ValueError as error:
-            raise ValueError(f"{_flag(name)} {error}") from None
+            yield f"{flag_of(name)} {error}"
 
 
-def _options(cls: type[Any]) -> dict[str, Option]:
+def options_of(cls: type[Any]) -> dict[str, Option]:
+    """Every setting of a process, by its field."""
     return {each.name: each.metadata["option"] for each in fields(cls)}
 
 
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
+    """How a command line has it."""
     return f"--{name}"
 
 
-def _variable(name: str) -> str:
+def variable_of(name: str) -> str:
+    """How the environment has it."""
     return f"PIPELINE_{name.upper()}"
-
-
-def _with_underscores(argument: str) -> str:
-    if not argument.startswith("--"):
-        return argument
-    flag, equals, value = argument[2:].partition("=")
-    return f"--{flag.replace('-', '_')}{equals}{value}"
-
-
-def _parser(cls: type[Any], *, prog: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        epilog="Flags are taken with dashes too. Each may come from the variable in brackets; the flag wins.",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    options = _options(cls)
-    defaults = {each.name: each.default for each in fields(cls)}
-    for title in GROUPS:
-        group = parser.add_argument_group(title)
-        for name, each in options.items():
-            if each.group != title:
-                continue
-            help = _help(name, each, defaults[name]) if each.help else argparse.SUPPRESS
-            if each.kind is FLAG:
-                group.add_argument(_flag(name), action="store_const", const="1", help=help)
-            else:
-                may_be_bare: dict[str, Any] = {} if each.bare is None else {"nargs": "?", "const": each.bare}
-                group.add_argument(_flag(name), metavar=each.kind.metavar, help=help, **may_be_bare)
-    return parser
-
-
-def _help(name: str, each: Option, default: object) -> str:
-    shown = f" (default: {each.kind.show(default)})" if default not in (None, False, ()) else ""
-    return f"{each.help}{shown} [{_variable(each.variable or name)}]".replace("%", "%%")
-
-
-def _refuse_unknown_variables(
-    environ: Mapping[str, str], family: Sequence[type], unclear: Collection[str]
-) -> None:
-    options = [pair for cls in family for pair in _options(cls).items()]
-    names = [each.variable or name for name, each in options]
-    known = {*map(_variable, [*names, "url"]), *unclear}  # the curl scripts take PIPELINE_URL
-    strange = [each for each in environ if each.startswith(_variable("")) and each not in known]
-    _refuse_unknown("environment variable", strange, names, _variable)
-
-
-def _refuse_unknown(
-    what: str, unknown: Iterable[str], names: Sequence[str], spell: Callable[[str], str]
-) -> None:
-    for each in unknown:
-        bare = each.partition("=")[0].lower().removeprefix(_flag("")).removeprefix(_variable("").lower())
-        near = difflib.get_close_matches(bare, names, n=1)
-        raise ValueError(f"unknown {what} {each}" + (f": did you mean {spell(near[0])}?" if near else ""))
-
-
-def _values(cls: type[Any], given: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for name, each in _options(cls).items():
-        variable = _variable(each.variable or name)
-        text = given.get(name) if name in given else environ.get(variable) or None
-        if text is None:
-            continue
-        sources[name] = _flag(name) if name in given else variable
-        try:
-            values[name] = each.kind.parse(text)
-            each.kind.check(values[name])
-        except ValueError as error:
-            raise ValueError(f"{sources[name]} {error}") from None
-    for name, each in _options(cls).items():
-        if values.get(name) and each.excludes in values:
-            raise ValueError(
-                f"{sources[name]} cannot be given together with {sources[each.excludes]}: leave one out"
-            )
-    return values

@@ -60,10 +60,15 @@ def configure(level: str, style: str = "text") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FORMATS[style]())
     root.addHandler(handler)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Log at another level from now on."""
     ours = logging.getLevelName(level.upper())
     if not isinstance(ours, int):
         raise ValueError(f"{level!r} is not a log level: use debug, info, warning or error")
-    root.setLevel(max(ours, logging.WARNING))
+    logging.getLogger().setLevel(max(ours, logging.WARNING))
     logging.getLogger("pipeline").setLevel(ours)
 
 

@@ -8,19 +8,14 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
+from common import toml
 from common.media import Options
 from common.models import MAX_LABEL, MAX_LABELS, ModelInput, ModelSettings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - which of the two is there depends on the Python
-    import tomli as tomllib
 
 MAX_CHARACTERS = 262_144  # a thousand labels take a tenth of it
 SHOWN = 60
@@ -54,9 +49,9 @@ def read_model_settings(text: str, *, file: str) -> ModelSettings:
     if len(text) > MAX_CHARACTERS:
         raise ModelSettingsError([f"{file}:1: this is longer than {MAX_CHARACTERS} characters"])
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ModelSettingsError([f"{file}:{_not_toml(str(error), text)}"]) from None
+        table = toml.loads(text)
+    except toml.TOMLDecodeError as error:
+        raise ModelSettingsError([f"{file}:{not_toml(str(error), text)}"]) from None
     except RecursionError:
         raise ModelSettingsError([f"{file}:1: this is not TOML: it is nested too deeply"]) from None
     mistakes = list(_find_mistakes(ModelSettings, table, ()))
@@ -110,8 +105,8 @@ def find_line(text: str, path: Path) -> int:
         if not any(word in lines[number - 1] for word in words):
             continue
         try:
-            before = tomllib.loads("\n".join(lines[: number - 1]) + "\n")
-        except tomllib.TOMLDecodeError:
+            before = toml.loads("\n".join(lines[: number - 1]) + "\n")
+        except toml.TOMLDecodeError:
             continue
         if not _has(before, path):
             return number
@@ -129,7 +124,8 @@ def _has(value: Any, path: Path) -> bool:
     return True
 
 
-def _not_toml(reason: str, text: str) -> str:
+def not_toml(reason: str, text: str) -> str:
+    """The line, and what is wrong there, of what tomllib says of a text."""
     place = _PLACE.search(reason)
     what = _PLACE.sub("", reason)
     what = what[:1].lower() + what[1:]

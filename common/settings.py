@@ -7,7 +7,8 @@ needs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -32,11 +33,12 @@ from common.flags import (
     SECONDS_OR_ZERO,
     SERVICE,
     WORKER,
-    check_options,
+    SettingsError,
+    find_mistakes,
     option,
-    read_flags,
 )
 from common.observing_settings import ObservingSettings, TellingSettings
+from common.reading import Family, parse_argv, read_values
 from common.scaling_settings import ScalingSettings
 
 
@@ -66,22 +68,24 @@ class FleetSettings(TellingSettings):
     trusted: tuple[str, ...] = option((), PATTERNS, "models", "types that skops may load beside its own")
 
     def __post_init__(self) -> None:
-        check_options(self)
-        self._check_certificates()
+        mistakes = list(find_mistakes(self)) or list(self._contradictions())
+        if mistakes:
+            raise SettingsError(mistakes)
 
-    def _check_certificates(self) -> None:
+    def _contradictions(self) -> Iterator[str]:
+        """A sentence for everything that makes no sense together."""
         files = {name: getattr(self, name) for name in ("fleet_ca", "fleet_cert", "fleet_key")}
         addresses = {name: parse_address(getattr(self, name)) for name in ("addr_service", "addr_worker")}
         lacking = [f"--{name}" for name, file in files.items() if file is None]
         for name, address in addresses.items():
             if address.is_secure and lacking:
-                raise ValueError(
+                yield (
                     f"--{name} {address} takes certificates: give {', '.join(lacking)} too"
                     " (python gw.py certs init makes them)"
                 )
         # Workers on the gateway's own machine may see its variables, and dial Unix sockets.
         if len(lacking) < len(files) and all(each.scheme in ("ws", "tcp") for each in addresses.values()):
-            raise ValueError("certificates are for addresses that begin with wss:// or tls+tcp://")
+            yield "certificates are for addresses that begin with wss:// or tls+tcp://"
 
     @property
     def certificates(self) -> tuple[Path, Path, Path] | None:
@@ -183,18 +187,19 @@ class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
     max_body: int = option(8 << 20, BYTES, "limits", "largest request body, weights apart")
     max_upload: int = option(1 << 30, BYTES, "limits", "largest upload of weights")
     max_rows: int = option(65_536, COUNT, "limits", "most rows in one request")
+    config: str | None = option(None, PATH, "process", "a file of settings: docs/configuration.md")
     jobs_max: int = option(1000, COUNT, "jobs", "jobs that may be unfinished; more get 503")
     batch_root: str | None = option(None, PATH, "jobs", "folder whose files batch jobs may read and write")
     webhook_hosts: tuple[str, ...] = option(
         (), PATTERNS, "jobs", "hosts that callback_url may go to: hooks.example.com or *.example.com"
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _contradictions(self) -> Iterator[str]:
+        yield from super()._contradictions()
         if self.watch and self.models is None:
-            raise ValueError("--watch follows a folder of models: give --models too")
-        self._check_manager()
-        self._check_engine()
+            yield "--watch follows a folder of models: give --models too"
+        yield from self._contradictions_of_manager()
+        yield from self._contradictions_of_engine()
         reachable = {
             "addr_rest": not is_loopback_host(parse_host_port(self.addr_rest)[0]),
             "addr_grpc": self.addr_grpc is not None
@@ -204,43 +209,41 @@ class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
         }
         for name, is_reachable in reachable.items():
             if is_reachable and not self.insecure:
-                raise ValueError(
+                yield (
                     f"--{name} {getattr(self, name)} can be reached from other machines, and anybody who"
                     " reaches it can use it and replace the weights: give --insecure if that is what you want"
                 )
 
-    def _check_manager(self) -> None:
+    def _contradictions_of_manager(self) -> Iterator[str]:
         scale, others = self.scale, (self.min_workers, self.max_workers, self.num_init_workers)
         if self.workers is not None and others != (None, None, None):
-            raise ValueError(
+            yield (
                 "--workers says how many there are at least, at most and at first: leave it out, or"
                 " --min_workers, --max_workers and --num_init_workers"
             )
         if not scale.least <= scale.first <= scale.most:
-            raise ValueError(
+            yield (
                 f"--min_workers {scale.least}, --num_init_workers {scale.first} and --max_workers"
                 f" {scale.most} have to be in this order, none less than the one before"
             )
         if self.keep and self.ephemeral:
-            raise ValueError(
-                "--keep notes in the state folder which workers there are: leave out --ephemeral"
-            )
+            yield "--keep notes in the state folder which workers there are: leave out --ephemeral"
         if self.keep and self.launcher != "local":
-            raise ValueError(f"--keep is for local workers: those of {self.launcher} stay without it")
+            yield f"--keep is for local workers: those of {self.launcher} stay without it"
         if self.stop_workers and self.launcher == "local":
-            raise ValueError("--stop_workers is for ray and kubernetes: local workers end without it")
+            yield "--stop_workers is for ray and kubernetes: local workers end without it"
 
-    def _check_engine(self) -> None:
+    def _contradictions_of_engine(self) -> Iterator[str]:
         """An engine's flags with another one would say nothing."""
         given = [each.name for each in fields(self) if getattr(self, each.name) is not None]
         for name in given:
             engine = "ray" if name == "worker_resources" else name.partition("_")[0]
             if engine in ("ray", "kubernetes") and self.launcher != engine:
-                raise ValueError(f"--{name} is for --launcher {engine}, and this is {self.launcher}")
+                yield f"--{name} is for --launcher {engine}, and this is {self.launcher}"
             if name in SET_ASIDE and self.launcher == "local":
-                raise ValueError(f"--{name} is for ray and kubernetes: local workers take what there is")
+                yield f"--{name} is for ray and kubernetes: local workers take what there is"
         if self.launcher == "ray" and self.ray_address is None:
-            raise ValueError("--launcher ray needs --ray_address, the head of its cluster")
+            yield "--launcher ray needs --ray_address, the head of its cluster"
 
     @property
     def scale(self) -> Scale:
@@ -277,21 +280,52 @@ class WorkerSettings(FleetSettings):
         0.0, SECONDS_OR_ZERO, "process", "leave after so long without a gateway, in seconds; 0: never"
     )
     spot: bool = option(False, FLAG, "process", "serve one batch, and leave")
+    config: str | None = option(
+        None, PATH, "process", "a file of settings: docs/configuration.md", variable="worker_config"
+    )
     exit_with_parent: bool = option(False, FLAG, "process", "")
     fork_server: int | None = option(None, COUNT, "process", "")
 
 
-_Settings = TypeVar("_Settings", bound=FleetSettings)
+Settings = TypeVar("Settings", bound=FleetSettings)
 
-_UNCLEAR = {
-    "PIPELINE_MODELS": "PIPELINE_MODELS could mean two things: give PIPELINE_MODELS_DIR for the gateway's"
-    " folder of models, PIPELINE_WORKER_MODELS for the names of the models that a worker holds"
-}
+FAMILY = Family(
+    (GatewaySettings, WorkerSettings),
+    others=("url", "token"),  # of the command line and the curl scripts
+    unclear={
+        "PIPELINE_MODELS": "PIPELINE_MODELS could mean two things: give PIPELINE_MODELS_DIR for the gateway's"
+        " folder of models, PIPELINE_WORKER_MODELS for the names of the models that a worker holds"
+    },
+)
+
+
+def settings_reader(
+    cls: type[Settings],
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    prog: str,
+    description: str,
+    tables: Collection[str] = (),
+) -> Callable[[], Settings]:
+    """What reads the settings that flags (without the program's name), variables and a file give a process,
+    as often as it is called; `SettingsError`. `tables` may stand in the file beside those of settings. Flags
+    that are unknown or lack their value end the process now, as argparse does."""
+    flags = parse_argv(cls, argv, prog=prog, description=description)
+    return lambda: read_values(cls, flags, environ, FAMILY, tables).settings
 
 
 def read_settings(
-    cls: type[_Settings], argv: Sequence[str], environ: Mapping[str, str], *, prog: str, description: str
-) -> _Settings:
-    """The settings that flags and variables give a process; as `flags.read_flags` says."""
-    family = (GatewaySettings, WorkerSettings)
-    return read_flags(cls, argv, environ, prog=prog, description=description, family=family, unclear=_UNCLEAR)
+    cls: type[Settings], argv: Sequence[str], environ: Mapping[str, str], *, prog: str, description: str
+) -> Settings:
+    """The settings, read once; as `settings_or_exit` says."""
+    return settings_or_exit(settings_reader(cls, argv, environ, prog=prog, description=description), prog)
+
+
+def settings_or_exit(read: Callable[[], Settings], prog: str) -> Settings:
+    """What is read; sentences on stderr and status 2 if that makes no sense."""
+    try:
+        return read()
+    except SettingsError as error:
+        print("\n".join(f"{prog}: error: {each}" for each in error.mistakes), file=sys.stderr)
+        sys.exit(2)

@@ -32,6 +32,7 @@ from gateway.doors.autoscaler import autoscaler_routes
 from gateway.doors.dashboard import dashboard_routes
 from gateway.doors.events import EventsDoor
 from gateway.doors.experiments import experiment_routes
+from gateway.doors.fleet import fleet_routes
 from gateway.doors.health import HealthDoor
 from gateway.doors.jobs import JobsDoor, callback_body
 from gateway.doors.live import LiveDoor
@@ -201,9 +202,7 @@ class Doors:
         limits = SocketLimits(max_bytes=max_body, max_bytes_in_flight=4 * max_body)
         self.socket = SocketDoor(core.predictions, core.catalog, limits)
         self.events = EventsDoor(core.events)
-        jobs = JobsDoor(
-            core.jobs, core.going, core.catalog, core.webhooks, max_rows=core.predictions.max_rows
-        )
+        jobs = JobsDoor(core.jobs, core.going, core.catalog, core.webhooks, core.predictions)
         status = StatusDoor(core.fleet, core.predictions, core.catalog, core.workforce)
         page = Page(
             core.recorder, core.statistics, core.catalog, core.scheduler, core.fleet, status.carried,
@@ -229,6 +228,7 @@ class Doors:
                 *HealthDoor(core.health).routes(),
                 *self.live.routes(),
                 *dashboard_routes(),
+                *fleet_routes(core.fleet),
             ],
         )
 

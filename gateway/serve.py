@@ -81,11 +81,16 @@ class Gateway:
     policy: Parameters = field(default_factory=Parameters)
 
 
-async def serve(gateway: Gateway, on_ready: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint) -> None:
+async def serve(
+    gateway: Gateway,
+    on_ready: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    reloading: Callable[[Core], Callable[[], None]] | None = None,
+) -> None:
     """Run until SIGTERM or SIGINT has been answered with a drain, or until cancelled.
 
     `on_ready` is called when clients may come, and cancelled if that ends before it does; what it raises ends
-    the gateway. Raises `StateError` and `LinkError` if it cannot start.
+    the gateway. What `reloading` makes of the core is called on every SIGHUP. Raises `StateError` and
+    `LinkError` if it cannot start.
     """
     kept = gateway.state if gateway.hiring.keep else None
     with open_state(gateway.state) as state, socket_directory(kept) as directory:
@@ -106,13 +111,18 @@ async def serve(gateway: Gateway, on_ready: Callable[[], Awaitable[None]] = trio
             if gateway.spans is not None:
                 core.predictions.tracing = Tracing(gateway.spans)
             workforce = _employ(gateway, links, launcher, core)
-            failure = await _run(gateway, core, workforce, on_ready)
+            reload = None if reloading is None else reloading(core)
+            failure = await _run(gateway, core, workforce, on_ready, reload)
     if failure is not None:
         raise failure  # here, where no nursery makes a group of it
 
 
 async def _run(
-    gateway: Gateway, core: Core, workforce: Workforce, on_ready: Callable[[], Awaitable[None]]
+    gateway: Gateway,
+    core: Core,
+    workforce: Workforce,
+    on_ready: Callable[[], Awaitable[None]],
+    reload: Callable[[], None] | None,
 ) -> PipelineError | None:
     """Every task, until it is over; what `on_ready` raised."""
     doors = Doors(
@@ -132,6 +142,8 @@ async def _run(
     async with trio.open_nursery() as outer:
         # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
         await outer.start(_drain_on_signal, drain, core.predictions)
+        if reload is not None:
+            await outer.start(_reload_on_hangup, reload)
         async with trio.open_nursery() as nursery:
             await nursery.start(core.run)
             if gateway.models is not None:
@@ -254,3 +266,12 @@ async def _drain_on_signal(
             )  # fmt: skip
             drain(grace)
             grace = 0.0
+
+
+async def _reload_on_hangup(
+    reload: Callable[[], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            reload()

@@ -15,8 +15,9 @@ import pytest
 
 import client
 import server
+from common import toml
 from common.media import INPUT_TYPES, OUTPUT_TYPES
-from common.model_file import read_model_settings, tomllib
+from common.model_file import read_model_settings
 from common.models import RUNTIMES
 from gateway.doors.rest_api import ManagerShown
 from tests.e2e.processes import open_site, wait_for
@@ -150,7 +151,7 @@ def test_what_is_shown_of_images_and_text_works(tmp_path: Path) -> None:
 def test_the_settings_of_inputs_that_are_shown_are_all_there_are() -> None:
     (text,) = blocks("toml", INPUTS)
     settings = read_model_settings(text, file="model.toml")
-    shown = tomllib.loads(text)
+    shown = toml.loads(text)
     for table in ("image", "text", "audio", "output"):
         assert list(shown[table]) == list(getattr(settings, table).__struct_fields__)
 

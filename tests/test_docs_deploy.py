@@ -42,7 +42,7 @@ def test_the_settings_that_are_shown_are_settings(tmp_path) -> None:
     assert config.settings is not None
     assert config.settings.labels == ("cat", "dog")
     assert config.files == {"tokenizer.json": tmp_path / "tokenizer.json"}
-    assert config.flags == ["--min_workers=1", "--max_workers=8", "--timeout=5.0"]
+    assert config.names == ("min_workers", "max_workers", "timeout")
 
 
 def test_every_file_that_is_named_is_there() -> None:

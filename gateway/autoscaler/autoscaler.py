@@ -97,10 +97,18 @@ class Autoscaler:
         """Go by what was changed before a restart, as far as the gateway is started so that it can."""
         kept = await trio.to_thread.run_sync(self._state.kept.get, KEPT)
         try:
-            self._adopt(msgspec.json.decode(kept, type=Values) if kept is not None else {})
-        except (InvalidRequest, msgspec.MsgspecError) as error:
-            event(log, logging.ERROR, "autoscaler goes by its flags alone", because=error)
-            self._adopt({})
+            values = msgspec.json.decode(kept, type=Values) if kept is not None else {}
+        except msgspec.MsgspecError as error:
+            event(log, logging.ERROR, "what the autoscaler was told is lost", because=error)
+            values = {}
+        self._go_by(values)
+
+    def start_anew(self, started: Scaling) -> None:
+        """Go on as if the gateway had been started with this; what was changed since stays changed."""
+        values = self._changes.values
+        self._changes = Changes(started)
+        self._go_by(values)
+        self._bell.ring()
 
     async def run(self) -> None:
         """Decide, until cancelled."""
@@ -110,6 +118,13 @@ class Autoscaler:
                 await self._bell.wait()
 
     # --- inside
+
+    def _go_by(self, values: Values) -> None:
+        try:
+            self._adopt(values)
+        except InvalidRequest as error:
+            event(log, logging.ERROR, "autoscaler goes by its flags alone", because=error)
+            self._adopt({})
 
     def _adopt(self, values: Values) -> None:
         self._changes.adopt(values)

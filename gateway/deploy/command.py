@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
@@ -45,10 +45,12 @@ def read_command(argv: Sequence[str]) -> Command:
     return Command(given.model, given.config, given.name, given.to, flags)
 
 
-def with_a_worker(flags: Sequence[str], environ: Mapping[str, str]) -> list[str]:
-    """The flags, with one worker at least, or at first, where nothing says how many there should be."""
+def with_a_worker(flags: Sequence[str], environ: Mapping[str, str], named: Iterable[str] = ()) -> list[str]:
+    """The flags, with one worker at least, or at first, where nothing says how many there should be; `named`
+    are those that a file gives."""
     said = {each.removeprefix("--").partition("=")[0].replace("-", "_") for each in flags}
     said |= {each.name for each in fields(GatewaySettings) if environ.get(f"PIPELINE_{each.name.upper()}")}
+    said |= set(named)
     if said & _HOW_MANY:
         return list(flags)
     return [*flags, "--num_init_workers=1" if "scale_to_zero" in said else "--min_workers=1"]

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.client
 import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 
-from common.errors import LinkError, LoadError, NoWorker
+from common import rest_client
+from common.errors import LoadError, NoWorker
 from gateway.deploy.package import Package
 
 _PAUSE = 0.05  # between two looks at whether a worker has come
 _PIECE = 4 << 20
 _LOAD_ERROR = "common.errors.LoadError: "  # before a sentence that is meant to be read
-_TIMEOUT = 600.0  # of one answer: a large model takes its workers a while
 
 
 class Deployed(NamedTuple):
@@ -31,47 +30,13 @@ class Deployed(NamedTuple):
     workers: int
 
 
-class RestClient:
+class RestClient(rest_client.RestClient):
     """One gateway's REST. Raises `LinkError` where it cannot be reached, `LoadError` with what it says where
     it refuses."""
 
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
-        try:
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError
-            self._address = parts.hostname, parts.port
-        except ValueError:
-            raise LinkError(
-                f"{url} is no address of a gateway: give one like http://127.0.0.1:54321"
-            ) from None
-        self._secure = parts.scheme == "https"
-        self._path = parts.path.rstrip("/")
-        self.url = f"{parts.scheme}://{parts.netloc}{self._path}"
-
-    def ask(self, method: str, path: str, body: bytes | Path | None = None) -> tuple[int, Any]:
-        """The status and the JSON of an answer; a path's file is sent as it is read."""
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(*self._address, timeout=_TIMEOUT)
-        try:
-            if isinstance(body, Path):
-                size = body.stat().st_size
-                with body.open("rb") as file:
-                    connection.request(method, self._path + path, file, {"Content-Length": str(size)})
-            else:
-                connection.request(method, self._path + path, body)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        except (OSError, http.client.HTTPException) as error:
-            raise LinkError(f"the gateway at {self.url} cannot be asked: {error}") from None
-        except ValueError:
-            raise LinkError(f"what answers at {self.url} is no gateway: its answer is not JSON") from None
-        finally:
-            connection.close()
-
     def do(self, method: str, path: str, body: bytes | Path | None = None) -> dict[str, Any]:
         """The JSON of an answer that says that it is done."""
-        status, answer = self.ask(method, path, body)
+        status, answer, _ = self.ask(method, path, body)
         if not isinstance(answer, dict) or status != 200 or answer.get("status") is not True:
             raise LoadError(_refusal(answer, status))
         return answer
@@ -89,7 +54,7 @@ def wait_for_worker(client: RestClient, timeout: float) -> None:
 def upload(client: RestClient, package: Package) -> Deployed:
     """Have a package serve, or nothing changed. The same file again is the same version, another the next."""
     path = f"/models/{quote(package.name)}"
-    status, known = client.ask("GET", path)
+    status, known, _ = client.ask("GET", path)
     known = known if status == 200 else {"settings": {}, "versions": []}
     with package.as_one_file() as file:
         version = package.version or _version_of(file, known["versions"])

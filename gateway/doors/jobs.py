@@ -43,6 +43,7 @@ from gateway.jobs.sources import pack_sent
 from gateway.jobs.storage import StorageError
 from gateway.jobs.webhooks import Webhooks
 from gateway.openapi.operation import Described
+from gateway.predictions import Predictions
 
 FILE_TIME = 30.0
 _KEY = re.compile(r"[!-~]{1,255}")
@@ -55,13 +56,13 @@ class JobsDoor:
     """Everything under `/jobs`."""
 
     def __init__(
-        self, jobs: Jobs, going: Going, catalog: Catalog, webhooks: Webhooks, *, max_rows: int
+        self, jobs: Jobs, going: Going, catalog: Catalog, webhooks: Webhooks, predictions: Predictions
     ) -> None:
         self._jobs = jobs
         self._going = going
         self._catalog = catalog
         self._webhooks = webhooks
-        self._max_rows = max_rows
+        self._predictions = predictions
 
     def routes(self) -> list[Described]:
         """For the app. One route a path: 405 names the methods of one."""
@@ -142,7 +143,7 @@ class JobsDoor:
         sent = None
         if files is None:
             body = Body(vector=order.vector, vectors=order.vectors, inputs=order.inputs)
-            signature, buffers, total = read_input(body, self._max_rows, version.inputs)
+            signature, buffers, total = read_input(body, self._predictions.max_rows, version.inputs)
             sent = pack_sent(signature, buffers, total)
         job = Job(
             id=secrets.token_hex(16), model=version.key.model, version=version.key.version,

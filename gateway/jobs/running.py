@@ -47,13 +47,13 @@ class Jobs:
         jobs_max: int,
     ) -> None:
         self.line = Line()
+        self.jobs_max = jobs_max
         self._kept = kept
         self._store: JobStore = kept.jobs
         self._catalog = catalog
         self._switching = switching
         self._going = going
         self._call_back = call_back
-        self._max = jobs_max
         self._coming: dict[str, Job] = {}  # on their way into the line
         self._scopes: dict[str, trio.CancelScope] = {}
         self._over: dict[str, trio.Event] = {}  # of those that somebody waits for
@@ -68,8 +68,8 @@ class Jobs:
         There must be no checkpoint since the catalog was asked. `QueueFull`, `Draining`, `KeyReused`."""
         if self._draining:
             raise Draining("Server is shutting down")
-        if len(self.line) + len(self._coming) >= self._max:
-            raise QueueFull(f"{self._max} jobs are not over yet: come back when one is (see --jobs_max)")
+        if len(self.line) + len(self._coming) >= self.jobs_max:
+            raise QueueFull(f"{self.jobs_max} jobs are not over yet: come back when one is (see --jobs_max)")
         self._coming[job.id] = job
         try:
             with trio.CancelScope(shield=True):  # a client that goes leaves no job that nobody runs

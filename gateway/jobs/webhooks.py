@@ -48,8 +48,12 @@ class Webhooks:
     """`hosts` are names, or patterns like *.example.com; `body` makes what is sent."""
 
     def __init__(self, hosts: Sequence[str], body: Callable[[Job], bytes]) -> None:
-        self._hosts = [host.lower() for host in hosts]
         self._body = body
+        self.allow(hosts)
+
+    def allow(self, hosts: Sequence[str]) -> None:
+        """Have callbacks go to these hosts from now on, and no others."""
+        self._hosts = [host.lower() for host in hosts]
 
     def check(self, url: str) -> Target:
         """Where a URL goes; `InvalidRequest` for one that may not be called."""

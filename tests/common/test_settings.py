@@ -36,7 +36,8 @@ def refusal(
     assert caught.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
-    return str(err.splitlines()[-1].partition("error: ")[2])
+    first = next(line for line in err.splitlines() if "error: " in line)
+    return first.partition("error: ")[2]
 
 
 def test_the_gateway_without_flags_has_the_ports_of_the_contract() -> None:
@@ -338,7 +339,11 @@ def test_an_ephemeral_gateway_has_no_state_directory() -> None:
     assert gateway(environ={"PIPELINE_EPHEMERAL": "0", "PIPELINE_STATE": "x"}).state_directory == Path("x")
 
 
-VARIABLES = {(GatewaySettings, "models"): "MODELS_DIR", (WorkerSettings, "models"): "WORKER_MODELS"}
+VARIABLES = {
+    (GatewaySettings, "models"): "MODELS_DIR",
+    (WorkerSettings, "models"): "WORKER_MODELS",
+    (WorkerSettings, "config"): "WORKER_CONFIG",
+}
 
 
 @pytest.mark.parametrize("cls", [GatewaySettings, WorkerSettings])

@@ -24,6 +24,7 @@ VALUES = {
     "as it comes": {},
     "down to none": {"workers.min": 0, "rbac.nodes": True},
     "from a file": {"workers.launcher": "deployment", "networkPolicy.enabled": False},
+    "as the queue asks": {"workers.launcher": "deployment", "workers.autoscaling.enabled": True},
     "a single one": {"workers.launcher": "deployment", "workers.replicas": 1, "gateway.grpc": False},
     "everything": {
         "image": {"repository": "r/pipeline", "tag": "2", "pullPolicy": "Always", "pullSecrets": ["key"]},
@@ -192,6 +193,17 @@ def test_a_single_worker_stops_no_drain(render):
     assert of_kind(render({"workers.min": 1}), "PodDisruptionBudget") == []
     [budget] = of_kind(render(), "PodDisruptionBudget")
     assert budget["spec"]["minAvailable"] == 1
+
+
+def test_workers_from_a_file_may_be_as_many_as_the_queue_asks_for(render):
+    assert of_kind(render(VALUES["from a file"]), "HorizontalPodAutoscaler") == []
+    objects = render(VALUES["as the queue asks"])
+    [scaler], [deployment] = of_kind(objects, "HorizontalPodAutoscaler"), of_kind(objects, "Deployment")
+    assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert "replicas" not in deployment["spec"]  # or every upgrade would undo what was decided
+    assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (2, 8)
+    [metric] = scaler["spec"]["metrics"]
+    assert metric["external"]["metric"]["name"] == "pipeline_queue_requests"
 
 
 def test_a_gateway_that_may_have_no_worker_is_ready_without(render):

@@ -18,7 +18,8 @@ COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())  # with
 def test_it_is_of_the_specification():
     import compose_spec
 
-    assert compose_spec.PyCompose.from_json(json.dumps(COMPOSE)).service_names() == ["gateway", "worker"]
+    found = compose_spec.PyCompose.from_json(json.dumps(COMPOSE)).service_names()
+    assert sorted(found) == ["gateway", "grafana", "prometheus", "worker"]
 
 
 def test_both_programs_take_their_flags():
@@ -32,9 +33,25 @@ def test_both_programs_take_their_flags():
 
 def test_only_this_machine_reaches_the_gateway_and_workers_reach_nobody_else():
     services, networks = COMPOSE["services"], COMPOSE["networks"]
-    assert all(each.startswith("127.0.0.1:") for each in services["gateway"]["ports"])
+    published = [each for service in services.values() for each in service.get("ports", ())]
+    assert [each for each in published if not each.startswith("127.0.0.1:")] == []
     assert "ports" not in services["worker"]
     assert [networks[each].get("internal") for each in services["worker"]["networks"]] == [True]
+
+
+def test_who_watches_comes_only_when_asked_for_and_finds_its_files():
+    for name in ("prometheus", "grafana"):
+        service = COMPOSE["services"][name]
+        assert (service["profiles"], service["networks"]) == (["watch"], ["clients"])
+        sources = [each.partition(":")[0] for each in service["volumes"]]
+        assert all(each in COMPOSE["volumes"] or (ROOT / "deploy" / each).exists() for each in sources), (
+            sources
+        )
+    watched = yaml.safe_load((ROOT / "deploy" / "prometheus" / "compose.yml").read_text())
+    alone = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    [job], [usual] = watched.pop("scrape_configs"), alone.pop("scrape_configs")
+    assert watched == alone
+    assert job == usual | {"static_configs": [{"targets": ["gateway:54321"]}]}
 
 
 def test_nothing_is_privileged_and_what_is_kept_belongs_to_who_writes_it():
