@@ -15,6 +15,8 @@ COMMANDS = {
     "report": ("bench.report.command", "a page of plots and tables of one result or several"),
     "compare": ("bench.compare", "the ratios of two results, with confidence intervals"),
     "sweep": ("bench.sweep", "find the highest rate that keeps p99 under a limit"),
+    "profile": ("bench.profile.command", "flame graphs of gateway and worker under load"),
+    "quick": ("bench.quick", "the README's table of figures, within a minute"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of the promises: `python -m bench.quick`. Prints a table and writes one JSON file.
+"""The benchmark of the promises: `python -m bench.promises`. Prints a table and writes one JSON file.
 
 Exit codes: 0 every bound reached, 1 one missed, 2 it could not be run.
 """
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             run = Run(Path(directory), arguments.quick)
             figures = _measure(run, arguments.only or list(MEASUREMENTS))
     except (RuntimeError, OSError) as error:
-        print(f"bench.quick: {error}", file=sys.stderr)
+        print(f"bench.promises: {error}", file=sys.stderr)
         return EXIT_FAILED
     print(table(figures))
     print(f"\nwritten to {_write(run, figures)}")
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bench.quick", description="Measure Pipeline, here and now."
+        prog="python -m bench.promises", description="Measure Pipeline, here and now."
     )
     parser.add_argument(
         "--only", action="append", choices=MEASUREMENTS, metavar="NAME",
