@@ -130,8 +130,8 @@ def circumstances() -> str:
     machine, (commit, is_dirty) = about.machine(), about.commit()
     return (
         f"Measured on {date.today():%Y-%m-%d} on {machine.cores} cores"
-        f" ({machine.cpu or 'of an unknown processor'}), with {generator('http:', 'v1')} on the same ones; Python {machine.python},"
-        f" commit {commit or 'unknown'}{' and changes' * is_dirty}.\n"
+        f" ({machine.cpu or 'of an unknown processor'}), with {generator('http:', 'v1')} on the same ones;"
+        f" Python {machine.python}, commit {commit or 'unknown'}{' and changes' * is_dirty}.\n"
     )
 
 

@@ -34,7 +34,8 @@ def read_collapsed(text: str) -> Stacks:
         frames, _, count = line.rpartition(" ")
         if frames and count.isdigit():
             thread, *rest = frames.split(";")
-            stacks[(_THREAD.sub("", thread) or NAMELESS, *rest)] += int(count)
+            stack: Stack = (_THREAD.sub("", thread) or NAMELESS, *rest)
+            stacks[stack] += int(count)
     return stacks
 
 
@@ -47,7 +48,8 @@ def read_perf(text: str) -> Stacks:
         thread = _PERF_HEAD.match(head)
         found = [match for match in map(_PERF_FRAME.match, frames) if match]
         if thread and found:
-            stacks[(thread["thread"], *map(_perf_name, reversed(found)))] += 1
+            stack: Stack = (thread["thread"], *map(_perf_name, reversed(found)))
+            stacks[stack] += 1
     return stacks
 
 

@@ -1,4 +1,4 @@
-"""Any other protocol within TLS. Pure, but for the file of authorities: OpenSSL is given bytes and gives bytes."""
+"""Any other protocol within TLS: OpenSSL is given bytes and gives bytes. Pure, but for the authorities' file."""
 
 from __future__ import annotations
 
