@@ -1,4 +1,4 @@
-"""Any other protocol within TLS: OpenSSL is given bytes and gives bytes. Pure, but for the authorities' file."""
+"""Any other protocol within TLS, for which OpenSSL turns bytes into bytes. Pure, but for reading a file."""
 
 from __future__ import annotations
 
