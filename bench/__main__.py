@@ -16,6 +16,8 @@ COMMANDS = {
     "compare": ("bench.compare", "the ratios of two results, with confidence intervals"),
     "peers": ("bench.peers.command", "put other servers of models beside ours"),
     "sweep": ("bench.sweep", "find the highest rate that keeps p99 under a limit"),
+    "profile": ("bench.profile.command", "flame graphs of gateway and worker under load"),
+    "quick": ("bench.quick", "the README's table of figures, within a minute"),
 }
 
 

@@ -2,7 +2,7 @@
 
 A gateway keeps one worker with a TorchScript model of 1 MB. It is told to leave again and again, as kills
 would make the gateway wait ever longer. From the order of each successor to its readiness, with the model
-loaded, is what `/events` tells. Exit codes as of `bench.quick`.
+loaded, is what `/events` tells. Exit codes as of `bench.promises`.
 """
 
 from __future__ import annotations

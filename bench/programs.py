@@ -32,6 +32,7 @@ class Server:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
+        self.pid = process.pid
         self._process = psutil.Process(process.pid)
         self.others: list[psutil.Process] = []  # started by us beside it, and counted with it
 

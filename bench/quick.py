@@ -1,93 +1,155 @@
-"""The benchmark of the promises: `python -m bench.quick`. Prints a table and writes one JSON file.
+"""`python -m bench quick`: the README's table, from a gateway and a worker of this tree, within a minute.
 
-Exit codes: 0 every bound reached, 1 one missed, 2 it could not be run.
+Exit codes: 0 it was measured, 1 a request failed, 2 it could not be run.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 from bench import about
-from bench.caching import caching
-from bench.figures import EXIT_FAILED, Figure, exit_code, table
-from bench.memory import memory
-from bench.modelling import switching, transformer
-from bench.polling import status
-from bench.predicting import predict, single, vectors
-from bench.programs import ROOT
-from bench.run import Measurement, Run
-from bench.uploading import set_weights
-from bench.wrk import find_wrk
+from bench.client import Client
+from bench.closed import ClosedLoop, generator
+from bench.figures import number
+from bench.programs import Server, gateway
+from bench.run import upload_sample
+from bench.workloads import MLP784, TINY, TRANSFORMER, Workload, make_models, wait_served
+from bench.wrk import Load
 
-MEASUREMENTS: dict[str, Measurement] = {
-    each.__name__: each
-    for each in (predict, single, vectors, caching, status, switching, transformer, memory, set_weights)
-}
-RESULTS = ROOT / "bench" / "results"
+EXIT_OK, EXIT_FAILED_REQUESTS, EXIT_FAILED = 0, 1, 2
+BEGIN, END = "<!-- bench quick -->\n", "<!-- end of bench quick -->\n"
+START = "start to first answer"
+COLUMNS = ("one gateway, one worker", "requests/s", "p50", "p99", "servers' CPU per 1,000")
+
+
+class Case(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    workload: Workload
+    door: str = "v1"
+    clients: int = 32
+
+
+CASES = (
+    Case("sample network, 32 clients", TINY),
+    Case("the same, one client", TINY, clients=1),
+    Case("the same, 32 clients who repeat one row", TINY._replace(inputs=1)),
+    Case("perceptron of 784-512-512-10, JSON, 32 clients", MLP784),
+    Case("the same, V2 binary, 32 clients", MLP784, "v2-binary"),
+    Case("transformer of 6×384 on 32 tokens, 32 clients", TRANSFORMER),
+)
+
+
+class Line(NamedTuple):
+    """What a case came to."""
+
+    name: str
+    load: Load
+    cpu: float
+    """Seconds of all processes of the server."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what was asked for; an exit code."""
+    """Measure, print and write; an exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        find_wrk()
+        page = arguments.write.read_text() if arguments.write else None
+        if page is not None:
+            replaced(page, "")  # so that a minute's work is not lost
         with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as directory:
-            run = Run(Path(directory), arguments.quick)
-            figures = _measure(run, arguments.only or list(MEASUREMENTS))
-    except (RuntimeError, OSError) as error:
-        print(f"bench.quick: {error}", file=sys.stderr)
+            first, lines = measure(Path(directory), arguments.seconds)
+    except (RuntimeError, OSError, ValueError, subprocess.CalledProcessError) as error:
+        print(f"bench quick: {error}", file=sys.stderr)
         return EXIT_FAILED
-    print(table(figures))
-    print(f"\nwritten to {_write(run, figures)}")
-    return exit_code(figures)
+    text = table(first, lines) + "\n" + circumstances()
+    print(text)
+    if page is not None:
+        arguments.write.write_text(replaced(page, text))
+    failed = sum(line.load.errors for line in lines)
+    if failed:
+        print(f"bench quick: {failed:,} requests failed", file=sys.stderr)
+    return EXIT_FAILED_REQUESTS if failed else EXIT_OK
+
+
+def measure(directory: Path, seconds: float) -> tuple[float, list[Line]]:
+    """(Seconds from the start of the processes to the first answer, what each case came to)."""
+    lines: list[Line] = []
+    began = time.monotonic()
+    with gateway(directory) as server:
+        upload_sample(server)
+        with Client(server.port) as client:
+            client.predict([0.25, 0.75])
+        first = time.monotonic() - began
+        lines += _lines(server, directory, seconds, [case for case in CASES if not case.workload.model])
+    models = directory / "models"
+    make_models(models, MLP784, TRANSFORMER)
+    with gateway(directory, models=models) as server:
+        wait_served(server, MLP784, TRANSFORMER)
+        lines += _lines(server, directory, seconds, [case for case in CASES if case.workload.model])
+    return first, lines
+
+
+def _lines(server: Server, directory: Path, seconds: float, cases: Sequence[Case]) -> Iterator[Line]:
+    for case in cases:
+        print(f"{case.name} …", file=sys.stderr, flush=True)
+        loop = ClosedLoop(server.url, case.workload, door=case.door, clients=case.clients, folder=directory)
+        loop.warm_up()
+        before = sum(server.cpu())
+        load = loop.run(seconds)
+        yield Line(case.name, load, sum(server.cpu()) - before)
+
+
+def table(first: float, lines: Sequence[Line]) -> str:
+    """The table as Markdown. Pure."""
+    rows = [(line.name, *_figures(line)) for line in lines]
+    rows.append((START, "", f"{first:.2f} s", "", ""))
+    return _row(COLUMNS) + "|---" * len(COLUMNS) + "|\n" + "".join(map(_row, rows))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|\n"
+
+
+def _figures(line: Line) -> tuple[str, str, str, str]:
+    load = line.load
+    cpu = f"{number(1000 * line.cpu / load.requests)} s" if load.requests else "–"
+    return number(round(load.rate)), f"{load.p50 * 1e3:.2f} ms", f"{load.p99 * 1e3:.2f} ms", cpu
+
+
+def circumstances() -> str:
+    """Where and of what the figures are, in a sentence."""
+    machine, (commit, is_dirty) = about.machine(), about.commit()
+    return (
+        f"Measured on {date.today():%Y-%m-%d} on {machine.cores} cores"
+        f" ({machine.cpu or 'of an unknown processor'}), with {generator('http:', 'v1')} on the same ones;"
+        f" Python {machine.python}, commit {commit or 'unknown'}{' and changes' * is_dirty}.\n"
+    )
+
+
+def replaced(page: str, text: str) -> str:
+    """The page with the text between its markers; `ValueError` where it has none. Pure."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page has no place for the table: lines {BEGIN.strip()} and {END.strip()}")
+    return before + begin + text + end + after
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bench.quick", description="Measure Pipeline, here and now."
+        prog="python -m bench quick", description="The short table of figures, within a minute."
     )
     parser.add_argument(
-        "--only", action="append", choices=MEASUREMENTS, metavar="NAME",
-        help=f"one of {', '.join(MEASUREMENTS)}; may be given again",
-    )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="short runs: figures to look at, not to quote")
+        "--seconds", type=float, default=4.0, help="that each load lasts, after a second's warm-up"
+    )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the markers there")
     return parser
-
-
-def _measure(run: Run, names: Sequence[str]) -> list[Figure]:
-    figures: list[Figure] = []
-    for name in names:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        figures += MEASUREMENTS[name](run)
-    return figures
-
-
-def _write(run: Run, figures: Sequence[Figure]) -> Path:
-    """One file of everything, so that a later run can be put beside it."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / time.strftime("%Y%m%d-%H%M%S.json")
-    commit, dirty = about.commit()
-    machine = msgspec.to_builtins(about.machine())
-    everything = {
-        "commit": commit + "+" * dirty,
-        "machine": machine | {"load": os.getloadavg()},
-        "versions": about.versions((*about.LIBRARIES, "uvicorn")),
-        "is_quick": run.is_quick,
-        "figures": [figure._asdict() | {"verdict": figure.verdict} for figure in figures],
-        "details": run.details,
-    }
-    path.write_text(json.dumps(everything, indent=1))
-    return path
-
-
-if __name__ == "__main__":
-    sys.exit(main())

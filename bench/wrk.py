@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -45,9 +46,18 @@ def find_wrk() -> None:
 def drive(server: Listening, script: str, *, clients: int, seconds: float, **told: object) -> Load:
     """Load a server from one thread with `clients` closed-loop connections. The script in bench/load is
     `told` its parameters by the environment, in capitals."""
+    return _run(server.url, script, clients, seconds, told)
+
+
+def replay(url: str, requests: Path, *, clients: int, seconds: float) -> Load:
+    """The same with the requests of a file (see replay.lua)."""
+    return _run(url, "replay.lua", clients, seconds, {"requests": requests})
+
+
+def _run(url: str, script: str, clients: int, seconds: float, told: Mapping[str, object]) -> Load:
     command = [
         "wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "10s",
-        "-s", str(SCRIPTS / script), server.url,
+        "-s", str(SCRIPTS / script), url,
     ]  # fmt: skip
     environment = os.environ | {name.upper(): str(value) for name, value in told.items()}
     environment["LUA_PATH"] = f"{SCRIPTS}/?.lua"

@@ -163,8 +163,12 @@ class Dispatcher:
             now = trio.current_time()
             batch = self.scheduler.take(worker, now)
             if batch is None:
-                with trio.move_on_at(self.scheduler.next_due(worker, now)):
+                due = self.scheduler.next_due(worker, now)
+                if due == math.inf:
                     await slots.idle.park()
+                else:
+                    with trio.move_on_at(due):
+                        await slots.idle.park()
                 continue
             if self.scheduler.has_waiting(worker):
                 self.wake(worker)

@@ -8,7 +8,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from bench.executor.doors import Door, open_door
+from bench.executor.doors import Door
 from bench.executor.load import Limits, Load
 from bench.executor.progress import Tick
 from bench.executor.records import ANSWERED, Records
@@ -54,7 +54,7 @@ def main(parent: Connection, part: Part) -> None:
 
 def _door(part: Part) -> Door:
     settings = part.settings
-    door = open_door(settings.door, settings.url, settings.tensor, settings.path)
+    door = settings.open_door()
     for row in part.rows:
         door.payloads.prepare(row.model, row.input)
     return door._replace(host=part.host)

@@ -79,6 +79,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         url=arguments.url,
         door=arguments.door,
         path=arguments.path,
+        cacert=arguments.cacert,
+        insecure=arguments.insecure,
         tensor=read_tensor(arguments.row),
         connections=arguments.connections,
         closed=arguments.closed,
@@ -94,9 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench run", description="Load a server, and measure.")
     add = parser.add_argument
     add("schedule", type=Path, help="a file that `bench make` wrote, or CSV with the columns at,model,input")
-    add("--url", required=True, help="http://HOST:PORT of the server, or grpc://…, ws://…")
+    add("--url", required=True, help="http://HOST:PORT of the server, or https, grpc, ws, wss")
     add("--door", choices=DOORS, default="v1", help="how it is asked")
     add("--path", help="instead of the door's own path")
+    add("--cacert", metavar="FILE", help="authorities to trust over https and wss, in PEM; else the system's")
+    add("--insecure", action="store_true", help="trust any certificate")
     add(
         "--row", default="vector:FP32:2", metavar="NAME:DATATYPE:SHAPE[:BELOW]",
         help="what a row of the model is; whole numbers are made below BELOW",

@@ -1,7 +1,11 @@
-"""Doors of servers by name: how a connection to one speaks, and how a request to it is made. Pure."""
+"""Doors of servers by name: how a connection to one speaks, and how a request to it is made.
+
+Pure, but for the file of authorities.
+"""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
@@ -10,6 +14,7 @@ from bench.executor import payloads
 from bench.executor.codecs.codec import Codec
 from bench.executor.codecs.grpc import Grpc
 from bench.executor.codecs.http import Http
+from bench.executor.codecs.tls import Tls, trust
 from bench.executor.codecs.websocket import WebSocket
 from bench.executor.payloads import Encode, Payloads, Tensor, Values
 
@@ -39,11 +44,21 @@ _ROWS: dict[str, tuple[str, Encode]] = {
     "starlette": ("/predict", payloads.vector),
     "torchserve": ("/predictions/model", payloads.vector),
 }
+_TLS = ("https", "wss")
 DOORS = ("v1", "v2", "v2-binary", "grpc", "ws", *_ROWS)
 
 
-def open_door(name: str, url: str, tensor: Tensor, path: str | None = None) -> Door:
-    """A server's door; `path` instead of its own. `ValueError` with a sentence where there is none such."""
+def open_door(
+    name: str,
+    url: str,
+    tensor: Tensor,
+    path: str | None = None,
+    *,
+    cacert: str | None = None,
+    insecure: bool = False,
+) -> Door:
+    """A server's door; `path` instead of its own, and what is trusted over TLS. `ValueError` with a sentence
+    where there is none such."""
     if name not in DOORS:
         raise ValueError(f"there is no door {name!r}: allowed are {', '.join(DOORS)}")
     parts = urlsplit(url if "://" in url else f"//{url}")
@@ -51,11 +66,24 @@ def open_door(name: str, url: str, tensor: Tensor, path: str | None = None) -> D
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    if not host or not port or parts.scheme not in ("", "http", "grpc", "ws"):
-        raise ValueError(f"{url!r} should be http://HOST:PORT, grpc://HOST:PORT or ws://HOST:PORT")
+    if not host or not port or parts.scheme not in ("", "http", "grpc", "ws", *_TLS):
+        raise ValueError(f"{url!r} should be http://HOST:PORT, or with https, grpc, ws or wss")
     at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     streams = {"grpc": STREAMS, "ws": WINDOW}.get(name, 1)
-    return Door(host, port, _connect(name, at, path), streams, Payloads(tensor, _encoder(name, at, path)))
+    connect = _connect(name, at, path)
+    if parts.scheme in _TLS:
+        connect = _over_tls(connect, name, host, trust(cacert, insecure=insecure))
+    elif cacert or insecure:
+        raise ValueError("what to trust is for https:// and wss://")
+    return Door(host, port, connect, streams, Payloads(tensor, _encoder(name, at, path)))
+
+
+def _over_tls(
+    connect: Callable[[], Codec], name: str, host: str, context: ssl.SSLContext
+) -> Callable[[], Codec]:
+    if name == "grpc":
+        raise ValueError("the door grpc is not spoken over TLS: the others are")
+    return lambda: Tls(connect(), context, host)
 
 
 def _connect(name: str, at: str, path: str | None) -> Callable[[], Codec]:

@@ -18,7 +18,7 @@ from bench import about
 from bench.executor import summary
 from bench.executor.child import Part
 from bench.executor.child import main as child_main
-from bench.executor.doors import Door, open_door
+from bench.executor.doors import Door
 from bench.executor.processes import Processes, listeners
 from bench.executor.progress import Moment, Progress, Tick
 from bench.executor.records import Records
@@ -44,7 +44,7 @@ class _Run(NamedTuple):
 def execute(schedule: Schedule, settings: Settings, *, name: str = "", show: Show = lambda _: None) -> Result:
     """Send the schedule's requests, and measure; Ctrl-C ends it early. `ValueError` and `RuntimeError` with a
     sentence where it cannot be done at all."""
-    door = open_door(settings.door, settings.url, settings.tensor, settings.path)
+    door = settings.open_door()
     host = _address(door)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     rows = [*warm_up(schedule, settings.warm_up), *schedule.rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bench.executor.doors import Door, open_door
 from bench.executor.payloads import VECTOR, Tensor
 
 
@@ -16,6 +17,10 @@ class Settings:
     door: str = "v1"
     path: str | None = None
     """Instead of the door's own."""
+    cacert: str | None = None
+    """A file of authorities, whose certificates a server over TLS may show; None: those the system knows."""
+    insecure: bool = False
+    """Whether a server over TLS may show any certificate."""
     tensor: Tensor = VECTOR
     """What a row of the model is."""
     connections: int = 512
@@ -43,6 +48,12 @@ class Settings:
             raise ValueError("the warm-up is 0 or more seconds, and the timeout more than 0")
         if self.deadline is not None and not self.deadline > 0:
             raise ValueError("the deadline is more than 0 seconds")
+
+    def open_door(self) -> Door:
+        """The door that these name; `ValueError` with a sentence."""
+        return open_door(
+            self.door, self.url, self.tensor, self.path, cacert=self.cacert, insecure=self.insecure
+        )
 
     def share(self, of: int, number: int) -> int:
         """What process `number` has of so many, which all of them share."""

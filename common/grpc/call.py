@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import trio
@@ -19,6 +19,9 @@ from common.grpc.statuses import Refused, Status, status_of
 log = logging.getLogger("pipeline.grpc")
 
 FAILED = "The server failed on this request."
+
+Metadata = Sequence[tuple[bytes, bytes]]
+"""Lower-case names and printable values."""
 
 
 class Kind(enum.Enum):
@@ -76,7 +79,7 @@ class Call:
     """Invariant: it is answered exactly once, unless it is `over` first because the client has gone; then
     `on_gone` is called, or the task of its handler cancelled.
 
-    `unsent` is what the client's windows have no room for yet, and `trailers` what follows it.
+    `unsent` is what the client's windows have no room for yet, and `trailers` metadata that follows it.
     """
 
     __slots__ = (
@@ -100,6 +103,7 @@ class Call:
         "status",
         "stuck_since",
         "text",
+        "trailers",
         "unacknowledged",
         "unsent",
         "weighed",
@@ -130,6 +134,7 @@ class Call:
         self.opened = False  # its answer has begun
         self.status: Status | None = None  # set once nothing more is added to what is unsent
         self.text = ""
+        self.trailers: Metadata = ()
         self.unsent: deque[memoryview] = deque()
         self.stuck_since = math.inf  # it has something unsent, and the client no room
         self.unacknowledged = 0
@@ -153,10 +158,11 @@ class Call:
             return None
         return max(0.0, self.deadline - trio.current_time())
 
-    def respond(self, message: bytes) -> None:
+    def respond(self, message: bytes, trailers: Metadata = ()) -> None:
         """Answer, and end."""
         if not self.over and self.status is None:
             self.unsent.append(memoryview(frame(message)))
+            self.trailers = trailers
             self.finish(Status.OK)
 
     def fail(self, error: PipelineError) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import trio
 
 from common.errors import Draining
-from common.grpc.call import Call, Kind, Method
+from common.grpc.call import Call, Kind, Metadata, Method
 from common.grpc.events import Data, Ended, Event, Headers, ProtocolError, Reset, Room
 from common.grpc.frames import STATUS_200, Code, literal
 from common.grpc.framing import ENCODINGS, encode_text
@@ -142,7 +142,7 @@ class Connection:
         call.wake()
         if call.status is not None:
             # Without an answer before it the status travels alone, as the answer's only headers.
-            block = _status(call.status, call.text)
+            block = _status(call.status, call.text, call.trailers)
             http.send_headers(call.id, block if call.opened else _HEADERS + block, end=True)
             del self.calls[call.id]
             call.over = True
@@ -271,7 +271,7 @@ class Connection:
             self.start(call, None)
 
 
-def _status(status: Status, text: str) -> bytes:
+def _status(status: Status, text: str, trailers: Metadata = ()) -> bytes:
     if status is Status.OK:
-        return _OK
+        return b"".join([_OK, *[literal(name, value) for name, value in trailers]])
     return literal(b"grpc-status", b"%d" % status) + literal(b"grpc-message", encode_text(text))

@@ -1,8 +1,10 @@
-"""An HTTP server with known delays: `delayed_server.py [--delay S] [--stall COUNT:S]`, which prints its port.
+"""An HTTP server with known delays, which prints its port: `delayed_server.py [--delay S] [--stall COUNT:S]
+[--tls FILE]`.
 
 Every POST is answered after the delay. With --stall, nothing is answered for S seconds once COUNT requests
 have come. The path says more: `/busy` is a 503, `/close` ends the connection, `/never` has no answer, and
-after `/once` the server closes. Which phases took how long, and who answered, is made up.
+after `/once` the server closes. Which phases took how long, and who answered, is made up. The file has a
+certificate and its key.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import ssl
 
 HEADERS = "x-worker: w1\r\nx-cache: hit\r\nserver-timing: queue;dur=1.5, infer;dur=2"
 
@@ -52,10 +55,15 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--stall")
+    parser.add_argument("--tls")
     given = parser.parse_args()
     count, _, seconds = (given.stall or "").partition(":")
     server = Server(given.delay, (int(count), float(seconds)) if count else None)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, backlog=512)
+    context = None
+    if given.tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(given.tls)
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, backlog=512, ssl=context)
     print(listener.sockets[0].getsockname()[1], flush=True)
     await listener.serve_forever()
 

@@ -23,9 +23,13 @@ class Broken(Exception):
 class Codec(Protocol):
     """Invariant: no more requests are in flight than `capacity` says, which is 0 before the greeting."""
 
-    capacity: int
-    is_over: bool
-    """Whether the server takes no more requests on this connection."""
+    @property
+    def capacity(self) -> int:
+        """Requests that may be in flight now."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server takes no more requests on this connection."""
 
     def hello(self) -> bytes:
         """What a client says first."""

@@ -7,7 +7,7 @@ from collections import deque
 import trio
 
 from common.errors import Draining, PipelineError
-from common.grpc.call import Call, Method, direct, stream
+from common.grpc.call import Call, Metadata, Method, direct, stream
 from common.grpc.statuses import status_of
 from common.wire import MAX_BATCH_BYTES
 from gateway.doors.grpc.codec import (
@@ -18,9 +18,10 @@ from gateway.doors.grpc.codec import (
     write_stream_error,
     write_stream_response,
 )
+from gateway.doors.results import provenance
 from gateway.doors.v2.infer import Inference, InferResponse
 from gateway.predictions import MAX_TIMEOUT
-from gateway.requests import Request
+from gateway.requests import Answer, Request
 
 MAX_IN_FLIGHT = 64  # requests of one stream that are not answered; the client waits with more
 MAX_UNSENT = 1 << 20  # bytes of answers that it has not taken; then nothing more is read of it
@@ -48,7 +49,7 @@ class InferenceDoor:
             if isinstance(answer, PipelineError):
                 call.fail(answer)
             else:
-                call.respond(write_response(answer))
+                call.respond(write_response(answer), metadata(answer.answer))
 
         model = ""
         try:
@@ -149,6 +150,12 @@ class _Flow:
             else:
                 self._call.send(write_stream_error(f"[{status_of(answer).name}] {answer}", asked.id))
         self._moved.set()
+
+
+def metadata(answer: Answer) -> Metadata:
+    """What an answer over HTTP has as headers: who gave it, and where its time went."""
+    lines = provenance(answer).split(b"\r\n")
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines) if name]
 
 
 def time_left(call: Call) -> float | None:
