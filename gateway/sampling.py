@@ -44,7 +44,7 @@ class Sampling:
         self.failures.note(key, error, time.time())
 
     def _totals(self) -> Totals:
-        codes = self._dispatcher.recorder.totals().codes
+        codes = self._dispatcher.recorder.codes()
         failures = codes.total() - codes[OK] - codes[RequestCancelled.code]
         return Totals(codes.total(), failures, self._dispatcher.handling)
 

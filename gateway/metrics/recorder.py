@@ -7,6 +7,7 @@ arms by what serves; what a client merely names is counted under no model.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from common.errors import PipelineError
@@ -109,6 +110,14 @@ class Recorder:
         key = ModelKey(name, "")
         self.of(door, key).refused(error.code)
         self.on_refused(key, error)
+
+    def codes(self) -> Counter[str]:
+        """What all requests of clients were answered, those of jobs among them."""
+        codes: Counter[str] = Counter()
+        for series in self.series.values():
+            if series.door != SHADOW:
+                codes.update(series.codes)
+        return codes
 
     def work_of(self, key: ModelKey) -> Work:
         """What was done for a version."""
