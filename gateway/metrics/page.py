@@ -15,7 +15,7 @@ from gateway.catalog import Catalog
 from gateway.fleet import Fleet
 from gateway.metrics.carried import Carried
 from gateway.metrics.reasons import REASONS, reason_of
-from gateway.metrics.recorder import DOORS, OK, Histogram, Recorder
+from gateway.metrics.recorder import DOORS, OK, SHADOW, Histogram, Recorder
 from gateway.metrics.text import Sample, counter, gauge, histogram, labels
 from gateway.metrics.triton import aliases
 from gateway.requests import ModelKey
@@ -28,8 +28,11 @@ PHASES = ("queue", "batch", "link", "infer")
 
 
 class Page:
-    """Reads; changes nothing. `workforce` is None where no autoscaler says how many
-    workers there should be: 0 would mean that none are wanted."""
+    """Reads; has the recorder fold what nobody tells apart any more.
+
+    `workforce` is None where no autoscaler says how many workers there should be: 0 would mean that none are
+    wanted.
+    """
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class Page:
             for door in DOORS:  # what nobody asked yet is there and 0, or its first request is no increase
                 self._recorder.of(door, version.key)
             self._recorder.work_of(version.key)
+        self._recorder.fold(self._catalog.serves)
         parts = [self._requests(), self._queues(), self._caches(), self._workers()]
         if self._with_triton:
             parts.append(aliases(self._recorder, self._statistics, self._catalog, self._scheduler))
@@ -77,10 +81,10 @@ class Page:
             [(each, s.duration) for each, s in every if s.duration.is_used],
         )  # fmt: skip
         yield self._dropped()
-        work = [(key, _labels(key), done) for key, done in self._recorder.work.items()]
+        work = [(_labels(key), done) for key, done in self._recorder.work.items()]
         phases: list[tuple[str, Histogram]] = [
             (f'{each},phase="{phase}"', attrgetter(phase)(done))
-            for _, each, done in work if done.queue.is_used for phase in PHASES
+            for each, done in work if done.queue.is_used for phase in PHASES
         ]  # fmt: skip
         yield histogram(
             "pipeline_phase_duration_seconds",
@@ -90,18 +94,19 @@ class Page:
         )
         yield histogram(
             "pipeline_batch_rows", "Rows of each call of a model.",
-            [(each, done.batch_rows) for _, each, done in work if done.batch_rows.is_used],
+            [(each, done.batch_rows) for each, done in work if done.batch_rows.is_used],
         )  # fmt: skip
-        figures = [(each, self._statistics.of(key)) for key, each, _ in work]
-        yield counter("pipeline_rows_total", "Rows that models ran.", [(e, f.rows) for e, f in figures])
-        yield counter(
-            "pipeline_executions_total", "Calls of models.", [(e, f.executions) for e, f in figures]
-        )
+        rows = [(each, round(done.batch_rows.sum)) for each, done in work]
+        yield counter("pipeline_rows_total", "Rows that models ran.", rows)
+        calls = [(each, sum(done.batch_rows.counts)) for each, done in work]
+        yield counter("pipeline_executions_total", "Calls of models.", calls)
 
     def _dropped(self) -> str:
         dropped = Counter({(model, reason): 0 for model in self._catalog.models() for reason in REASONS})
         poisoned = 0
         for series in self._recorder.series.values():
+            if series.door == SHADOW:
+                continue  # nobody waits for its answers
             for code, count in series.codes.items():
                 if code != OK:
                     dropped[series.key.model, reason_of(code)] += count

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from common.errors import PipelineError
 from common.wire import PartAnswer
@@ -19,6 +20,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 OK = "ok"
 DOORS = ("rest", "v2", "grpc", "ws")  # through which clients ask for predictions
+RETIRED = 100  # versions that serve no more, and still have figures of their own
 SHADOW = "shadow"  # the door of what a shadow is sent; its answers go to nobody
 
 
@@ -37,6 +39,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += count
         self.sum += value * count
 
+    def merge(self, other: Histogram) -> None:
+        """Count everything that another one of the same bounds counted."""
+        self.counts = [sum(pair) for pair in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
     @property
     def is_used(self) -> bool:
         """Whether anything was counted."""
@@ -47,7 +54,8 @@ class Series:
     """Requests for one version that came through one door, under one arm ("" outside experiments).
 
     `codes` counts each of them once, by "ok" or its error's wire word; `duration` is from admission to the
-    answer, whichever it was, of those that were admitted. Version "" has what was refused before it had one.
+    answer, whichever it was, of those that were admitted. Version "" has what was refused before it had one,
+    and what versions did that went long ago.
     """
 
     __slots__ = ("arm", "codes", "door", "duration", "key")
@@ -73,6 +81,12 @@ class Series:
         """A request was not admitted, or whoever asked has gone."""
         self.codes[code] = self.codes.get(code, 0) + 1
 
+    def merge(self, other: Series) -> None:
+        """Count everything that another one counted."""
+        for code, count in other.codes.items():
+            self.codes[code] = self.codes.get(code, 0) + count
+        self.duration.merge(other.duration)
+
 
 class Work:
     """What workers did for one version. Phases count requests, each with the whole of its batch."""
@@ -85,6 +99,18 @@ class Work:
         self.link = Histogram()  # there and back, with the packing
         self.infer = Histogram()
         self.batch_rows = Histogram(ROWS)  # of each call of the model
+
+    def merge(self, other: Work) -> None:
+        """Count everything that another one counted."""
+        for name in self.__slots__:
+            getattr(self, name).merge(getattr(other, name))
+
+
+class Totals(NamedTuple):
+    """All requests together."""
+
+    codes: Counter[str]
+    duration: Histogram
 
 
 class Recorder:
@@ -147,3 +173,25 @@ class Recorder:
         for part in parts:
             for call in part.calls:
                 work.batch_rows.add(call.rows)
+
+    def totals(self) -> Totals:
+        """What clients were answered, jobs among them, and no shadows."""
+        totals = Totals(Counter(), Histogram())
+        for series in self.series.values():
+            if series.door != SHADOW:
+                totals.codes.update(series.codes)
+                totals.duration.merge(series.duration)
+        return totals
+
+    def fold(self, serves: Callable[[ModelKey], bool]) -> None:
+        """Bound what there is: of the versions that serve no more all but the newest are counted together,
+        under version "". A model's sums stay what they were."""
+        keys = dict.fromkeys([*(series.key for series in self.series.values()), *self.work])
+        retired = [key for key in keys if key.version and not serves(key)]
+        for key in retired[:-RETIRED]:
+            together = ModelKey(key.model, "")
+            for name in [name for name in self.series if name[1] == key]:
+                series = self.series.pop(name)
+                self.of(series.door, together).merge(series)
+            if key in self.work:
+                self.work_of(together).merge(self.work.pop(key))

@@ -45,7 +45,8 @@ def aliases(
     recorder: Recorder, statistics: Statistics, catalog: Catalog, scheduler: Scheduler
 ) -> Iterator[str]:
     """Families for every version that serves or was ever asked."""
-    keys = list(dict.fromkeys([*(version.key for version in catalog.all()), *recorder.work]))
+    asked = [key for key in recorder.work if key.version]
+    keys = list(dict.fromkeys([*(version.key for version in catalog.all()), *asked]))
     figures = [(_labels(key), statistics.of(key)) for key in keys]
     for name, (text, value) in _COUNTS.items():
         yield counter(name, text, [(each, value(found)) for each, found in figures])

@@ -15,6 +15,7 @@ from common.wire import StatusAnswer
 from gateway.core import Doors
 from gateway.metrics.carried import CacheCounts, Carried
 from gateway.metrics.reasons import REASONS
+from gateway.metrics.recorder import SHADOW
 from tests.gateway.site import Site, open_site
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -123,6 +124,18 @@ async def test_what_failed_is_told_by_code_and_by_reason():
         assert page.value("pipeline_dropped_total", model="default", reason="model_error") == 1
         assert page.value("pipeline_dropped_total", model="default", reason="bad_request") == 1
         assert page.value("pipeline_dropped_total", model="", reason="bad_request") == 1
+
+
+async def test_what_fails_for_a_shadow_failed_for_no_client():
+    async with open_watcher() as watcher:
+        await watcher.site.ready_worker()
+        await watcher.site.set_weights(b"2")
+        key = watcher.site.catalog.active().key
+        watcher.site.recorder.of(SHADOW, key, "2").failed("model_error", 1.0)
+        page = await watcher.scrape()
+        came = {**active(watcher.site), "arm": "2", "door": "shadow"}
+        assert page.value("pipeline_requests_total", **came, code="model_error") == 1
+        assert page.value("pipeline_dropped_total", model="default", reason="model_error") == 0
 
 
 async def test_queue_and_flight_are_those_of_now():

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 import trio
 
 from common.errors import InvalidRequest, PipelineError, QueueFull, RequestCancelled
 from common.tensor import vector_spec
 from common.wire import Call, PartAnswer
-from gateway.metrics.recorder import Histogram, Recorder
+from gateway.metrics.recorder import RETIRED, SHADOW, Histogram, Recorder
 from gateway.requests import Answer, ModelKey, Provenance, Request
 from tests.gateway.site import open_site
 
@@ -19,15 +17,12 @@ KEY = ModelKey("default", "1")
 
 def codes(recorder: Recorder) -> dict[str, int]:
     """How often each code was given, of all series together."""
-    total: Counter[str] = Counter()
-    for series in recorder.series.values():
-        total.update(series.codes)
-    return {code: count for code, count in total.items() if count}
+    return {code: count for code, count in recorder.totals().codes.items() if count}
 
 
 def timed(recorder: Recorder) -> int:
     """How many requests have a duration."""
-    return sum(sum(series.duration.counts) for series in recorder.series.values())
+    return sum(recorder.totals().duration.counts)
 
 
 # --- pure
@@ -67,6 +62,29 @@ def test_names_that_clients_make_up_make_no_series() -> None:
         recorder.refused("rest", f"nobody{n}", InvalidRequest("no"))
     assert list(recorder.series) == [("rest", ModelKey("", ""), "")]
     assert codes(recorder) == {"bad_request": 1000}
+
+
+def test_what_shadows_do_is_no_clients_request() -> None:
+    recorder = Recorder()
+    recorder.of(SHADOW, KEY, "2").answered(1.0)
+    assert (codes(recorder), timed(recorder)) == ({}, 0)
+
+
+def test_of_versions_that_went_long_ago_the_sums_are_kept_and_no_more() -> None:
+    recorder = Recorder()
+    for n in range(1, RETIRED + 4):
+        key = ModelKey("m", str(n))
+        recorder.of("rest", key).answered(1.0)
+        recorder.of("rest", key, "arm").failed("deadline", 1.0)
+        recorder.work_of(key).batch_rows.add(n)
+    recorder.fold(lambda key: key.version == "1")
+    together = ModelKey("m", "")
+    assert set(recorder.work) == {together, *(ModelKey("m", str(n)) for n in [1, *range(4, RETIRED + 4)])}
+    assert recorder.of("rest", together).codes == {"ok": 2, "deadline": 2}
+    assert recorder.work_of(together).batch_rows.sum == 2 + 3
+    assert codes(recorder) == {"ok": RETIRED + 3, "deadline": RETIRED + 3}
+    recorder.fold(lambda key: key.version == "1")
+    assert recorder.of("rest", together).codes == {"ok": 2, "deadline": 2}
 
 
 def test_a_batch_is_split_into_its_phases() -> None:
