@@ -78,7 +78,7 @@ def test_what_is_shown_of_a_sweep_works(tmp_path):
     assert "Throughput over time" in (tmp_path / "sweep.html").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.apart
 def test_what_is_shown_of_profiles_works(tmp_path):
     try:
         find_sampler("py-spy", gil=False, native=False).start(os.getpid(), 1.0, tmp_path)()
@@ -92,7 +92,7 @@ def test_what_is_shown_of_profiles_works(tmp_path):
     assert "thread data-" in found["local-0.txt"]
 
 
-@pytest.mark.slow
+@pytest.mark.apart
 def test_what_is_shown_of_the_readmes_table_works(tmp_path):
     page = tmp_path / "README.md"
     page.write_text(f"# A title\n\n{quick.BEGIN}{quick.END}")
@@ -127,7 +127,7 @@ def test_every_flag_is_in_its_table_and_no_other(name, parser):
     assert set(re.findall(r"--\w+", first)) == flags(parser)
 
 
-@pytest.mark.slow
+@pytest.mark.apart
 def test_what_is_shown_of_other_servers_works_with_ours_alone(tmp_path):
     pytest.importorskip("matplotlib", reason="it comes with the extra bench")
     script = PEERS.replace("bench peers", "bench peers --only pipeline --envs envs")

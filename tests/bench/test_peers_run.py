@@ -19,6 +19,8 @@ from bench.peers.run import measured
 from bench.peers.tree import MARK, Tree
 from bench.peers.workloads import write
 
+pytestmark = pytest.mark.apart
+
 TIMES = Times.of(1.0, is_quick=True)
 
 
@@ -40,7 +42,6 @@ def measure(home: Path, cell: Cell, generator: str | None = "executor") -> dict[
     return outcome.figures
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("peer", ["pipeline", "starlette"])
 def test_a_server_is_started_checked_loaded_and_gone(home: Path, peer: str):
     figures = measure(home, Cell("load", peer, "tiny", 1))
@@ -52,14 +53,12 @@ def test_a_server_is_started_checked_loaded_and_gone(home: Path, peer: str):
     assert not [each for each in psutil.process_iter() if programs(each) == str(home / "programs")]
 
 
-@pytest.mark.slow
 def test_wrk_and_binary_are_another_way(home: Path):
     figures = measure(home, Cell("load", "pipeline", "mlp784", 1, "binary"), None)
     assert figures["wrong"] == figures["errors"] == 0
     assert figures["answered"] > 0
 
 
-@pytest.mark.slow
 def test_a_worker_is_killed_under_load_and_bad_rows_spoil_nothing(home: Path):
     killed = measure(home, Cell("kill", "pipeline", "tiny", 2))
     assert killed["failed"] == 0
