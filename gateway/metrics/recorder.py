@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from common.errors import PipelineError
 from common.wire import PartAnswer
@@ -106,13 +105,6 @@ class Work:
             getattr(self, name).merge(getattr(other, name))
 
 
-class Totals(NamedTuple):
-    """All requests together."""
-
-    codes: Counter[str]
-    duration: Histogram
-
-
 class Recorder:
     """`is_model` says whether a model of that name serves; `on_refused(key, error)` is told of what was
     refused before it had a version."""
@@ -173,15 +165,6 @@ class Recorder:
         for part in parts:
             for call in part.calls:
                 work.batch_rows.add(call.rows)
-
-    def totals(self) -> Totals:
-        """What clients were answered, jobs among them, and no shadows."""
-        totals = Totals(Counter(), Histogram())
-        for series in self.series.values():
-            if series.door != SHADOW:
-                totals.codes.update(series.codes)
-                totals.duration.merge(series.duration)
-        return totals
 
     def fold(self, serves: Callable[[ModelKey], bool]) -> None:
         """Bound what there is: of the versions that serve no more all but the newest are counted together,
