@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -94,7 +95,9 @@ def _program(workload: Workload, folder: Path) -> Any:
         make(str(path))
         return torch.jit.load(str(path))  # type: ignore[no-untyped-call]
     network = _sample() if workload.name == "tiny" else _perceptron()
-    program: Any = torch.jit.script(network.eval())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program: Any = torch.jit.trace(network.eval(), torch.zeros(1, workload.width))  # type: ignore[no-untyped-call]
     program.save(str(path))
     return program
 

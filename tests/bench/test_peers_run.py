@@ -17,7 +17,6 @@ from bench.peers.outcomes import Outcome
 from bench.peers.plan import Cell, Times
 from bench.peers.run import measured
 from bench.peers.tree import MARK, Tree
-from bench.peers.workloads import write
 
 pytestmark = pytest.mark.apart
 
@@ -28,7 +27,7 @@ TIMES = Times.of(1.0, is_quick=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("peers")
     (folder / "programs").mkdir()
-    write(folder / "programs")
+    subprocess.run([sys.executable, "-m", "bench.peers.workloads", folder / "programs"], check=True)
     interpreter = folder / "starlette" / "bin" / "python"  # what it needs is in the extra for tests
     interpreter.parent.mkdir(parents=True)
     interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
