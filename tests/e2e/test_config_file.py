@@ -82,7 +82,11 @@ def test_a_service_manager_is_told_when_clients_may_come(site: Site):
 
 
 def test_without_a_file_sighup_ends_a_gateway_as_a_terminal_that_closes_does(site: Site):
-    gateway = site.start_gateway()
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores, and children inherit that
+    try:
+        gateway = site.start_gateway()
+    finally:
+        signal.signal(signal.SIGHUP, before)
     gateway.send(signal.SIGHUP)
     assert gateway.wait() == -signal.SIGHUP
 

@@ -347,7 +347,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert not any(self.out.values())
         assert self.scheduler.waiting == self.scheduler.unfinished == self.scheduler._loads.total == 0
         assert self.scheduler.next_expiry(0.0) == math.inf
-        assert not self.scheduler._live
+        assert not self.scheduler.live_by_version
 
     def check_invariants_now(self) -> None:
         self.a_request_is_in_one_place_at_a_time()

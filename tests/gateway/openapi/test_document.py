@@ -21,7 +21,9 @@ from gateway.openapi.operation import Described, NotOffered
 from tests.gateway.site import open_site
 
 METHODS = {"get", "put", "post", "delete", "patch", "options", "head", "trace"}
-VALUES = {"model": "default", "version": "1", "name": "sum-2", "part": "docs.js", "id": "none"}
+VALUES = {
+    "model": "default", "version": "1", "name": "sum-2", "part": "docs.js", "id": "none", "worker": "none",
+}  # fmt: skip
 
 
 class Made:
