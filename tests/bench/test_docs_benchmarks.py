@@ -50,7 +50,7 @@ def shell(script: str, folder: Path, url: str = "") -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.apart  # loads of seconds each
 def test_what_is_shown_of_runs_and_comparisons_works(tmp_path):
     pytest.importorskip("matplotlib", reason="it comes with the extra bench")
     with delayed_server("--delay", "0.01") as (url, _):
@@ -66,7 +66,7 @@ def test_what_is_shown_of_runs_and_comparisons_works(tmp_path):
     assert "One run of" not in again
 
 
-@pytest.mark.slow
+@pytest.mark.apart  # loads of seconds each
 def test_what_is_shown_of_a_sweep_works(tmp_path):
     script = re.sub(r"'python gw.py.*?'", f"'{SERVER}'", SWEEP)
     script = script.replace("--limit 0.05", "--limit 0.5 --start 16 --duration 1 --repeats 1 --tolerance 2")

@@ -93,6 +93,7 @@ def test_a_server_that_does_not_start_is_said_so_with_its_last_words(tmp_path, c
     assert capsys.readouterr().err == f"bench sweep: the server did not come up: {command}\nout of luck\n"
 
 
+@pytest.mark.apart  # loads of seconds each
 def test_it_finds_the_rate_of_a_server_that_it_starts_for_each_setting(tmp_path, capsys):
     flags = {
         "--limit": "0.6", "--start": "40", "--duration": "1.6", "--repeats": "1", "--tolerance": "1",

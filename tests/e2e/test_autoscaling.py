@@ -73,6 +73,7 @@ def autoscaler(gateway: Gateway) -> dict[str, Any]:
     return shown
 
 
+@pytest.mark.apart  # it goes down as slowly as its policy says
 def test_a_step_to_eight_times_what_a_worker_holds_is_followed_up_and_down_and_loses_nothing(site):
     gateway = start(site, "--min_workers", "1", "--max_workers", "12")
     gateway.wait_ready(1)

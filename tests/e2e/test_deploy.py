@@ -54,7 +54,7 @@ def write(folder: Path, form: Format, version: str = "1") -> list[str | Path]:
     return [model, "--config", config]
 
 
-@pytest.mark.slow
+@pytest.mark.apart  # a gateway with a worker for each format
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_model_of_any_format_is_deployed_in_one_command(site, tmp_path, name):
     form = format_of(name)
@@ -77,6 +77,7 @@ def test_a_file_that_would_not_serve_is_a_sentence_and_no_gateway(site, tmp_path
     assert "Traceback" not in gateway.output
 
 
+@pytest.mark.apart  # four gateways with a worker each
 def test_the_same_file_is_the_same_version_and_another_is_the_next(site, tmp_path):
     form = format_of("iris-skops")
     for content, number in (("1", "1"), ("1", "1"), ("2", "2"), ("1", "1")):

@@ -36,6 +36,7 @@ def test_what_is_shown_of_the_doors_works(site):
 
 
 @pytest.mark.parametrize("command", [each for each in BLOCKS if "bench.simulate --make" in each])
+@pytest.mark.apart  # a day is simulated
 def test_a_simulation_says_what_is_shown(command, tmp_path, capsys):
     words = shlex.split(command.replace("\\\n", " "))[3:]
     plot = words[words.index("--plot") + 1]

@@ -33,7 +33,7 @@ def fleet(shared_site) -> tuple[Gateway, list[Worker]]:
     return start_fleet(shared_site, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.apart  # five workers import torch one after the other
 def test_five_workers_killed_one_at_a_time_cost_no_request(shared_site, fleet):
     gateway, workers = fleet
     with run_load(gateway, x_timeout_ms=LONG) as load:

@@ -54,6 +54,7 @@ def test_workers_in_pods_serve_and_are_replaced(site: Site, config: Path) -> Non
     assert gateway.predict(0.3, 0.7).json["result"] == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.apart  # many processes start one after the other
 def test_workers_outlive_their_gateway_and_serve_the_next_one(site: Site, config: Path) -> None:
     gateway = start(site, config)
     before = incarnations(gateway)

@@ -61,6 +61,7 @@ def test_workers_end_with_a_killed_gateway_though_their_fork_server_was_killed_b
     wait_for(lambda: not site.survivors(), "the workers end", 15.0)
 
 
+@pytest.mark.apart  # 30 s: silence has to last
 def test_a_stopped_worker_is_replaced_and_killed(site):
     gateway, first = ready(site)
     frozen = first.pop()

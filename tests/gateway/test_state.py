@@ -440,6 +440,11 @@ def filled(directory: Path) -> bytes:
     return (directory / DATABASE).read_bytes()
 
 
+@pytest.fixture(scope="module")
+def whole_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return filled(tmp_path_factory.mktemp("whole"))
+
+
 @pytest.mark.parametrize("kept", [0, 50, 100, 4096, 0.5, -4096])
 def test_a_truncated_database_is_refused_with_a_sentence(tmp_path: Path, kept: float) -> None:
     whole = filled(tmp_path)
@@ -462,10 +467,10 @@ def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(place=st.floats(0, 1), junk=st.binary(min_size=1, max_size=200), beside=st.binary(max_size=200))
 def test_whatever_is_wrong_with_the_files_it_is_a_state_error(
-    tmp_path_factory: pytest.TempPathFactory, place: float, junk: bytes, beside: bytes
+    tmp_path_factory: pytest.TempPathFactory, whole_database: bytes, place: float, junk: bytes, beside: bytes
 ) -> None:
     directory = tmp_path_factory.mktemp("state")
-    whole = bytearray(filled(directory))
+    whole = bytearray(whole_database)
     at = int(place * (len(whole) - len(junk)))
     whole[at : at + len(junk)] = junk
     (directory / DATABASE).write_bytes(whole)

@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from tests.e2e.dashboard.page import Dashboard
 from tests.e2e.weights import ONE, TWO, is_right
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.apart  # a minute of a browser
 
 JOB_ROWS = 1_500_000
 

@@ -12,7 +12,7 @@ from tests.e2e.dashboard.page import PHONE, SCHEMES, WIDE, Dashboard
 from tests.e2e.processes import Gateway
 from tests.services.recorded_gateway import serve_recorded
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.apart  # a minute of a browser
 
 LOOKS = [*product((WIDE, PHONE), SCHEMES)]
 

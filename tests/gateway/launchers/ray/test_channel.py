@@ -45,6 +45,7 @@ async def test_whoever_gives_up_waiting_leaves_no_answer_to_the_next(channel):
     assert list((await channel.ask(See())).seen) == ["a-3.1"]
 
 
+@pytest.mark.apart  # 25 s: it is waited for
 async def test_a_driver_that_never_answers_again_is_replaced(channel, monkeypatch):
     await channel.ask(See())
     first = channel._process
