@@ -7,6 +7,8 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from tests.e2e.processes import Gateway, Site
 from tests.e2e.rest import Answer
 from tests.services import paced_model
