@@ -1,7 +1,7 @@
 """Heads that were read before: a client that stays says the same thing again and again. Pure.
 
-A head is known by its exact bytes, and only once the parser has read and accepted it; so what is known is what the
-parser would say. It saves a call of Python for each header, and all that is made of them.
+A head is known by its exact bytes, and only once the parser has read and accepted it; so what is known is
+what the parser would say. It saves a call of Python for each header, and all that is made of them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ END = b"\r\n\r\n"
 
 
 class KnownHeads:
-    """Requests by their heads, as the parser made them before their bodies came. Invariant: each is HTTP/1.1, is
-    kept alive, and has a body of the length that it says, or none."""
+    """Requests by their heads, as the parser made them before their bodies came. Invariant: each is HTTP/1.1,
+    is kept alive, and has a body of the length that it says, or none."""
 
     def __init__(self) -> None:
         self._requests: dict[bytes, Request] = {}

@@ -59,7 +59,7 @@ class Request:
         self.websocket = False
 
     def follow(self, known: Request) -> None:
-        """Be what a request was whose head had the same bytes: plain, kept alive, and framed by its length."""
+        """Be what a request was whose head had the same bytes: kept alive, and framed by its length."""
         self.fields = known.fields = known._first_values()
         self.path = known.path
         self.query = known.query
