@@ -86,6 +86,12 @@ class ModelError(PipelineError):
         self.trace = trace or message
 
 
+class NotCached(PipelineError):
+    """Raised when a look-up meets a row that the worker does not remember; no client is told."""
+
+    code = "not_cached"
+
+
 class LoadError(PipelineError):
     """Raised when weights cannot be loaded; `trace` is the text of the stack trace."""
 
@@ -212,7 +218,7 @@ class LaunchError(PipelineError):
 
 # What one row may fail by, as the wire says it.
 _OF_ROWS: dict[str, type[PipelineError]] = {
-    kind.code: kind for kind in (DeadlineExceeded, InvalidRequest, TooLarge, UnsupportedMedia)
+    kind.code: kind for kind in (DeadlineExceeded, InvalidRequest, NotCached, TooLarge, UnsupportedMedia)
 }
 
 

@@ -50,13 +50,15 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 
 class Batch(Message, frozen=True, array_like=True):
     """Rows for one model version; buffers come part by part, input by input. `traces` are the traceparents of
-    those of its requests that have one."""
+    those of its requests that have one. Of a look-up only what the cache knows is answered, at once; the
+    others get the error `not_cached`, and the model is not asked."""
 
     id: int
     model: str
     version: str
     parts: list[Part]
     traces: list[str] = []
+    is_lookup: bool = False
 
 
 class Chunk(Message, frozen=True, array_like=True):

@@ -134,6 +134,22 @@ def refuse_all(part: Part, error: RequestError) -> Ran:
     return Ran(PartAnswer((), failed, bytes(len(part.counts))), [], 0.0)
 
 
+def answer_known(
+    part: Part, values: list[Value | None], layout: Layout, missing: RequestError, lookup: float
+) -> Ran:
+    """Requests whose rows all have values are answered; the others are `missing`."""
+    failed: list[RequestError] = []
+    hits = bytearray(len(part.counts))
+    at = 0
+    for index, count in enumerate(part.counts):
+        hits[index] = None not in values[at : at + count]
+        if not hits[index]:
+            failed.append(RequestError(index, missing.code, missing.message))
+        at += count
+    known = [value for value in values if value is not None]
+    return Ran(PartAnswer(layout, failed, bytes(hits), [], lookup), _columns(known, layout), 0.0)
+
+
 def _columns(rows: Iterable[Value | None], layout: Layout) -> list[bytes]:
     """One buffer per output, of rows that hold all outputs one after the other (and none is None)."""
     whole = b"".join(rows)  # type: ignore[arg-type]

@@ -17,10 +17,10 @@ import threading
 import time
 from collections.abc import Sequence
 
-from common.errors import ModelError
+from common.errors import ModelError, NotCached
 from common.tensor import Buffer, TensorSpec
-from common.wire import Part
-from engine.answering import Answering, Ran, refuse_all
+from common.wire import Part, RequestError
+from engine.answering import Answering, Ran, answer_known, refuse_all
 from engine.batching import Layout, Outcome, failure, run_rows
 from engine.cache import Claim, PredictionCache, Value
 from engine.rounding import round_columns
@@ -98,6 +98,24 @@ class Execution:
             self._compute(cache, claim, rows, answering, signature)
             undone = answering.collect(claim.waiting)
         return answering.answer(self._layouts.get(signature), lookup)
+
+    def look_up(self, part: Part, buffers: Sequence[Buffer]) -> Ran:
+        """Answer the requests of the part whose rows the cache knows, and wait for nobody; the others get the
+        error `not_cached`, also where the model would refuse them."""
+        missing = RequestError(0, NotCached.code, "the row is not in the cache")
+        signature = self._signature(part.inputs)
+        layout = self._layouts.get(signature)
+        try:
+            check_inputs(self._runtime.inputs, part.inputs)
+        except ModelError:
+            layout = None
+        if layout is None:
+            return refuse_all(part, missing)
+        buffers = round_columns(part.inputs, buffers, self.cache.round_decimals)
+        keys = Rows(part.inputs, buffers, sum(part.counts)).keys(signature)
+        asked = time.perf_counter()
+        values = self.cache.peek_whole(keys, part.counts)
+        return answer_known(part, values, layout, missing, time.perf_counter() - asked)
 
     def _compute(
         self, cache: PredictionCache, claim: Claim, rows: Rows, answering: Answering, signature: bytes

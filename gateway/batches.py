@@ -38,7 +38,8 @@ def encode_batch(batch: Batch, groups: list[list[Request]], now: float) -> bytes
         else:
             buffers += [b"".join([r.buffers[i] for r in group]) for i in range(len(signature))]
     traces = [request.trace.sent() for request in batch.requests if request.trace is not None]
-    return wire.encode(wire.Batch(batch.id, batch.key.model, batch.key.version, parts, traces), buffers)
+    model, version = batch.key
+    return wire.encode(wire.Batch(batch.id, model, version, parts, traces, batch.is_lookup), buffers)
 
 
 def split_answer(

@@ -16,6 +16,7 @@ from common.errors import (
     Draining,
     InvalidRequest,
     LinkError,
+    NotCached,
     NotFound,
     Overloaded,
     PipelineError,
@@ -151,7 +152,7 @@ class Dispatcher:
         own = self._slots[worker] = _Slots()
         try:
             async with trio.open_nursery() as nursery:
-                for _ in range(slots):
+                for _ in range(slots + 1):  # the one more is for look-ups
                     nursery.start_soon(self._loop, worker, name, link, own)
         finally:
             if self._slots.get(worker) is own:
@@ -194,15 +195,21 @@ class Dispatcher:
         link_time = max(0.0, now - sent - there)
         by = Provenance(name, batch.key.version, batch=message.waited, link=link_time, infer=message.infer)
         replies = split_answer(message, buffers, groups, by)
-        limits = self.scheduler.limits_of(batch.key.model)
-        self.meter.batches.add(batch.rows, now - max(sent, slots.landed), limits.max_batch)
-        slots.landed = now
-        wanted = self.scheduler.finish(batch)
+        if batch.is_lookup:
+            unknown = {request for request, answer in replies if isinstance(answer, NotCached)}
+            wanted, wake = self.scheduler.look_further(batch, unknown)
+            self.wake_all(wake)
+        else:
+            limits = self.scheduler.limits_of(batch.key.model)
+            self.meter.batches.add(batch.rows, now - max(sent, slots.landed), limits.max_batch)
+            slots.landed = now
+            wanted = self.scheduler.finish(batch)
         if len(wanted) < len(replies):  # the others were cancelled, expired or moved on while it was out
             still = set(wanted)
             replies = [reply for reply in replies if reply[0] in still]
         self.statistics.answered(batch.key, replies, message.parts, now, time.time())
-        self.recorder.flew(batch.key, replies, message.parts, by)
+        hits = self.recorder.flew(batch.key, replies, message.parts, by)
+        self.scheduler.lookups.note(batch.key, message.infer, hits, len(replies))
         for request, answer in replies:
             self._reply(request, answer, now)
 

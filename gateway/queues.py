@@ -21,25 +21,29 @@ class Limits(NamedTuple):
 
 
 class Lane:
-    """One ready worker's queues and what it has in flight. No queue in it is empty."""
+    """One ready worker's queues and what it has in flight. No queue in it is empty. What is to be looked up
+    has queues of its own, and of look-ups there is at most one in flight, beside the slots."""
 
     def __init__(self, worker: str, slots: int) -> None:
         self.worker = worker
         self.slots = slots
         self.queues: OrderedDict[ModelKey, Queue] = OrderedDict()
+        self.lookups: OrderedDict[ModelKey, Queue] = OrderedDict()
+        self.lookup: Batch | None = None  # the one in flight
         self.struck: Queue = OrderedDict()  # those that have seen a worker die: each travels alone
         self.flying: dict[int, Batch] = {}
 
     def waiting(self, key: ModelKey | None = None) -> list[Request]:
         """What is in the queues, of one model version or of all."""
-        queues = self.queues.values() if key is None else [self.queues.get(key, OrderedDict())]
-        struck = [request for request in self.struck if key is None or request.key == key]
-        return struck + [request for queue in queues for request in queue]
+        found = list(self.struck)
+        for queues in (self.lookups, self.queues):
+            found += [request for queue in queues.values() for request in queue]
+        return found if key is None else [request for request in found if request.key == key]
 
     def newest(self, rows: int) -> list[Request]:
         """The last of what is in the queues, in order, of so many rows at most."""
         found: list[Request] = []
-        for queue in reversed(self.queues.values()):
+        for queue in [*reversed(self.lookups.values()), *reversed(self.queues.values())]:
             for request in reversed(queue):
                 rows -= request.rows
                 if rows < 0:
@@ -51,7 +55,23 @@ class Lane:
         """What is in batches and still wants an answer."""
         return [request for batch in self.flying.values() for request in batch.wanted()]
 
-    def launch(self, key: ModelKey, queue: Queue, limit: int, now: float, *, alone: bool) -> Batch:
+    @property
+    def has_slot(self) -> bool:
+        """Whether another batch may go to its model."""
+        return len(self.flying) - (self.lookup is not None) < self.slots
+
+    def land(self, batch: Batch) -> bool:
+        """The batch is not in flight any more; whether it was."""
+        if self.flying.pop(batch.id, None) is None:
+            return False
+        if self.lookup is batch:
+            self.lookup = None
+        return True
+
+    def launch(
+        self, key: ModelKey, queue: Queue, limit: int, now: float, *,
+        alone: bool = False, is_lookup: bool = False,
+    ) -> Batch:  # fmt: skip
         """Move the first requests of one of its queues, up to `limit` rows and what a frame holds, and at
         least one, into a batch in flight; the first one only if it is to be `alone`."""
         requests: list[Request] = []
@@ -68,9 +88,11 @@ class Lane:
             rows += request.rows
             size += request.size
         if not queue and not alone:
-            del self.queues[key]
-        batch = Batch(self.worker, key, requests, alone=alone)
+            del (self.lookups if is_lookup else self.queues)[key]
+        batch = Batch(self.worker, key, requests, alone=alone, is_lookup=is_lookup)
         self.flying[batch.id] = batch
+        if is_lookup:
+            self.lookup = batch
         return batch
 
 

@@ -80,7 +80,7 @@ class Request:
     """
 
     __slots__ = (
-        "admitted", "buffers", "count", "deadline", "key", "reply", "route",
+        "admitted", "buffers", "count", "deadline", "is_unknown", "key", "reply", "route",
         "rows", "sent", "signature", "size", "stage", "strikes", "trace", "worker",
     )  # fmt: skip
 
@@ -112,6 +112,7 @@ class Request:
         self.sent = 0.0
         self.stage = Stage.NEW
         self.worker: str | None = None  # whose queue or batch has it
+        self.is_unknown = False  # a look-up said so: only the model has its answer
         self.strikes = 0  # workers that went away with it in their hands
 
 
@@ -119,16 +120,20 @@ _batch_ids = itertools.count(1)
 
 
 class Batch:
-    """Requests of one model version that travel to one worker together."""
+    """Requests of one model version that travel to one worker together; for a look-up, those that its cache
+    knows are answered, and the others wait for its model."""
 
-    __slots__ = ("alone", "id", "key", "requests", "rows", "worker")
+    __slots__ = ("alone", "id", "is_lookup", "key", "requests", "rows", "worker")
 
-    def __init__(self, worker: str, key: ModelKey, requests: list[Request], *, alone: bool) -> None:
+    def __init__(
+        self, worker: str, key: ModelKey, requests: list[Request], *, alone: bool, is_lookup: bool = False
+    ) -> None:
         self.id = next(_batch_ids)
         self.worker = worker
         self.key = key
         self.requests = requests
         self.rows = sum(request.rows for request in requests)
+        self.is_lookup = is_lookup
         self.alone = alone  # travels while nothing else is at the worker, to find out who kills workers
 
     def wanted(self) -> list[Request]:

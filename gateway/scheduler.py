@@ -5,7 +5,8 @@ The life of a request:
 1. `submit` puts it into the queue of one ready worker (`loads` chooses it), or with the `unrouted` when there
    is none.
 2. `take` hands a worker with a free slot everything queued for one model version, up to `max_batch` rows;
-   a model's limits may ask to wait a moment for more.
+   a model's limits may ask to wait a moment for more. Where a model is slow and its cache knows many rows
+   (`lookups`), what is new is looked up before that, beside the slots; `look_further` has the rest wait.
 3. `finish` frees the slot. The caller has answered the requests.
 4. A worker that goes away gives back what it had. What only waited is routed again. What was in a batch
    gets a strike and is tried again alone, on a worker with nothing else in flight, so that the next death
@@ -23,7 +24,8 @@ from collections.abc import Collection, Iterable
 from common.errors import DeadlineExceeded, NoWorker, PipelineError, Poisoned, QueueFull
 from gateway.deadlines import DeadlineWheel
 from gateway.loads import Loads
-from gateway.queues import Lane, Limits, Queue, due
+from gateway.lookups import LOOKUP_ROWS, Lookups
+from gateway.queues import Lane, Limits, due
 from gateway.requests import Batch, ModelKey, Request, Stage
 from gateway.unrouted import Unrouted
 
@@ -44,6 +46,7 @@ class Scheduler:
         self.unrouted = Unrouted(worker_wait)
         self.waiting = self.waiting_rows = 0
         self.retries = 0  # requests that go to another worker, as theirs was lost with them
+        self.lookups = Lookups()
         self._lanes: dict[str, Lane] = {}
         self._loads = Loads()
         self._deadlines: DeadlineWheel[Request] = DeadlineWheel()
@@ -76,18 +79,23 @@ class Scheduler:
     def take(self, worker: str, now: float) -> Batch | None:
         """The next batch for a worker that has a free slot; None when it should wait to be woken."""
         lane = self._lanes.get(worker)
-        if lane is None or len(lane.flying) >= lane.slots or any(b.alone for b in lane.flying.values()):
+        if lane is None or any(batch.alone for batch in lane.flying.values()):
             return None
         if lane.struck:
             if lane.flying:
                 return None  # it empties first: what has seen a worker die travels alone
             request = next(iter(lane.struck))
-            return self._launch(lane, request.key, lane.struck, 1, now, alone=True)
+            return self._launched(lane.launch(request.key, lane.struck, 1, now, alone=True))
+        if lane.lookups and lane.lookup is None:
+            key, queue = next(iter(lane.lookups.items()))
+            return self._launched(lane.launch(key, queue, LOOKUP_ROWS, now, is_lookup=True))
+        if not lane.has_slot:
+            return None
         for key, queue in lane.queues.items():
             limits = self.limits_of(key.model)
             if due(queue, limits) <= now:
                 lane.queues.move_to_end(key)  # model versions take turns
-                return self._launch(lane, key, queue, limits.max_batch, now, alone=False)
+                return self._launched(lane.launch(key, queue, limits.max_batch, now))
         return None
 
     def next_due(self, worker: str, now: float) -> float:
@@ -99,14 +107,23 @@ class Scheduler:
 
     def finish(self, batch: Batch) -> list[Request]:
         """The batch came back: free its slot. Its requests that still want an answer are over now."""
-        lane = self._lanes.get(batch.worker)
-        if lane is None or lane.flying.pop(batch.id, None) is None:
-            return []  # its worker was given up meanwhile and the requests moved on
-        self._loads.add(batch.worker, -batch.rows)
-        wanted = batch.wanted()
+        wanted = self._land(batch)
         for request in wanted:
             self._end(request)
         return wanted
+
+    def look_further(self, batch: Batch, unknown: Collection[Request]) -> tuple[list[Request], list[str]]:
+        """A look-up came back, to which these requests are unknown: (those of the others that still want an
+        answer and are over now, workers to wake)."""
+        known, moving = [], []
+        for request in self._land(batch):
+            if request in unknown:
+                request.is_unknown = True
+                moving.append(request)
+            else:
+                self._end(request)
+                known.append(request)
+        return known, self._route_all(moving)
 
     # --- what the fleet does
 
@@ -173,11 +190,7 @@ class Scheduler:
 
     def give_back(self, batch: Batch) -> list[str]:
         """The batch certainly never ran: queue its requests again without a strike; the workers to wake."""
-        lane = self._lanes.get(batch.worker)
-        if lane is None or lane.flying.pop(batch.id, None) is None:
-            return []
-        self._loads.add(batch.worker, -batch.rows)
-        return self._route_all(batch.wanted())
+        return self._route_all(self._land(batch))
 
     def expire(self, now: float) -> list[Ending]:
         """End every request whose deadline has passed, or that has waited too long for any worker at all."""
@@ -224,7 +237,7 @@ class Scheduler:
     def has_waiting(self, worker: str) -> bool:
         """Whether something waits for this worker."""
         lane = self._lanes.get(worker)
-        return lane is not None and bool(lane.queues or lane.struck)
+        return lane is not None and bool(lane.queues or lane.struck or lane.lookups)
 
     @property
     def unfinished(self) -> int:
@@ -253,9 +266,11 @@ class Scheduler:
         if request.strikes:
             lane.struck[request] = None
         else:
-            queue = lane.queues.get(request.key)
+            is_new = request.route is not None and not request.is_unknown
+            queues = lane.lookups if is_new and self.lookups.are_wanted(request.key) else lane.queues
+            queue = queues.get(request.key)
             if queue is None:
-                queue = lane.queues[request.key] = OrderedDict()
+                queue = queues[request.key] = OrderedDict()
             queue[request] = None
         self._loads.add(worker, request.rows)
         return worker
@@ -279,18 +294,27 @@ class Scheduler:
         if request.strikes:
             del lane.struck[request]
         else:
-            queue = lane.queues[request.key]
+            queues = lane.queues
+            if request not in queues.get(request.key, ()):
+                queues = lane.lookups
+            queue = queues[request.key]
             del queue[request]
             if not queue:
-                del lane.queues[request.key]
+                del queues[request.key]
         self._loads.add(request.worker, -request.rows)
 
-    def _launch(
-        self, lane: Lane, key: ModelKey, queue: Queue, limit: int, now: float, *, alone: bool
-    ) -> Batch:
-        batch = lane.launch(key, queue, limit, now, alone=alone)
-        self._count_out(key.model, len(batch.requests), batch.rows)
+    def _launched(self, batch: Batch) -> Batch:
+        self._count_out(batch.key.model, len(batch.requests), batch.rows)
         return batch
+
+    def _land(self, batch: Batch) -> list[Request]:
+        """The batch is in flight no more: its requests that are still in its hands, and want an answer. None
+        where its worker was given up meanwhile, and they moved on."""
+        lane = self._lanes.get(batch.worker)
+        if lane is None or not lane.land(batch):
+            return []
+        self._loads.add(batch.worker, -batch.rows)
+        return batch.wanted()
 
     def _close_to_new(self, worker: str, now: float) -> bool:
         """Whether it took new ones before: it may have retired."""

@@ -100,6 +100,7 @@ pure_modules = {
     "gateway.launchers.launcher",
     "gateway.launchers.ray.orders",
     "gateway.loads",
+    "gateway.lookups",
     "gateway.metrics.carried",
     "gateway.metrics.reasons",
     "gateway.metrics.recorder",

@@ -46,6 +46,11 @@ class Peer(NamedTuple):
         return self.name == OURS
 
     @property
+    def remembers(self) -> bool:
+        """Whether it answers rows from a cache, as it comes. (MLServer has one, and has to be told.)"""
+        return self.is_ours
+
+    @property
     def requirements(self) -> Path | None:
         """What its environment has; None for the one that runs this."""
         return None if self.is_ours else Path(__file__).parent / "requirements" / f"{self.name}.txt"

@@ -27,7 +27,7 @@ class Times(NamedTuple):
     killed_after: float = 3.0
     calm: float = 3.0
     crowd: float = 4.0
-    filling: float = 5.0
+    filling: float = 30.0
 
     def load_of(self, workload: str) -> float:
         """Where answers come in batches of 32, a few a second, one more or less is to count for little."""
@@ -37,7 +37,7 @@ class Times(NamedTuple):
     def of(cls, seconds: float, *, is_quick: bool) -> Times:
         """For loads of so many seconds."""
         if is_quick:
-            return cls(1.0, neighbours=1.5, kill=5.0, killed_after=2.0, calm=1.5, crowd=2.0, filling=2.0)
+            return cls(1.0, neighbours=1.5, kill=5.0, killed_after=2.0, calm=1.5, crowd=2.0, filling=5.0)
         return cls(seconds, alone=max(1.0, round(seconds / 3)))
 
 
@@ -113,7 +113,7 @@ def _seconds(cell: Cell, times: Times) -> float:
         "neighbours": times.neighbours,
         "kill": times.kill + 2.0,
         "overload": times.warm_up + times.calm + times.crowd + 3.0,
-        "zipf": times.filling + times.load + 2.0,
+        "zipf": (times.filling if PEERS[cell.peer].remembers else times.warm_up) + times.load + 2.0,
     }
     return PEERS[cell.peer].start + _STOP_AND_CHECK + took[cell.kind]
 

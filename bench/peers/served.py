@@ -26,7 +26,8 @@ QUIET, QUIET_TIME, LONGEST = 0.3, 0.25, 6.0  # of a core, for so long; nobody is
 
 
 class Served(NamedTuple):
-    """Where it is and what it is. `ready` is seconds from its start to its first right answer."""
+    """Where it is and what it is. `ready` is seconds from its start to its first right answer, `remembers` as
+    of its `Peer`."""
 
     url: str
     door: Door
@@ -36,6 +37,7 @@ class Served(NamedTuple):
     tree: Tree
     ready: float
     reference: Reference
+    remembers: bool = False
 
     def ask(self, connection: http.client.HTTPConnection, number: str) -> Reply:
         """Ask for the row of this number."""
@@ -70,7 +72,7 @@ def served(peer: Peer, start: Start) -> Iterator[Served]:
         ready = time.monotonic() - began
         if start.workers > 1:
             _await_quiet(tree)
-        yield Served(url, door, name, path, start.workload, tree, ready, reference)
+        yield Served(url, door, name, path, start.workload, tree, ready, reference, peer.remembers)
     finally:
         _stop(process, tree)
 

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from itertools import compress
 
 from common import wire
 from common.errors import (
@@ -92,7 +93,7 @@ class DataPlane:
         if self.draining:
             raise Draining("the worker is leaving")
         with self._registry.use(batch.model, batch.version) as execution:
-            if self._on_used is None:
+            if self._on_used is None or batch.is_lookup:
                 return self._run_through(execution, batch, buffers, received)
             with self._idle:
                 if self._is_used:
@@ -109,20 +110,24 @@ class DataPlane:
         _check_sizes(batch, buffers)
         answers: list[wire.PartAnswer] = []
         outputs: list[bytes] = []
+        counts: list[int] = []
         infer = 0.0
         at = 0
         for part in batch.parts:
-            ran = execution.run(part, buffers[at : at + len(part.inputs)], received)
+            own = buffers[at : at + len(part.inputs)]
+            ran = execution.look_up(part, own) if batch.is_lookup else execution.run(part, own, received)
             at += len(part.inputs)
             answers.append(ran.answer)
+            # A request that was looked up in vain comes again, and counts then.
+            counts += compress(part.counts, ran.answer.hits) if batch.is_lookup else part.counts
             outputs += ran.buffers
             infer += ran.infer
         size = sum(map(len, outputs))
         if size > 2 * wire.MAX_BATCH_BYTES - FRAME_HEAD:
             raise TooLarge(f"the model's answers have {size} bytes, more than a frame to the gateway may")
         self._counters.count(
-            requests=sum(len(part.counts) for part in batch.parts),
-            rows=sum(sum(part.counts) for part in batch.parts),
+            requests=len(counts),
+            rows=sum(counts),
             handling=time.monotonic() - received,
             infer=infer,
         )

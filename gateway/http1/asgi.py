@@ -35,7 +35,7 @@ def make_scope(connection: Connection, exchange: Exchange) -> Message:
         "raw_path": target.partition(b"?")[0],
         "query_string": exchange.query,
         "root_path": "",
-        "headers": exchange.headers,
+        "headers": exchange.headers.copy(),  # requests of one head share theirs
         "client": connection.peer[:2] if connection.peer else None,
         "server": connection.local_address(),
     }

@@ -13,6 +13,7 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from typing import Any, Protocol
 
 from gateway.http1.exchange import Exchange, Handler, Observer
+from gateway.http1.heads import KnownHeads
 from gateway.http1.reader import RequestReader
 from gateway.http1.request import Refused
 from gateway.http1.responses import CONTINUE, ResponseHeads, may_have_body
@@ -32,6 +33,7 @@ class LaneView(TransportLane, Protocol):
     """What a connection needs of its lane."""
 
     heads: ResponseHeads
+    known_heads: KnownHeads
     inbox: memoryview
     draining: bool
     find_direct: Callable[[str, str], Handler | None]
@@ -57,7 +59,7 @@ class Connection(Transport):
         super().__init__(sock, lane)
         self.peer = peer
         self.local: Any = None
-        self.reader = RequestReader(lane.limits, Exchange)
+        self.reader = RequestReader(lane.limits, Exchange, lane.known_heads)
         self.current: Exchange | None = None
         self.backlog = bytearray()
         self.head_since: float | None = lane.now

@@ -20,6 +20,7 @@ from gateway.http1.asgi import App, AppCall
 from gateway.http1.connection import Connection
 from gateway.http1.exchange import Exchange, Handler, Observer
 from gateway.http1.handover import Handover
+from gateway.http1.heads import KnownHeads
 from gateway.http1.limits import HttpLimits
 from gateway.http1.request import Refused
 from gateway.http1.responses import ResponseHeads, default_error_body
@@ -54,6 +55,7 @@ class Lane:
         self.error_body = error_body
         self.observer = observer
         self.heads = ResponseHeads(time.time())
+        self.known_heads = KnownHeads()
         self.inbox = memoryview(bytearray(_INBOX))  # where each connection's next bytes go, for a moment
         self.connections: dict[int, Connection] = {}
         self.draining = False

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import httptools
 
+from gateway.http1.heads import KnownHeads, first_head
 from gateway.http1.limits import HttpLimits
 from gateway.http1.request import Refused, Request
 
@@ -39,10 +40,13 @@ class RequestReader:
 
     Invariant: after `refusal`, `preface`, a WebSocket request or a request without keep-alive nothing more
     is read; what came after the last two lies in `rest`, unread.
-    `make` builds the requests, so that a caller can have its own subclass without a copy.
+    `make` builds the requests, so that a caller can have its own subclass without a copy. Readers that share
+    `known` learn heads from one another.
     """
 
-    def __init__(self, limits: HttpLimits, make: type[Request] = Request) -> None:
+    def __init__(
+        self, limits: HttpLimits, make: type[Request] = Request, known: KnownHeads | None = None
+    ) -> None:
         self.requests: deque[Request] = deque()
         self.refusal: Refused | None = None
         self.preface = False
@@ -51,6 +55,8 @@ class RequestReader:
         self.in_head = False
         self._limits = limits
         self._make = make
+        self._known = known or KnownHeads()
+        self._head = b""  # what the parser's data begin with, where that is a whole head
         self._first: bytes | None = b""
         self._request: Request | None = None
         self._reframe: Request | None = None
@@ -81,13 +87,41 @@ class RequestReader:
         if self.ended:
             self.rest += data if self._keeps_rest else b""
             return
+        if self._request is None and not self.in_head:
+            data = self._take_known(data)
+            if not data:
+                return
         self._raw += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._stopped(error, data)
+        self._head = b""
         if self._raw > self._limits.max_head and not self.ended:
             self._check_overhead()
+
+    def _take_known(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Take the requests whose heads are known and whose bodies are there, without the parser, which is
+        between two requests and stays there; what is left is for it."""
+        while head := first_head(data):
+            known = self._known.find(head)
+            if known is None:
+                self._head = head
+                break
+            start = len(head)
+            end = start + known.length
+            if end > len(data):
+                break
+            request = self._make(known.method, known.target, known.headers)
+            request.follow(known)
+            if known.length:
+                request.body = bytes(data[start:end])
+                request.received = known.length
+            request.complete = True
+            self.requests.append(request)
+            self._raw = 0
+            data = data[end:]
+        return data
 
     # Called by llhttp.
 
@@ -133,6 +167,9 @@ class RequestReader:
         self._frame(request)
         if self._parser.should_upgrade():
             self._upgrade(request)
+        elif self._head:
+            self._known.learn(self._head, request)
+        self._head = b""
         self.in_head = False
         self._request = request
         self.requests.append(request)

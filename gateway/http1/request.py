@@ -25,6 +25,7 @@ class Request:
         "complete",
         "discard",
         "expects",
+        "fields",
         "headers",
         "http10",
         "keep_alive",
@@ -42,6 +43,7 @@ class Request:
         self.method = method
         self.target = target
         self.headers = headers
+        self.fields: dict[bytes, bytes] | None = None  # the first value of each, once somebody asks for one
         self.path = ""
         self.query = b""
         self.body: bytes | bytearray = b""
@@ -56,9 +58,19 @@ class Request:
         self.keep_alive = True
         self.websocket = False
 
+    def follow(self, known: Request) -> None:
+        """Be what a request was whose head had the same bytes: kept alive, and framed by its length."""
+        self.fields = known.fields = known._first_values()
+        self.path = known.path
+        self.query = known.query
+        self.length = known.length
+        self.max_body = known.max_body
+
     def header(self, name: bytes) -> bytes | None:
         """The first value of the header `name` (lower case), or None."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return self._first_values().get(name)
+
+    def _first_values(self) -> dict[bytes, bytes]:
+        if self.fields is None:
+            self.fields = dict(reversed(self.headers))
+        return self.fields

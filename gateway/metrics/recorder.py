@@ -150,13 +150,14 @@ class Recorder:
         replies: Iterable[tuple[Request, Answer | PipelineError]],
         parts: Iterable[PartAnswer],
         by: Provenance,
-    ) -> None:
-        """A batch came back with these answers."""
+    ) -> int:
+        """A batch came back with these answers; how many of them the cache had."""
         work = self.work_of(key)
-        count = 0
+        count = hits = 0
         for _, answer in replies:
             if isinstance(answer, Answer):
                 count += 1
+                hits += answer.hit
                 work.queue.add(answer.queue)
         if count:
             work.batch.add(by.batch, count)
@@ -165,6 +166,7 @@ class Recorder:
         for part in parts:
             for call in part.calls:
                 work.batch_rows.add(call.rows)
+        return hits
 
     def fold(self, serves: Callable[[ModelKey], bool]) -> None:
         """Bound what there is: of the versions that serve no more all but the newest are counted together,

@@ -35,6 +35,12 @@ def run(execution: Execution, *requests: Request, timeouts: list[float] | None =
     return execution.run(part, [memoryview(buffer)], time.monotonic())
 
 
+def look_up(execution: Execution, *requests: Request, inputs: tuple[TensorSpec, ...] = VECTOR) -> Ran:
+    part = Part(inputs, [len(rows) for rows in requests], [30.0] * len(requests))
+    buffer = b"".join(struct.pack("<2f", *row) for rows in requests for row in rows)
+    return execution.look_up(part, [memoryview(buffer)])
+
+
 def sums(ran: Ran) -> list[float]:
     return memoryview(ran.buffers[0]).cast("f").tolist()
 
@@ -57,6 +63,53 @@ def test_a_known_row_is_not_run_again_and_its_request_is_a_hit() -> None:
     assert sums(ran) == [7, 11, 3, 7, 3, 15]
     assert ran.answer.hits == b"\1\0\1\0"
     assert run(execution, [(1, 2)]).infer == 0.0
+
+
+def test_a_lookup_answers_requests_whose_rows_are_all_known_and_runs_nothing() -> None:
+    runtime = FakeRuntime()
+    execution = make(runtime)
+    ran = look_up(execution, [(1, 2)])
+    assert [(error.index, error.code) for error in ran.answer.errors] == [(0, "not_cached")]
+    assert (ran.answer.hits, ran.buffers) == (b"\0", [])
+    run(execution, [(1, 2)], [(3, 4)])
+    before = execution.cache.figures()
+    ran = look_up(execution, [(3, 4)], [(3, 4), (5, 6)], [(5, 6)], [(1, 2), (3, 4)])
+    assert [(error.index, error.code) for error in ran.answer.errors] == [
+        (1, "not_cached"),
+        (2, "not_cached"),
+    ]
+    assert (ran.answer.hits, ran.answer.outputs, sums(ran), ran.infer) == (b"\1\0\0\1", SUM, [7, 3, 7], 0.0)
+    assert len(runtime.calls) == 1
+    after = execution.cache.figures()
+    assert (after.hits - before.hits, after.misses - before.misses) == (3, 0)
+
+
+def test_a_lookup_takes_no_row_for_another_of_the_same_bytes() -> None:
+    execution = make(FakeRuntime())
+    run(execution, [(1, 2)])
+    other = (TensorSpec("vector", "INT64", (1,)),)
+    assert look_up(execution, [(1, 2)], inputs=other).answer.errors[0].code == "not_cached"
+
+
+def test_a_lookup_is_answered_while_the_model_computes() -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Slow(FakeRuntime):
+        def run(self, arrays):
+            if self.calls:
+                entered.set()
+                assert go_on.wait(10)
+            return super().run(arrays)
+
+    execution = make(Slow())
+    run(execution, [(1, 2)])
+    with ThreadPoolExecutor(1) as pool:
+        computing = pool.submit(run, execution, [(5, 6)])
+        assert entered.wait(10)
+        ran = look_up(execution, [(1, 2)], [(5, 6)])
+        assert (sums(ran), ran.answer.hits) == ([3], b"\1\0")
+        go_on.set()
+        assert sums(computing.result(10)) == [11]
 
 
 def test_equal_rows_of_a_batch_are_run_once_for_the_first_that_has_them() -> None:

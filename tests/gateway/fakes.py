@@ -77,6 +77,8 @@ class FakeWorker:
         self.picky: dict[str, str] = {}  # version → the sentence with which it refuses every row
         self.said: list[bytes | wire.Message] = []  # what the next batches are answered instead of an answer
         self.surveyed: list[wire.Message] = []
+        self.remembers: set[float] = set()  # numbers of the rows that a look-up finds
+        self.lookups: list[list[float]] = []  # numbers of each look-up
         self.batches: list[tuple[str, list[float]]] = []  # (name, numbers) of each batch that it ran
         self.chunks: list[int] = []
         self.in_hand = self.most_in_hand = 0
@@ -270,6 +272,9 @@ class FakeWorker:
         numbers = [
             n for part, buffer in zip(batch.parts, buffers, strict=True) for n in _numbers(part, buffer)
         ]
+        if batch.is_lookup:
+            self.lookups.append(numbers)
+            return _known(batch, buffers, float(weights.split()[0]), self.remembers)
         self.batches.append((name, numbers))
         await trio.sleep(self.takes)
         await self.held.wait()
@@ -309,6 +314,18 @@ def _answer(batch: wire.Batch, buffers: list[memoryview], *, factor: float, refu
         parts.append(wire.PartAnswer(RESULT, errors, bytes(len(part.counts))))
         outputs.append(array("f", sums).tobytes())
     return wire.encode(wire.BatchAnswer(batch.id, 0.001, 0.002, parts), outputs)
+
+
+def _known(batch: wire.Batch, buffers: list[memoryview], factor: float, remembered: set[float]) -> bytes:
+    """What it remembers of rows of one number each."""
+    parts, outputs = [], []
+    for part, buffer in zip(batch.parts, buffers, strict=True):
+        numbers = _numbers(part, buffer)
+        hits = bytes(number in remembered for number in numbers)
+        errors = [wire.RequestError(i, "not_cached", "unknown") for i, hit in enumerate(hits) if not hit]
+        parts.append(wire.PartAnswer(RESULT, errors, hits))
+        outputs.append(array("f", [factor * n for n in numbers if n in remembered]).tobytes())
+    return wire.encode(wire.BatchAnswer(batch.id, 0.0, 0.0, parts), outputs)
 
 
 def _refusal(batch: wire.Batch, sentence: str) -> bytes:

@@ -94,6 +94,21 @@ async def test_rows_of_different_width_travel_in_one_batch_and_come_back_to_whom
         await answers(first)
 
 
+async def test_a_row_that_is_known_does_not_wait_for_those_that_are_computed():
+    async with open_serving(slots=1) as (site, [worker]):
+        worker.remembers = {3.0}
+        worker.hold()
+        asked = await flown(site, 1)
+        site.scheduler.lookups.note(asked[0].request.key, 1.0, 1, 1)
+        asked += [site.ask(n) for n in (2, 3, 4)]
+        assert await asked[2].answer() == 6.0
+        assert worker.in_hand == 1
+        assert worker.lookups == [[2.0, 3.0, 4.0]]
+        worker.held.set()
+        assert await answers([asked[0], asked[1], asked[3]]) == [2.0, 4.0, 8.0]
+        assert [numbers for _, numbers in worker.batches] == [[1.0], [2.0, 4.0]]
+
+
 async def test_every_worker_is_used():
     async with open_serving(4, takes=0.01) as (site, workers):
         asked = [site.ask(n) for n in range(400)]

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from common.errors import DeadlineExceeded, NoWorker, PipelineError, Poisoned, QueueFull
 from common.tensor import vector_spec
 from gateway.deadlines import TICK
+from gateway.lookups import LOOKUP_ROWS
 from gateway.requests import Batch, ModelKey, Request, Stage
 from gateway.scheduler import Scheduler
 
@@ -107,6 +108,11 @@ class AnyOrder(RuleBasedStateMachine):
             while self.look(worker):
                 pass
 
+    @rule(key=keys, infer=st.sampled_from([0.0, 0.001, 1.0]), hits=st.integers(0, 4))
+    def learn(self, key: ModelKey, infer: float, hits: int) -> None:
+        """From now on a version's rows are looked up first, or not."""
+        self.scheduler.lookups.note(key, infer, hits, 4)
+
     def look(self, worker: str) -> Batch | None:
         batch = self.scheduler.take(worker, self.now)
         if batch is None:
@@ -114,7 +120,8 @@ class AnyOrder(RuleBasedStateMachine):
             return None
         assert batch.worker == worker in self.ready
         assert {request.key for request in batch.requests} == {batch.key}
-        assert batch.rows <= self.scheduler.default.max_batch or len(batch.requests) == 1
+        most = LOOKUP_ROWS if batch.is_lookup else self.scheduler.default.max_batch
+        assert batch.rows <= most or len(batch.requests) == 1
         assert all(request.sent == self.now for request in batch.requests)
         self.out[worker].append(batch)
         self.awake.add(worker)  # whoever took one looks again, or wakes another to look
@@ -128,12 +135,19 @@ class AnyOrder(RuleBasedStateMachine):
 
     def bring_back(self, batch: Batch) -> None:
         """The batch's answer comes, or its worker dies of it."""
-        if not self.deadly.isdisjoint(batch.requests):
+        if not (batch.is_lookup or self.deadly.isdisjoint(batch.requests)):
             self.remove(batch.worker, strike=True)
             return
         self.out[batch.worker].remove(batch)
         wanted = [request for request in batch.requests if request.stage is not Stage.OVER]
-        assert self.scheduler.finish(batch) == wanted
+        if batch.is_lookup:
+            unknown = [request for request in wanted if request.rows % 2]
+            wanted = [request for request in wanted if not request.rows % 2]
+            known, woken = self.scheduler.look_further(batch, unknown)
+            assert known == wanted
+            self.wake(woken)
+        else:
+            assert self.scheduler.finish(batch) == wanted
         for request in wanted:
             self.answers[request].append(None)
         self.awake.add(batch.worker)
@@ -152,6 +166,7 @@ class AnyOrder(RuleBasedStateMachine):
     def come_back_from_nowhere(self, n: int, again: bool) -> None:
         batch = self.lost[n % len(self.lost)]
         assert (self.scheduler.give_back(batch) if again else self.scheduler.finish(batch)) == []
+        assert self.scheduler.look_further(batch, batch.requests) == ([], [])
 
     # --- the fleet
 
@@ -256,7 +271,8 @@ class AnyOrder(RuleBasedStateMachine):
         books = self.scheduler
         places: Counter[Request] = Counter(list(books.unrouted))
         for name, lane in books._lanes.items():
-            for key, queue in lane.queues.items():
+            assert all(r.route is not None for queue in lane.lookups.values() for r in queue)
+            for key, queue in [*lane.queues.items(), *lane.lookups.items()]:
                 assert queue, "an empty queue would be taken from"
                 assert all((r.key, r.worker, r.strikes) == (key, name, 0) for r in queue)
                 places.update(list(queue))
@@ -298,7 +314,9 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.scheduler._lanes.keys() == self.out.keys()
         for worker, batches in self.out.items():
             assert list(self.scheduler._lanes[worker].flying.values()) == batches
-            assert len(batches) <= self.scheduler._lanes[worker].slots
+            lookups = [batch for batch in batches if batch.is_lookup]
+            assert lookups in ([], [self.scheduler._lanes[worker].lookup])
+            assert len(batches) - len(lookups) <= self.scheduler._lanes[worker].slots
             assert worker not in self.retired or not self.scheduler.has_waiting(worker)
 
     @invariant()

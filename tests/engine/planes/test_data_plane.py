@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 import torch
 from hypothesis import given, settings
@@ -72,6 +73,15 @@ def test_a_batch_is_answered_in_order_with_what_it_took(plane, batch, floats) ->
     assert again.parts[0].hits == b"\1\1"
     assert again.infer == 0.0
     assert floats(same[0]) == floats(buffers[0])[::-1]
+
+
+def test_what_is_looked_up_in_vain_counts_once_it_is_run(plane, batch) -> None:
+    plane.ask(batch("adding", [0.3, 0.7]))
+    message, buffers = wire.decode(batch("adding", [0.3, 0.7], [0.1, 0.2]))
+    asked = msgspec.structs.replace(message, is_lookup=True)
+    answer, found = plane.ask(wire.encode(asked, buffers))
+    assert (answer.infer, answer.parts[0].hits, len(found[0])) == (0.0, b"\1\0", 4)
+    assert (plane.counters.requests, plane.counters.rows) == (2, 2)
 
 
 def test_the_answer_to_a_row_depends_neither_on_the_batch_nor_on_the_cache(
