@@ -229,6 +229,9 @@ class Dispatcher:
         elif refusal.code == NotFound.code:
             for request in self.scheduler.finish(batch):
                 self._reply(request, Overloaded(f"version {batch.key.version} no longer serves"))
+        elif refusal.code == WorkerLost.code:  # it lives, and can run nothing
+            event(log, logging.WARNING, "worker of no use", worker=batch.worker, because=refusal.message)
+            raise WorkerLost(refusal.message)
         elif refusal.code == TooLarge.code:
             for request in self.scheduler.finish(batch):
                 self._reply(request, TooLarge(refusal.message))
