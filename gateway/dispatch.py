@@ -250,8 +250,11 @@ class Dispatcher:
             self.on_failed(request.key, answer)
             if count is not None:
                 count.failed(answer.code, seconds)
-        elif count is not None:
-            count.answered(seconds)
+        else:
+            if answer.hit:
+                self.scheduler.known_rows.note(request)
+            if count is not None:
+                count.answered(seconds)
         if request.trace is not None:
             request.trace.ended(answer)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -31,7 +31,7 @@ class Unrouted:
         """One more."""
         queue = self._queues.get(request.key)
         if queue is None:
-            queue = self._queues[request.key] = OrderedDict()
+            queue = self._queues[request.key] = Queue()
         queue[request] = None
 
     def remove(self, request: Request) -> None:
