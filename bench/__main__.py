@@ -17,6 +17,7 @@ COMMANDS = {
     "peers": ("bench.peers.command", "put other servers of models beside ours"),
     "sweep": ("bench.sweep", "find the highest rate that keeps p99 under a limit"),
     "profile": ("bench.profile.command", "flame graphs of gateway and worker under load"),
+    "overload": ("bench.overload", "ask for four times as much as the server can do"),
     "quick": ("bench.quick", "the README's table of figures, within a minute"),
 }
 

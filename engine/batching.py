@@ -35,7 +35,8 @@ class Outcome:
 
 def run_rows(runtime: Runtime, rows: Rows, wanted: Wanted, outcome: Outcome, *, max_batch: int) -> None:
     """Run the wanted rows, at most `max_batch` a call. Never raises what the model raises: rows that fail
-    together are halved until those at fault are alone, so each costs a few calls more and fails alone."""
+    together are halved until those at fault are alone, so each costs a few calls more and fails alone. Only
+    where there is no memory even for one row it raises `MemoryError`: that is not the row's fault."""
     waiting = _cut(wanted, max_batch)
     while waiting:
         batch = waiting.pop()
@@ -43,9 +44,17 @@ def run_rows(runtime: Runtime, rows: Rows, wanted: Wanted, outcome: Outcome, *, 
             _forward(runtime, rows, batch, outcome)
         except Exception as error:
             if len(batch) == 1:
+                if _is_out_of_memory(error):
+                    raise MemoryError(str(error)) from error
                 outcome.errors[next(iter(batch))] = failure(error)
                 continue
             waiting += _cut(batch, (len(batch) + 1) // 2)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Torch says it by errors of its own: a class for GPUs, and its allocator's sentence for the rest."""
+    said = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    return said or isinstance(error, MemoryError)
 
 
 def _cut(wanted: Wanted, size: int) -> list[Wanted]:
@@ -81,6 +90,8 @@ def _without(failed: RowsFailed, batch: Wanted, outcome: Outcome) -> Wanted:
     """The rows that did not fail; the others have their errors."""
     keys = list(batch)
     for at, error in failed.errors.items():
+        if _is_out_of_memory(error):
+            raise MemoryError(str(error)) from error
         outcome.errors[keys[at]] = failure(error)
     return {key: batch[key] for at, key in enumerate(keys) if at not in failed.errors}
 

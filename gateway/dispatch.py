@@ -236,6 +236,9 @@ class Dispatcher:
         elif refusal.code == NotFound.code:
             for request in self.scheduler.finish(batch):
                 self._reply(request, Overloaded(f"version {batch.key.version} no longer serves"))
+        elif refusal.code == WorkerLost.code:  # it lives, and can run nothing
+            event(log, logging.WARNING, "worker of no use", worker=batch.worker, because=refusal.message)
+            raise WorkerLost(refusal.message)
         elif refusal.code == TooLarge.code:
             for request in self.scheduler.finish(batch):
                 self._reply(request, TooLarge(refusal.message))
@@ -254,8 +257,11 @@ class Dispatcher:
             self.on_failed(request.key, answer)
             if count is not None:
                 count.failed(answer.code, seconds)
-        elif count is not None:
-            count.answered(seconds)
+        else:
+            if answer.hit:
+                self.scheduler.known_rows.note(request)
+            if count is not None:
+                count.answered(seconds)
         if request.trace is not None:
             request.trace.ended(answer)
         try:

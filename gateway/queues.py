@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from typing import NamedTuple
 
 from common.wire import MAX_BATCH_BYTES
+from gateway.admission import Pace
 from gateway.requests import Batch, ModelKey, Request, Stage
 
-Queue = OrderedDict[Request, None]
+
+class Queue(OrderedDict[Request, None]):
+    """Requests that wait, in order. Invariant: `rows` is how many they have."""
+
+    rows = 0
+
+    def put(self, request: Request, *, first: bool = False) -> None:
+        """It waits, behind all others or before them."""
+        self[request] = None
+        self.rows += request.rows
+        if first:
+            self.move_to_end(request, last=False)
+
+    def take_out(self, request: Request) -> None:
+        """It waits no more."""
+        del self[request]
+        self.rows -= request.rows
 
 
 class Limits(NamedTuple):
@@ -30,8 +47,20 @@ class Lane:
         self.queues: OrderedDict[ModelKey, Queue] = OrderedDict()
         self.lookups: OrderedDict[ModelKey, Queue] = OrderedDict()
         self.lookup: Batch | None = None  # the one in flight
-        self.struck: Queue = OrderedDict()  # those that have seen a worker die: each travels alone
+        self.struck = Queue()  # those that have seen a worker die: each travels alone
         self.flying: dict[int, Batch] = {}
+        self.paces: defaultdict[ModelKey, Pace] = defaultdict(Pace)
+        self.pressed = 0  # batches that may come back until nobody was turned away for so long
+
+    def has_time_for(self, request: Request) -> bool:
+        """Whether a new request is likely to be answered here before its deadline."""
+        queue = self.queues.get(request.key)
+        if queue is None:
+            return True
+        flying = sum(
+            [batch.rows for batch in self.flying.values() if batch.key == request.key and not batch.is_lookup]
+        )
+        return self.paces[request.key].is_enough(queue.rows + flying, request)
 
     def waiting(self, key: ModelKey | None = None) -> list[Request]:
         """What is in the queues, of one model version or of all."""
@@ -81,7 +110,7 @@ class Lane:
             is_full = rows + request.rows > limit or size + request.size > MAX_BATCH_BYTES
             if requests and (alone or is_full):
                 break
-            del queue[request]
+            queue.take_out(request)
             request.stage = Stage.FLYING
             request.sent = now
             requests.append(request)
@@ -89,6 +118,8 @@ class Lane:
             size += request.size
         if not queue and not alone:
             del (self.lookups if is_lookup else self.queues)[key]
+        if not alone and not is_lookup:
+            self.paces[key].left(rows, now, is_more=bool(queue))
         batch = Batch(self.worker, key, requests, alone=alone, is_lookup=is_lookup)
         self.flying[batch.id] = batch
         if is_lookup:
@@ -102,9 +133,4 @@ def due(queue: Queue, limits: Limits) -> float:
     first = next(iter(queue))
     if not limits.max_wait:
         return first.admitted
-    rows = 0
-    for request in queue:
-        rows += request.rows
-        if rows >= limits.max_batch:
-            return first.admitted
-    return first.admitted + limits.max_wait
+    return first.admitted if queue.rows >= limits.max_batch else first.admitted + limits.max_wait

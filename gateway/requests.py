@@ -105,7 +105,7 @@ class Request:
         self.size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
         self.admitted = admitted
         self.deadline = deadline
-        self.route = route  # the bucket of its rows where a cache makes one worker better than another
+        self.route = route  # a number for its rows, where a cache makes one worker better than another
         self.reply = reply
         self.count = count
         self.trace = trace

@@ -18,11 +18,11 @@ SLACK = 4  # … and never fewer than this many rows, or the first few requests 
 
 
 def key_of(buffers: Collection[bytes | bytearray | memoryview]) -> int:
-    """The bucket of a request's input bytes: equal inputs have equal buckets, on every gateway."""
+    """A number for a request's input bytes: equal inputs have equal numbers, on every gateway."""
     key = 0
     for buffer in buffers:
         key = zlib.crc32(buffer, key)
-    return key % BUCKETS
+    return key
 
 
 class Preferences:
@@ -37,8 +37,9 @@ class Preferences:
         self._workers = tuple(sorted(workers))
         self._orders.clear()
 
-    def order(self, bucket: int) -> tuple[str, ...]:
-        """The workers of a bucket, best first."""
+    def order(self, key: int) -> tuple[str, ...]:
+        """The workers of a key's bucket, best first."""
+        bucket = key % BUCKETS
         order = self._orders.get(bucket)
         if order is None:
             seed = bucket.to_bytes(4, "little")

@@ -18,19 +18,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Collection, Iterable
 
 from common.errors import DeadlineExceeded, NoWorker, PipelineError, Poisoned, QueueFull
+from gateway.admission import KnownRows
 from gateway.deadlines import DeadlineWheel
 from gateway.loads import Loads
 from gateway.lookups import LOOKUP_ROWS, Lookups
-from gateway.queues import Lane, Limits, due
+from gateway.queues import Lane, Limits, Queue, due
 from gateway.requests import Batch, ModelKey, Request, Stage
 from gateway.unrouted import Unrouted
 
 SLOTS = 2  # batches at a worker at once: the next is there when it finishes one
 MAX_STRIKES = 2
+PRESSED = 8  # batches after somebody was turned away, whose rows are remembered
 HOPE_TICK = 0.02  # between two looks for who has waited too long for any worker
 
 Ending = tuple[Request, PipelineError]
@@ -45,6 +47,7 @@ class Scheduler:
         self.limits: dict[str, Limits] = {}  # by model, where they are not the default
         self.unrouted = Unrouted(worker_wait)
         self.waiting = self.waiting_rows = 0
+        self.known_rows = KnownRows()
         self.retries = 0  # requests that go to another worker, as theirs was lost with them
         self.lookups = Lookups()
         self._lanes: dict[str, Lane] = {}
@@ -56,16 +59,23 @@ class Scheduler:
     # --- what a door does
 
     def submit(self, request: Request) -> str | None:
-        """Queue a new request; the worker to wake, if any. Raises `QueueFull`."""
+        """Queue a new request; the worker to wake, if any. Raises `QueueFull`, also where the queue is so
+        long that its deadline would pass there. A row that a cache is thought to know goes ahead then."""
         model = request.key.model
         queue_max = self.limits_of(model).queue_max
         if self.waiting >= self.queue_max or (
             queue_max is not None and self.waiting_by_model[model] >= queue_max
         ):
             raise QueueFull("Server is busy")
+        worker = self._loads.choose(request)
+        is_late = worker is not None and not self._lanes[worker].has_time_for(request)
+        if is_late:
+            self._lanes[worker].pressed = PRESSED
+            if request not in self.known_rows:
+                raise QueueFull("Server is busy")
         self.live_by_version[request.key] += 1
         self._deadlines.add(request, request.deadline)
-        return self._route(request)
+        return self._put(request, worker, first=is_late)
 
     def cancel(self, request: Request) -> None:
         """The client has gone: forget the request, and never run it if it still waits."""
@@ -108,6 +118,7 @@ class Scheduler:
     def finish(self, batch: Batch) -> list[Request]:
         """The batch came back: free its slot. Its requests that still want an answer are over now."""
         wanted = self._land(batch)
+        self._remember(batch.worker, wanted)
         for request in wanted:
             self._end(request)
         return wanted
@@ -254,24 +265,28 @@ class Scheduler:
 
     def _route(self, request: Request) -> str | None:
         """Put a request into a queue; the worker to wake."""
+        return self._put(request, self._loads.choose(request))
+
+    def _put(self, request: Request, worker: str | None, *, first: bool = False) -> str | None:
+        """Put a request into this worker's queue; the worker to wake."""
         request.stage = Stage.WAITING
         self.waiting += 1
         self.waiting_rows += request.rows
         self.waiting_by_model[request.key.model] += 1
-        request.worker = worker = self._loads.choose(request)
+        request.worker = worker
         if worker is None:
             self.unrouted.add(request)
             return None
         lane = self._lanes[worker]
         if request.strikes:
-            lane.struck[request] = None
+            lane.struck.put(request)
         else:
             is_new = request.route is not None and not request.is_unknown
             queues = lane.lookups if is_new and self.lookups.are_wanted(request.key) else lane.queues
             queue = queues.get(request.key)
             if queue is None:
-                queue = queues[request.key] = OrderedDict()
-            queue[request] = None
+                queue = queues[request.key] = Queue()
+            queue.put(request, first=first)
         self._loads.add(worker, request.rows)
         return worker
 
@@ -292,13 +307,13 @@ class Scheduler:
             return
         lane = self._lanes[request.worker]
         if request.strikes:
-            del lane.struck[request]
+            lane.struck.take_out(request)
         else:
             queues = lane.queues
             if request not in queues.get(request.key, ()):
                 queues = lane.lookups
             queue = queues[request.key]
-            del queue[request]
+            queue.take_out(request)
             if not queue:
                 del queues[request.key]
         self._loads.add(request.worker, -request.rows)
@@ -306,6 +321,14 @@ class Scheduler:
     def _launched(self, batch: Batch) -> Batch:
         self._count_out(batch.key.model, len(batch.requests), batch.rows)
         return batch
+
+    def _remember(self, worker: str, answered: list[Request]) -> None:
+        """After somebody was turned away: rows that its cache knows now need not be."""
+        lane = self._lanes.get(worker)
+        if lane is not None and lane.pressed:
+            lane.pressed -= 1
+            for request in answered:
+                self.known_rows.note(request)
 
     def _land(self, batch: Batch) -> list[Request]:
         """The batch is in flight no more: its requests that are still in its hands, and want an answer. None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -31,13 +31,13 @@ class Unrouted:
         """One more."""
         queue = self._queues.get(request.key)
         if queue is None:
-            queue = self._queues[request.key] = OrderedDict()
-        queue[request] = None
+            queue = self._queues[request.key] = Queue()
+        queue.put(request)
 
     def remove(self, request: Request) -> None:
         """One less."""
         queue = self._queues[request.key]
-        del queue[request]
+        queue.take_out(request)
         if not queue:
             del self._queues[request.key]
 

@@ -87,6 +87,7 @@ pure_modules = {
     "engine.inputs.framing",
     "engine.metrics",
     "engine.rounding",
+    "gateway.admission",
     "gateway.autoscaler.meter",
     "gateway.autoscaler.policy",
     "gateway.autoscaler.scaling",

@@ -182,7 +182,7 @@ class Load:
             return
         request, sent = found
         self.in_flight -= 1
-        self.records.add(request.due, request.taken, sent, now, answer)
+        self.records.add(request, sent, now, answer)
 
     def _settle(self, connection: Connection) -> None:
         """Say whether it takes requests, and whether it waits to write."""
@@ -212,7 +212,7 @@ class Load:
         now = self._clock()
         for request, sent in connection.in_flight.values():
             self.in_flight -= 1
-            self.records.add(request.due, request.taken, sent, now, Answer(0, error))
+            self.records.add(request, sent, now, Answer(0, error))
         connection.in_flight.clear()
         if connection.is_free:
             self._set_free(connection, False)
@@ -226,7 +226,7 @@ class Load:
     def _fail_one(self, error: str) -> None:
         if self.waiting:
             request, now = self.waiting.popleft(), self._clock()
-            self.records.add(request.due, request.taken, now, now, Answer(0, error))
+            self.records.add(request, now, now, Answer(0, error))
             self._pause_until = now + _PAUSE
 
     def _give_up(self, before: float) -> None:

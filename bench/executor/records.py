@@ -9,6 +9,7 @@ from array import array
 from collections import Counter
 
 from bench.executor.codecs.codec import Answer
+from bench.executor.connection import Request
 
 PHASES = ("queue", "batch", "link", "infer")
 ANSWERED = 0  # the outcome; others are numbers of error kinds
@@ -36,12 +37,12 @@ class Records:
     def __len__(self) -> int:
         return len(self.due)
 
-    def add(self, due: float, taken: float, sent: float, done: float, answer: Answer) -> None:
+    def add(self, request: Request, sent: float, done: float, answer: Answer) -> None:
         """A request ended."""
-        if due < 0:
+        if request.due < 0:
             return
-        self.due.append(due)
-        self.taken.append(taken)
+        self.due.append(request.due)
+        self.taken.append(request.taken)
         self.sent.append(sent)
         self.done.append(done)
         if answer.error:

@@ -18,6 +18,7 @@ from common.errors import (
     PipelineError,
     TooLarge,
     WireError,
+    WorkerLost,
 )
 from common.log import OncePer, event
 from common.tensor import TensorSpec, row_ends
@@ -75,6 +76,9 @@ class DataPlane:
             return _refusal(error)
         except (CallerError, LoadError, Draining) as error:
             return _refusal(error)
+        except MemoryError as error:  # other workers may have some, and this one is as good as gone
+            self._note(logging.ERROR, "out of memory", error)
+            return _refusal(WorkerLost(f"the worker is out of memory: {error}"))
         except Exception as error:  # ours: the gateway is told, so that nobody waits for an answer
             self._note(logging.ERROR, "a frame could not be answered", error)
             return _refusal(PipelineError(f"{type(error).__name__}: {error}"))

@@ -37,7 +37,7 @@ def test_an_http_answer_may_come_byte_by_byte():
     codec = Http()
     assert codec.request(7, b"asked") == b"asked"
     assert [answer for byte in OK for answer in codec.feed(bytes([byte]))] == [
-        Answer(7, "", b"w1", b"miss", b"infer;dur=2")
+        Answer(7, "", b"w1", b"miss", b"infer;dur=2", b"hello")
     ]
     assert not codec.is_over
 
@@ -55,7 +55,7 @@ def test_a_chunked_answer_and_one_that_is_the_last_are_read():
     chunked = (
         b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nno\r\n0\r\n\r\n"
     )
-    assert codec.feed(chunked) == [Answer(1, "503")]
+    assert codec.feed(chunked) == [Answer(1, "503", body=b"no")]
     assert codec.is_over
 
 
@@ -63,7 +63,7 @@ def test_a_200_whose_body_says_that_it_is_none_is_an_error():
     codec = Http(b'"status":false')
     codec.request(1, b"")
     assert codec.feed(b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{"status":false}') == [
-        Answer(1, "refused")
+        Answer(1, "refused", body=b'{"status":false}')
     ]
 
 
@@ -91,7 +91,10 @@ def test_a_websocket_answers_by_id_and_pongs():
     good = b'{"id":2,"status":true,"worker":"w","cache":"hit","timings":{"infer":0.5}}'
     bad = b'{"id":1,"status":false,"code":"queue_full"}'
     data = b"".join(b"\x81" + bytes([len(each)]) + each for each in (good, bad)) + b"\x89\x01p"
-    assert codec.feed(data) == [Answer(2, "", b"w", b"hit", b"infer;dur=0.500"), Answer(1, "queue_full")]
+    assert codec.feed(data) == [
+        Answer(2, "", b"w", b"hit", b"infer;dur=0.500", good),
+        Answer(1, "queue_full", body=bad),
+    ]
     assert codec.replies() == b"\x8a\x81\0\0\0\0p"
     codec.feed(b"\x88\x02\x03\xe9")
     assert codec.is_over
@@ -107,7 +110,7 @@ def test_long_messages_go_and_come(size: int):
     head = bytearray(sent[: len(sent) - len(body) - 4])
     head[1] &= 127  # as a server says it: without a mask
     assert codec.feed(bytes(head) + body[:-1]) == []
-    assert codec.feed(body[-1:]) == [Answer(1)]
+    assert codec.feed(body[-1:]) == [Answer(1, body=body)]
 
 
 def test_a_websocket_that_is_refused_says_with_what():

@@ -12,6 +12,7 @@ from bench import results
 from bench.executor import display, summary
 from bench.executor.codecs.codec import Answer
 from bench.executor.command import text
+from bench.executor.connection import Request
 from bench.executor.progress import Moment, Progress, Tick
 from bench.executor.records import Records
 from bench.results import Kept, Planned, Result, Second, Times, read_result, write_result
@@ -21,7 +22,7 @@ def records(*requests: tuple[float, float], error: str = "", late: float = 0.0, 
     """Each was due then and took so long, was taken up `late` and sent `sent` after that."""
     found = Records()
     for due, took in requests:
-        found.add(due, due + late, due + late + sent, due + took, Answer(0, error))
+        found.add(Request(due, due + late, "", ""), due + late + sent, due + took, Answer(0, error))
     return found
 
 
@@ -121,9 +122,8 @@ def test_what_servers_say_becomes_shares_and_phases():
     found = Records()
     for n in range(4):
         worker, cache = (b"a", b"hit") if n else (b"b", b"miss")
-        found.add(
-            0, 0, 0, 1, Answer(n, "", worker, cache, b"queue;dur=1, infer;dur=%d, else;dur=9, link" % n)
-        )
+        timing = b"queue;dur=1, infer;dur=%d, else;dur=9, link" % n
+        found.add(Request(0, 0, "", ""), 0, 1, Answer(n, "", worker, cache, timing))
     assert summary.workers(found) == {"a": 0.75, "b": 0.25}
     assert summary.cache(found) == results.Cache(3, 1)
     phases = summary.phases(found)

@@ -79,7 +79,7 @@ def test_requests_and_answers_go_through_however_the_bytes_come(files: tuple[str
     encrypted = server.answers(OK)
     assert OK not in encrypted
     found = [answer for byte in encrypted for answer in codec.feed(bytes([byte]))]
-    assert found == [Answer(7, "", b"w1")]
+    assert found == [Answer(7, "", b"w1", body=b"{}")]
     assert not codec.is_over
 
 

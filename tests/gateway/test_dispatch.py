@@ -352,6 +352,18 @@ async def test_a_worker_that_refuses_a_batch_for_its_own_reasons_is_quoted():
         assert await site.predict(1) == 2.0
 
 
+async def test_what_a_worker_without_memory_was_asked_goes_to_another():
+    async with open_serving() as (site, [starved]):
+        starved.said = [wire.Refused("worker_lost", "the worker is out of memory")]
+        starved.hold()
+        asked = await flown(site, 1)
+        other = await site.ready_worker()
+        starved.held.set()
+        assert await answers(asked) == [2.0]
+        assert (asked[0].worker, asked[0].request.strikes) == (other.name, 1)
+        await site.ready(starved)
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [

@@ -23,20 +23,19 @@ def orders(workers: set[str]) -> list[tuple[str, ...]]:
 
 
 def test_a_row_has_the_same_key_in_every_process_and_release() -> None:
-    assert key_of([pack_vector([1.0, 2.0, 3.0])]) == 1713
-    assert key_of([b"one input", b"another"]) == 2630
+    assert key_of([pack_vector([1.0, 2.0, 3.0])]) == 2987300529
+    assert key_of([b"one input", b"another"]) == 2619787846
     assert key_of([b""]) == key_of([]) == 0
 
 
 @given(st.lists(st.binary(max_size=40), max_size=3))
-def test_a_key_is_a_bucket_and_of_the_bytes_alone(buffers: list[bytes]) -> None:
+def test_a_key_is_of_the_bytes_alone(buffers: list[bytes]) -> None:
     key = key_of(buffers)
-    assert 0 <= key < BUCKETS
     assert key_of([bytearray(b) for b in buffers]) == key_of([memoryview(b) for b in buffers]) == key
 
 
 def test_rows_that_differ_in_one_number_are_spread_over_the_buckets() -> None:
-    keys = {key_of([pack_vector([0.5, float(n), 0.25])]) for n in range(BUCKETS)}
+    keys = {key_of([pack_vector([0.5, float(n), 0.25])]) % BUCKETS for n in range(BUCKETS)}
     assert len(keys) > BUCKETS / 2  # as many balls at random would leave 1 / e of the buckets empty
 
 

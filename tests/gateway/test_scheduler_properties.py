@@ -77,7 +77,18 @@ class AnyOrder(RuleBasedStateMachine):
             self.scheduler.cancel(request)
             assert request.stage is Stage.NEW
             return
-        woken = self.scheduler.submit(request)
+        chosen = self.scheduler._loads.choose(request)
+        if chosen is not None and not self.scheduler._lanes[chosen].has_time_for(request):
+            # Its deadline would pass in the queue: only a row that a cache is thought to know may go ahead.
+            try:
+                woken = self.scheduler.submit(request)
+            except QueueFull:
+                self.scheduler.cancel(request)
+                assert request.stage is Stage.NEW
+                return
+            assert request in self.scheduler.known_rows
+        else:
+            woken = self.scheduler.submit(request)
         self.requests.append(request)
         self.answers[request] = []
         if deadly:

@@ -68,6 +68,8 @@ class Process(subprocess.Popen[Any]):
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.inner_pid or self.pid, number)
+                if number == signal.SIGCONT:
+                    os.kill(self.pid, number)  # which stops itself where it sees what it waits for stopped
 
     @property
     def inner_pid(self) -> int | None:
@@ -86,6 +88,7 @@ class Host:
         self.port = f"p{number}"  # of the switch
         self._unshare = init
         self._switch = switch
+        self.wire: subprocess.Popen[str] | None = None  # what carries its packets, where that is a process
         pid = _only_child(init.pid)
         assert pid is not None
         self.init_pid = pid
@@ -140,6 +143,13 @@ class Host:
         self._rules(
             [] if share == 0 else ["-m", "statistic", "--mode", "random", "--probability", str(share)]
         )
+
+    def delay(self, seconds: float) -> None:
+        """Have every packet to and from here take so long, each way; the hosts have a delay."""
+        assert self.wire is not None, "open_hosts was not asked for a delay"
+        assert self.wire.stdin is not None
+        self.wire.stdin.write(f"{seconds}\n")
+        self.wire.stdin.flush()
 
     def ignore(self, other: Host) -> None:
         """One way: what the other sends does not arrive here; what is sent from here still arrives there."""
@@ -197,10 +207,10 @@ class _Switch:
 
 @contextmanager
 def open_hosts(
-    count: int, *, delay: float = 0.0, names: Mapping[int, str] = MappingProxyType({})
+    count: int, *, delay: float | None = None, names: Mapping[int, str] = MappingProxyType({})
 ) -> Iterator[list[Host]]:
-    """Hosts that reach each other, every packet `delay` seconds after it was sent; `names` are more names of
-    some, by number."""
+    """Hosts that reach each other, every packet `delay` seconds after it was sent, which may be none and
+    `Host.delay` changes; `names` are more names of some, by number."""
     known = "".join(f"{_address(i)} host{i} {names.get(i, '')}\n" for i in range(count))
     with ExitStack() as stack:
         holder = stack.enter_context(
@@ -217,9 +227,9 @@ def open_hosts(
             )  # fmt: skip
             host = Host(number, init, switch)
             stack.callback(host.close)
-            if delay:
+            if delay is not None:
                 ends = [host.network, "eth0", switch.network, host.port]
-                stack.enter_context(_held([sys.executable, str(WIRE), str(delay / 2), *ends]))
+                host.wire = stack.enter_context(_held([sys.executable, str(WIRE), str(delay / 2), *ends]))
             else:
                 pair = ["ip", "link", "add", host.port, "type", "veth", "peer", "name", "eth0"]
                 switch.run(*pair, "netns", str(host.init_pid))

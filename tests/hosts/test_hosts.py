@@ -96,6 +96,14 @@ def test_every_packet_is_late() -> None:
         assert time.monotonic() - began >= 0.04  # there and back; looking the other up takes as long again
 
 
+def test_the_delay_of_a_host_is_changed_as_it_runs() -> None:
+    with open_hosts(2, delay=0.0) as hosts, listen(hosts[0]), hosts[1].on_network():
+        hosts[1].delay(0.2)
+        began = time.monotonic()
+        socket.create_connection((hosts[0].ip, 7000)).close()
+        assert time.monotonic() - began >= 0.4
+
+
 def test_a_crashed_host_takes_its_processes_along_and_nobody_is_told(hosts: list[Host]) -> None:
     with listen(hosts[0]) as server:
         talk = "import socket, time; c = socket.create_connection(('host0', 7000)); time.sleep(1000)"
@@ -121,6 +129,18 @@ def test_a_signal_reaches_the_process_and_its_exit_code_comes_back(hosts: list[H
     assert process.stdout.readline() == "1\n"
     process.terminate()
     assert process.wait(10) == 7
+
+
+def test_a_process_that_was_stopped_goes_on_and_ends(hosts: list[Host]) -> None:
+    process = hosts[0].popen(["sleep", "60"])
+    while process.inner_pid is None:
+        assert process.poll() is None
+    process.send_signal(signal.SIGSTOP)
+    while "T (stopped)" not in Path(f"/proc/{process.pid}/status").read_text():
+        assert process.poll() is None
+    process.send_signal(signal.SIGCONT)
+    process.kill()
+    assert process.wait(10) != 0
 
 
 def test_nothing_is_left_when_whoever_opened_them_is_killed(tmp_path: Path) -> None:

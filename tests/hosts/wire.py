@@ -2,8 +2,9 @@
 
     wire.py DELAY NETWORK DEVICE NETWORK DEVICE
 
-A NETWORK is a path such as /proc/PID/ns/net. Frames reach the other device DELAY seconds later. It says one
-line when both devices are there, and ends with its standard input, so that it never outlives who started it.
+A NETWORK is a path such as /proc/PID/ns/net. Frames reach the other device DELAY seconds later; a line of
+standard input is another DELAY from then on. It says one line when both devices are there, and ends with its
+standard input, so that it never outlives who started it.
 """
 
 from __future__ import annotations
@@ -43,12 +44,16 @@ def open_device(network: str, name: str) -> int:
 def relay(delay: float, a: int, b: int) -> None:
     """Carry frames both ways until standard input ends."""
     other = {a: b, b: a}
-    on_the_way: deque[tuple[float, int, bytes]] = deque()  # in order of time: all take equally long
+    on_the_way: deque[tuple[float, int, bytes]] = deque()  # as they came: none overtakes another
     while True:
         timeout = max(0.0, on_the_way[0][0] - time.monotonic()) if on_the_way else None
         readable = select.select([0, a, b], [], [], timeout)[0]
         if 0 in readable:
-            return
+            said = os.read(0, FRAME)
+            if not said:
+                return
+            delay = float(said.split()[-1])
+            readable.remove(0)
         now = time.monotonic()
         for device in readable:
             on_the_way.append((now + delay, other[device], os.read(device, FRAME)))

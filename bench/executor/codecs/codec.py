@@ -7,13 +7,14 @@ from typing import NamedTuple, Protocol
 
 class Answer(NamedTuple):
     """What became of the request of this number. `error` is its kind, empty where it was answered; the rest
-    is what the server said of it, where it said so."""
+    is what the server said of it, where it said so, and the answer itself as it came."""
 
     number: int
     error: str = ""
     worker: bytes = b""
     cache: bytes = b""
     timing: bytes = b""
+    body: bytes = b""
 
 
 class Broken(Exception):

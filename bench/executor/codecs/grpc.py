@@ -20,6 +20,7 @@ _ROOM = 1 << 30  # what we let a server send, of a stream and in all
 _FIRST_ROOM = 65_535  # what any server lets a client send before it says otherwise
 _MAX_FRAME = 16_384
 _METHOD_AND_SCHEME = b"\x83\x86"  # POST, http
+_PREFIX = 5  # of a message: whether it is compressed, and its size
 _FIRST_INDEX = 62  # of a client's own fields in HPACK's table
 _SETTING = struct.Struct(">HI")
 
@@ -42,6 +43,7 @@ class Grpc:
         self._next = 1
         self._numbers: dict[int, int] = {}  # of requests in flight, by stream
         self._said: dict[int, dict[bytes, bytes]] = {}
+        self._messages: dict[int, bytes] = {}
         self._outbox: deque[tuple[int, bytes]] = deque()
         self._room, self._stream_room = _FIRST_ROOM, _FIRST_ROOM
         self._rooms: dict[int, int] = {}
@@ -79,6 +81,7 @@ class Grpc:
             if self._taken > _ROOM // 2:
                 self._replies += _widen(self._taken)
                 self._taken = 0
+            self._messages[stream] = self._messages.get(stream, b"") + payload
             return self._ended(stream) if flags & END_STREAM else None
         if kind in (Frame.HEADERS, Frame.CONTINUATION):
             go_on = kind == Frame.CONTINUATION
@@ -93,6 +96,7 @@ class Grpc:
             return self._ended(stream) if head[1] else None
         if kind == Frame.RST_STREAM:
             self._said.pop(stream, None)
+            self._messages.pop(stream, None)
             return self._end(stream, Answer(self._numbers.get(stream, -1), "reset"))
         self._control(kind, flags, stream, payload)
         return None
@@ -122,7 +126,7 @@ class Grpc:
             self.capacity = min(self.capacity, value)
 
     def _ended(self, stream: int) -> Answer | None:
-        said = self._said.pop(stream, {})
+        said, message = self._said.pop(stream, {}), self._messages.pop(stream, b"")
         status = said.get(b"grpc-status", b"")
         error = "" if status == b"0" else _name(status, said.get(b":status", b""))
         number = self._numbers.get(stream, -1)
@@ -134,6 +138,7 @@ class Grpc:
                 said.get(b"x-worker", b""),
                 said.get(b"x-cache", b""),
                 said.get(b"server-timing", b""),
+                message[_PREFIX:],
             ),
         )
 

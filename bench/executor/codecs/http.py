@@ -67,6 +67,7 @@ class Http:
                 said.get(b"x-worker", b""),
                 said.get(b"x-cache", b""),
                 said.get(b"server-timing", b""),
+                self._body,
             )
         )
         self.is_over = not self._parser.should_keep_alive()

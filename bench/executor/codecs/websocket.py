@@ -83,7 +83,8 @@ class WebSocket:
             return None
         timing = ", ".join(f"{phase};dur={took:.3f}" for phase, took in message.timings.items())
         kind = "" if message.status else message.code
-        return Answer(message.id, kind, message.worker.encode(), message.cache.encode(), timing.encode())
+        said = message.worker.encode(), message.cache.encode(), timing.encode()
+        return Answer(message.id, kind, *said, payload)
 
     def _frames(self) -> list[tuple[int, bytes]]:
         data, at, frames = self._read, 0, []

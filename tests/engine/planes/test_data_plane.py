@@ -175,6 +175,31 @@ def test_a_fault_of_ours_is_answered_and_logged_once(plane, batch, monkeypatch, 
     ]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 1. GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+)
+def test_a_worker_without_memory_says_that_it_is_lost_and_blames_no_row(
+    fake, batch, floats, monkeypatch, error: Exception
+) -> None:
+    plane, runtime = fake
+
+    def fail(_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "run", fail)
+        (refusal, buffers) = plane.ask(batch("adding", [1, 2], [3, 4]))
+    assert (refusal.code, buffers) == ("worker_lost", [])
+    assert refusal.message == f"the worker is out of memory: {error}"
+    _, buffers = plane.ask(batch("adding", [1, 2], [3, 4]))  # and when there is some again, all is well
+    assert floats(buffers[0]) == [3.0, 7.0]
+
+
 # --- draining
 
 
