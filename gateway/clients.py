@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from common.errors import RateLimited, Unauthenticated
+from common.errors import QueueFull, RateLimited, Unauthenticated
 from common.tokens import RoleName, Token
 
 BURST = 1.0  # seconds of its rate that a client may take at once
@@ -85,6 +85,18 @@ class Client:
         self._rows.take(rows, now)
 
     # --- what the scheduler tells
+
+    def admit(self, model: str, room: int, room_of_model: int) -> None:
+        """One of its requests is about to be queued; `QueueFull` if as many wait already as there is room
+        left: so who comes next finds some, however much one client asks for (the dynamic thresholds of
+        Choudhury and Hahne, 1998)."""
+        if self.waiting >= room or self.waiting_by_model.get(model, 0) >= room_of_model:
+            raise QueueFull("Server is busy: what is left of the queue is for others")
+        self.in_progress += 1
+
+    def ended(self) -> None:
+        """One of its requests is over."""
+        self.in_progress -= 1
 
     def queued(self, model: str) -> None:
         """One of its requests waits."""

@@ -6,9 +6,10 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from common.wire import MAX_BATCH_BYTES
+from gateway.fairness import FairQueue
 from gateway.requests import Batch, ModelKey, Request, Stage
 
-Queue = OrderedDict[Request, None]
+Queue = OrderedDict[Request, None] | FairQueue
 
 
 class Limits(NamedTuple):
@@ -80,9 +81,10 @@ def due(queue: Queue, limits: Limits) -> float:
     first = next(iter(queue))
     if not limits.max_wait:
         return first.admitted
-    rows = 0
+    rows, oldest = 0, first.admitted
     for request in queue:
         rows += request.rows
         if rows >= limits.max_batch:
             return first.admitted
-    return first.admitted + limits.max_wait
+        oldest = min(oldest, request.admitted)  # where clients take turns it may not be the first
+    return oldest + limits.max_wait

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from common.errors import DeadlineExceeded, NoWorker, PipelineError, Poisoned, QueueFull
 from gateway.deadlines import DeadlineWheel
@@ -49,17 +49,19 @@ class Scheduler:
         self._deadlines: DeadlineWheel[Request] = DeadlineWheel()
         self.live_by_version: Counter[ModelKey] = Counter()
         self.waiting_by_model: Counter[str] = Counter()  # requests that wait, by model
+        self.new_queue: Callable[[], Queue] = OrderedDict  # `FairQueue` where clients are told apart
 
     # --- what a door does
 
     def submit(self, request: Request) -> str | None:
         """Queue a new request; the worker to wake, if any. Raises `QueueFull`."""
         model = request.key.model
-        queue_max = self.limits_of(model).queue_max
-        if self.waiting >= self.queue_max or (
-            queue_max is not None and self.waiting_by_model[model] >= queue_max
-        ):
+        room, queue_max = self.queue_max - self.waiting, self.limits_of(model).queue_max
+        room_of_model = room if queue_max is None else queue_max - self.waiting_by_model[model]
+        if room <= 0 or room_of_model <= 0:
             raise QueueFull("Server is busy")
+        if request.client is not None:
+            request.client.admit(model, room, room_of_model)
         self.live_by_version[request.key] += 1
         self._deadlines.add(request, request.deadline)
         return self._route(request)
@@ -245,6 +247,8 @@ class Scheduler:
         self.waiting += 1
         self.waiting_rows += request.rows
         self.waiting_by_model[request.key.model] += 1
+        if request.client is not None:
+            request.client.queued(request.key.model)
         request.worker = worker = self._loads.choose(request)
         if worker is None:
             self.unrouted.add(request)
@@ -255,7 +259,7 @@ class Scheduler:
         else:
             queue = lane.queues.get(request.key)
             if queue is None:
-                queue = lane.queues[request.key] = OrderedDict()
+                queue = lane.queues[request.key] = self.new_queue()
             queue[request] = None
         self._loads.add(worker, request.rows)
         return worker
@@ -271,7 +275,7 @@ class Scheduler:
 
     def _unqueue(self, request: Request) -> None:
         """Take a waiting request out of its queue."""
-        self._count_out(request.key.model, 1, request.rows)
+        self._count_out(request.key.model, (request,), request.rows)
         if request.worker is None:
             self.unrouted.remove(request)
             return
@@ -289,7 +293,7 @@ class Scheduler:
         self, lane: Lane, key: ModelKey, queue: Queue, limit: int, now: float, *, alone: bool
     ) -> Batch:
         batch = lane.launch(key, queue, limit, now, alone=alone)
-        self._count_out(key.model, len(batch.requests), batch.rows)
+        self._count_out(key.model, batch.requests, batch.rows)
         return batch
 
     def _close_to_new(self, worker: str, now: float) -> bool:
@@ -299,19 +303,25 @@ class Scheduler:
             self.unrouted.last_left = now
         return was_open
 
-    def _count_out(self, model: str, requests: int, rows: int) -> None:
+    def _count_out(self, model: str, requests: Collection[Request], rows: int) -> None:
         """Requests of a model wait no more."""
-        self.waiting -= requests
+        self.waiting -= len(requests)
         self.waiting_rows -= rows
-        self.waiting_by_model[model] -= requests
+        self.waiting_by_model[model] -= len(requests)
         if not self.waiting_by_model[model]:
             del self.waiting_by_model[model]
+        if self.new_queue is not OrderedDict:
+            for request in requests:
+                if request.client is not None:
+                    request.client.unqueued(model)
 
     def _end(self, request: Request) -> None:
         if request.stage is Stage.OVER:
             return
         request.stage = Stage.OVER
         request.buffers = ()
+        if request.client is not None:
+            request.client.ended()
         self._deadlines.remove(request, request.deadline)
         self.live_by_version[request.key] -= 1
         if not self.live_by_version[request.key]:
