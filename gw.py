@@ -171,6 +171,7 @@ def make_gateway(
         access_log=settings.access_log,
         spans=spans,
         policy=policy_of(settings),
+        tokens=None if settings.tokens is None else Path(settings.tokens),
     )  # fmt: skip
 
 

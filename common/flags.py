@@ -24,8 +24,8 @@ _BOOLS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no"
 
 # In the order of the help; a setting names the one that it is in.
 GROUPS = (
-    "addresses", "workers", "manager", "autoscaler", "models", "state", "limits", "jobs", "observing",
-    "process",
+    "addresses", "security", "workers", "manager", "autoscaler", "models", "state", "limits", "jobs",
+    "observing", "process",
 )  # fmt: skip
 
 

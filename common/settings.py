@@ -118,6 +118,9 @@ class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
     insecure: bool = option(
         False, FLAG, "addresses", "listen where others can reach it, use it and replace the weights"
     )
+    tokens: str | None = option(
+        None, PATH, "security", "file of tokens, by which clients prove who they are: pipeline token create"
+    )
     workers: int | None = option(
         None, COUNT_OR_ZERO, "manager", "workers to start and keep: as many at least, at most and at first"
     )
@@ -208,10 +211,12 @@ class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
             "addr_worker": not parse_address(self.addr_worker).is_private,
         }
         for name, is_reachable in reachable.items():
-            if is_reachable and not self.insecure:
+            is_door = name in ("addr_rest", "addr_grpc")
+            if is_reachable and not self.insecure and not (is_door and self.tokens):
                 yield (
                     f"--{name} {getattr(self, name)} can be reached from other machines, and anybody who"
-                    " reaches it can use it and replace the weights: give --insecure if that is what you want"
+                    f" reaches it can use it and replace the weights: give {'--tokens, or ' * is_door}"
+                    "--insecure if that is what you want"
                 )
 
     def _contradictions_of_manager(self) -> Iterator[str]:

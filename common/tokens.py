@@ -162,6 +162,4 @@ def _parts(stored: str) -> tuple[int, int, int, bytes, bytes]:
 
 def _scrypt(secret: str, salt: bytes, cost: int, block: int, lanes: int) -> bytes:
     # maxmem is what OpenSSL may take, which is a little more than 128 * cost * block.
-    return hashlib.scrypt(
-        secret.encode(), salt=salt, n=cost, r=block, p=lanes, maxmem=2 * _MEMORY, dklen=32
-    )
+    return hashlib.scrypt(secret.encode(), salt=salt, n=cost, r=block, p=lanes, maxmem=2 * _MEMORY, dklen=32)

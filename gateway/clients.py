@@ -12,18 +12,19 @@ BURST = 1.0  # seconds of its rate that a client may take at once
 
 class Rate:
     """So many a second, counted as time: `_paid` is until when what was taken is paid for (the generic cell
-    rate algorithm, ITU-T I.371). What is larger than a burst is let through and paid for afterwards, or it
-    never would be."""
+    rate algorithm, ITU-T I.371). What is larger than `burst` seconds of it is let through and paid for
+    afterwards, or it never would be."""
 
-    __slots__ = ("_paid", "per_second")
+    __slots__ = ("_burst", "_paid", "per_second")
 
-    def __init__(self, per_second: float | None) -> None:
+    def __init__(self, per_second: float | None, burst: float = BURST) -> None:
         self.per_second = math.inf if per_second is None else per_second
+        self._burst = burst
         self._paid = 0.0
 
     def wait(self, now: float) -> float:
         """In how many seconds there may be more; 0 for now."""
-        return max(0.0, self._paid - now - BURST)
+        return max(0.0, self._paid - now - self._burst)
 
     def take(self, count: int, now: float) -> None:
         """So many more; `wait` was 0."""

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import trio
 
+from gateway.auth.gate import Gate
 from gateway.autoscaler.autoscaler import Autoscaler
 from gateway.autoscaler.scaling import Scaling
 from gateway.bell import Bell
@@ -187,8 +188,15 @@ class Doors:
     gRPC's doors (gateway.doors.grpc) lead to the same `inference`, `description` and `repository`."""
 
     def __init__(
-        self, core: Core, *, max_upload: int, max_body: int = 8 << 20, metrics_triton: bool = False
+        self,
+        core: Core,
+        *,
+        max_upload: int,
+        max_body: int = 8 << 20,
+        metrics_triton: bool = False,
+        gate: Gate | None = None,
     ) -> None:
+        self.gate = gate
         self.predict = PredictDoor(core.predictions, core.catalog)
         self.description = Description(core.catalog, core.health, core.state, core.statistics)
         self.repository = Repository(core.rollouts, core.state, core.load_folder, max_upload=max_upload)
@@ -231,6 +239,7 @@ class Doors:
                 *fleet_routes(core.fleet),
             ],
         )
+        self.app.state.gate = gate
 
     def drain(self) -> None:
         """Have what stays open for long come to its end."""

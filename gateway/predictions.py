@@ -82,8 +82,8 @@ class Predictions:
         once, unless it is cancelled first. There must be no checkpoint since the catalog was asked. `header`
         gives what came beside it, by its lower-case name; `client` is who asks, where tokens say so.
 
-        Raises `QueueFull`, `Draining`, `TooLarge` and `RateLimited`; then there is no reply, and the door counts it as
-        `refused`.
+        Raises `QueueFull`, `Draining`, `TooLarge` and `RateLimited`; then there is no reply, and the door
+        counts it as `refused`.
         """
         if self.draining:
             raise Draining("Server is shutting down")

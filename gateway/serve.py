@@ -30,12 +30,16 @@ from common.link.gateway import open_surveyor
 from common.log import event
 from common.tracing import Spans
 from gateway.access import Access
+from gateway.auth.calls import CallGuard
+from gateway.auth.gate import Gate
+from gateway.auth.lane import LaneGuard
 from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
 from gateway.bell import Bell
 from gateway.core import Core, Doors
 from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
+from gateway.fairness import FairQueue
 from gateway.http1 import HttpLimits, Lane
 from gateway.launchers.choose import Hiring, open_launcher
 from gateway.launchers.launcher import Launcher
@@ -79,6 +83,7 @@ class Gateway:
     access_log: float = 0.0
     spans: Spans | None = None
     policy: Parameters = field(default_factory=Parameters)
+    tokens: Path | None = None
 
 
 async def serve(
@@ -93,6 +98,7 @@ async def serve(
     `LinkError` if it cannot start.
     """
     kept = gateway.state if gateway.hiring.keep else None
+    gate = None if gateway.tokens is None else Gate(gateway.tokens)
     with open_state(gateway.state) as state, socket_directory(kept) as directory:
         state.blobs.sweep(state.referenced())
         links = Links(gateway.addr_service, gateway.addr_worker, directory, gateway.credentials)
@@ -108,11 +114,13 @@ async def serve(
                 timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
                 webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
             )  # fmt: skip
+            if gate is not None:
+                core.scheduler.new_queue = FairQueue
             if gateway.spans is not None:
                 core.predictions.tracing = Tracing(gateway.spans)
             workforce = _employ(gateway, links, launcher, core)
             reload = None if reloading is None else reloading(core)
-            failure = await _run(gateway, core, workforce, on_ready, reload)
+            failure = await _run(gateway, core, workforce, gate, on_ready, reload)
     if failure is not None:
         raise failure  # here, where no nursery makes a group of it
 
@@ -121,13 +129,15 @@ async def _run(
     gateway: Gateway,
     core: Core,
     workforce: Workforce,
+    gate: Gate | None,
     on_ready: Callable[[], Awaitable[None]],
     reload: Callable[[], None] | None,
 ) -> PipelineError | None:
     """Every task, until it is over; what `on_ready` raised."""
     doors = Doors(
-        core, max_upload=gateway.max_upload, max_body=gateway.max_body, metrics_triton=gateway.metrics_triton
-    )
+        core, max_upload=gateway.max_upload, max_body=gateway.max_body,
+        metrics_triton=gateway.metrics_triton, gate=gate,
+    )  # fmt: skip
     listeners = _make_listeners(gateway, core, doors)
     becoming_ready = trio.CancelScope()
     failure = None
@@ -146,6 +156,8 @@ async def _run(
             await outer.start(_reload_on_hangup, reload)
         async with trio.open_nursery() as nursery:
             await nursery.start(core.run)
+            if gate is not None:
+                await nursery.start(gate.run)
             if gateway.models is not None:
                 core.health.starting = "the folder of models is being loaded"
                 nursery.start_soon(_serve_folder, gateway.models, gateway.watch, core)
@@ -204,6 +216,7 @@ def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
     return Lane(
         access.around(doors.app),
         find_direct=doors.find_direct,
+        guard=None if doors.gate is None else LaneGuard(doors.gate),
         limits=HttpLimits(max_body=gateway.max_body, max_body_of=max_body_of),
         error_body=error_body,
         observer=access,
@@ -219,7 +232,9 @@ def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
             f"--addr_grpc needs {error.name}: pip install 'pipeline-inference[grpc]'"
         ) from None
     return GrpcServer(
-        make_methods(core, doors), GrpcLimits(max_message=gateway.max_upload, max_held=gateway.max_upload)
+        make_methods(core, doors),
+        GrpcLimits(max_message=gateway.max_upload, max_held=gateway.max_upload),
+        guard=CallGuard(doors.gate),
     )
 
 

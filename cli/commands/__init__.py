@@ -32,7 +32,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_common(parser)
     tree = Tree(parser)
     for each in (
-        status, top, predict, models, weights, rollout, experiments, jobs, workers, config, tokens, completion,
+        status, top, predict, models, weights, rollout, experiments, jobs, workers, config, tokens,
+        completion,
     ):  # fmt: skip
         each.add(tree)
     return parser

@@ -1,5 +1,5 @@
-"""`pipeline token`: the file of tokens that a gateway reads by `--tokens`. Asks nobody: it is a file's owner who
-says who may do what."""
+"""`pipeline token`: the file of tokens that a gateway reads by `--tokens`. Asks nobody: who may do what, the
+file's owner says."""
 
 from __future__ import annotations
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import trio
 
-from common.errors import Draining
-from common.grpc.call import Call, Kind, Metadata, Method
+from common.errors import Draining, PipelineError
+from common.grpc.call import Admission, Call, Kind, Metadata, Method
 from common.grpc.events import Data, Ended, Event, Headers, ProtocolError, Reset, Room
 from common.grpc.frames import STATUS_200, Code, literal
 from common.grpc.framing import ENCODINGS, encode_text
@@ -36,13 +37,26 @@ _RECEIVE = 256 << 10
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 Methods = Mapping[bytes, Method]
+Guard = Callable[[bytes, Mapping[bytes, bytes], str], tuple[Any, Admission | None]]
+"""Asked of each call once its headers are read, with its path and the client's address: who calls, or what
+finds that out. Raises `PipelineError` for who may not."""
 
 
 class Connection:
     """Invariant: every call that is not over is in `calls`."""
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream, methods: Methods, limits: GrpcLimits) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.HalfCloseableStream,
+        methods: Methods,
+        limits: GrpcLimits,
+        *,
+        guard: Guard | None = None,
+        peer: str = "",
+    ) -> None:
         self.draining = False
+        self.peer = peer
+        self._guard = guard
         self.calls: dict[int, Call] = {}
         self._stream = stream
         self._methods = methods
@@ -108,10 +122,16 @@ class Connection:
 
     def start(self, call: Call, message: bytes | None) -> None:
         """Call the handler."""
-        if message is not None and (handler := call.method.direct_for(message)) is not None:
+        if call.admission is not None:
+            self._nursery.start_soon(self._start_admitted, call, message)
+        elif message is not None and (handler := call.method.direct_for(message)) is not None:
             call.run_direct(handler, message)
         else:
             self._nursery.start_soon(call.run, message)
+
+    async def _start_admitted(self, call: Call, message: bytes | None) -> None:
+        if await call.admit():
+            self.start(call, message)
 
     def pump(self, call: Call) -> None:
         """Send as much of a call's answer as the client's windows have room for."""
@@ -258,13 +278,18 @@ class Connection:
                 raise Refused(Status.UNIMPLEMENTED, f"there is no method {path.decode('latin-1')[:200]}")
             if self.draining:
                 raise Refused(status_of(Draining()), "Server is shutting down")
+            client, admission = None, None
+            if self._guard is not None:
+                client, admission = self._guard(path, headers, self.peer)
             limits = self._limits
             call = self.calls[stream_id] = Call(
                 self, stream_id, method, headers,
                 now=trio.current_time(), max_message=limits.max_message, max_queued=limits.max_queued,
             )  # fmt: skip
-        except Refused as error:
-            self._http.send_headers(stream_id, _HEADERS + _status(error.status, str(error)), end=True)
+            call.client, call.admission = client, admission
+        except (Refused, PipelineError) as error:
+            status = error.status if isinstance(error, Refused) else status_of(error)
+            self._http.send_headers(stream_id, _HEADERS + _status(status, str(error)), end=True)
             return
         if method.kind is Kind.STREAM:
             call.started = True

@@ -7,7 +7,7 @@ import socket
 
 import trio
 
-from common.grpc.connection import Connection, Methods
+from common.grpc.connection import Connection, Guard, Methods
 from common.grpc.limits import GrpcLimits
 
 log = logging.getLogger("pipeline.grpc")
@@ -19,10 +19,13 @@ _EXHAUSTED_PAUSE = 0.1  # without a file descriptor to spare
 class GrpcServer:
     """Serves `methods`, by their paths. Invariant: every open connection is in `connections`."""
 
-    def __init__(self, methods: Methods, limits: GrpcLimits | None = None) -> None:
+    def __init__(
+        self, methods: Methods, limits: GrpcLimits | None = None, *, guard: Guard | None = None
+    ) -> None:
         self.connections: set[Connection] = set()
         self.draining = False
         self._methods = methods
+        self._guard = guard
         self._limits = limits or GrpcLimits()
         self._drain = trio.Event()
         self._accepting = trio.CancelScope()
@@ -53,9 +56,9 @@ class GrpcServer:
             connection.drain()
         self._drain.set()
 
-    async def serve(self, stream: trio.abc.HalfCloseableStream) -> None:
-        """Serve one connection."""
-        connection = Connection(stream, self._methods, self._limits)
+    async def serve(self, stream: trio.abc.HalfCloseableStream, peer: str = "") -> None:
+        """Serve one connection of a client at `peer`."""
+        connection = Connection(stream, self._methods, self._limits, guard=self._guard, peer=peer)
         self.connections.add(connection)
         try:
             if self.draining:
@@ -80,7 +83,7 @@ class GrpcServer:
         assert self._work is not None
         while True:
             try:
-                client, _ = await listener.accept()
+                client, address = await listener.accept()
             except ConnectionAbortedError:
                 continue  # this client has gone, the next may be there
             except OSError as error:
@@ -90,7 +93,7 @@ class GrpcServer:
             if len(self.connections) >= self._limits.max_connections:
                 client.close()
                 continue
-            self._work.start_soon(self.serve, trio.SocketStream(client))
+            self._work.start_soon(self.serve, trio.SocketStream(client), address[0])
 
     async def _sweep(self) -> None:
         while True:

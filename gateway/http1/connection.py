@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from typing import Any, Protocol
 
-from gateway.http1.exchange import Exchange, Handler, Observer
+from gateway.http1.exchange import Exchange, Guard, Handler, Observer
 from gateway.http1.reader import RequestReader
 from gateway.http1.request import Refused
 from gateway.http1.responses import CONTINUE, ResponseHeads, may_have_body
@@ -35,6 +35,7 @@ class LaneView(TransportLane, Protocol):
     inbox: memoryview
     draining: bool
     find_direct: Callable[[str, str], Handler | None]
+    guard: Guard | None
     error_body: Callable[[int, str, str], bytes]
     observer: Observer | None
 
@@ -204,7 +205,14 @@ class Connection(Transport):
             self._hand_over(exchange)
             return False
         exchange.connection = self
-        exchange.handler = handler = self.lane.find_direct(exchange.method, exchange.path)
+        handler = self.lane.find_direct(exchange.method, exchange.path)
+        if handler is not None and self.lane.guard is not None:
+            try:
+                handler = self.lane.guard(exchange, handler)
+            except Refused as refusal:
+                self.refuse(refusal)
+                return False
+        exchange.handler = handler
         if handler is None:
             self.lane.start_app(self, exchange)
         elif exchange.expects and not exchange.complete:
@@ -318,7 +326,7 @@ class Connection(Transport):
                 self.kill()
                 return
         body = self.lane.error_body(refusal.status, refusal.message, refusal.path)
-        extra = b"retry-after: 1\r\n" if refusal.status == 503 else b""
+        extra = b"retry-after: 1\r\n" if refusal.status == 503 else refusal.extra
         head = self.lane.heads.direct(refusal.status, len(body), extra, keep=False, http10=False)
         self.closing = True
         self.write(head + body)

@@ -18,7 +18,7 @@ import trio
 from common.sockets import accept_waiting
 from gateway.http1.asgi import App, AppCall
 from gateway.http1.connection import Connection
-from gateway.http1.exchange import Exchange, Handler, Observer
+from gateway.http1.exchange import Exchange, Guard, Handler, Observer
 from gateway.http1.handover import Handover
 from gateway.http1.limits import HttpLimits
 from gateway.http1.request import Refused
@@ -36,7 +36,8 @@ _LINGERING = 256
 class Lane:
     """Serves HTTP/1.1 on plain TCP sockets.
 
-    `find_direct(method, path)` names the direct handler of a request, or None for the ASGI `app`.
+    `find_direct(method, path)` names the direct handler of a request, or None for the ASGI `app`; `guard` is
+    asked before a direct handler is, the app looks after itself.
     Invariant: every open client socket is in `connections`, or with Hypercorn.
     """
 
@@ -45,12 +46,14 @@ class Lane:
         app: App,
         *,
         find_direct: Callable[[str, str], Handler | None] = lambda method, path: None,
+        guard: Guard | None = None,
         limits: HttpLimits | None = None,
         error_body: Callable[[int, str, str], bytes] = default_error_body,
         observer: Observer | None = None,
     ) -> None:
         self.limits = limits or HttpLimits()
         self.find_direct = find_direct
+        self.guard = guard
         self.error_body = error_body
         self.observer = observer
         self.heads = ResponseHeads(time.time())

@@ -19,14 +19,19 @@ def test_a_token_is_printed_once_listed_without_its_secret_and_revoked(tmp_path,
     shown = capsys.readouterr().out.strip()
     (entry,) = read_tokens(file)
     presented = parse_token(shown)
-    assert presented is not None and is_secret_of(entry, presented.secret)
+    assert presented is not None
+    assert is_secret_of(entry, presented.secret)
     assert main(["token", "list", *flags]) == 0
     listed = capsys.readouterr().out
-    assert entry.id in listed and "ana" in listed and "50 requests/s, 8 at once" in listed
-    assert presented.secret not in listed and "scrypt" not in listed
+    assert entry.id in listed
+    assert "ana" in listed
+    assert "50 requests/s, 8 at once" in listed
+    assert presented.secret not in listed
+    assert "scrypt" not in listed
     assert main(["token", "list", "--json", *flags]) == 0
     (told,) = json.loads(capsys.readouterr().out)
-    assert told["role"] == "predict" and told["expires"] == told["created"] + 30 * 86_400
+    assert told["role"] == "predict"
+    assert told["expires"] == told["created"] + 30 * 86_400
     assert "hash" not in told
     assert main(["token", "revoke", entry.id, *flags]) == 0
     assert read_tokens(file) == []

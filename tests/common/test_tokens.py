@@ -21,7 +21,8 @@ ENTRY, SHOWN = make_token("predict", 1000.0, name="ana")
 
 def test_a_token_is_known_by_its_secret_alone_and_found_by_its_id():
     presented = parse_token(SHOWN)
-    assert presented is not None and presented.id == ENTRY.id
+    assert presented is not None
+    assert presented.id == ENTRY.id
     assert is_secret_of(ENTRY, presented.secret)
     assert not is_secret_of(ENTRY, presented.secret[:-1] + ("0" if presented.secret[-1] != "0" else "1"))
 
@@ -50,7 +51,7 @@ def test_a_file_that_others_may_write_is_refused(tmp_path):
     path = tmp_path / "tokens.json"
     write_tokens(path, [ENTRY])
     path.chmod(0o622)
-    with pytest.raises(TokenError, match="others may write .*: chmod go-w "):
+    with pytest.raises(TokenError, match=r"others may write .*: chmod go-w "):
         read_tokens(path)
 
 
@@ -89,7 +90,7 @@ def test_what_is_no_json_is_no_file_of_tokens(tmp_path, raw):
     path = tmp_path / "tokens.json"
     path.write_bytes(raw)
     path.chmod(0o600)
-    with pytest.raises(TokenError, match="is no file of tokens: .*pipeline token create makes one"):
+    with pytest.raises(TokenError, match=r"is no file of tokens: .*pipeline token create makes one"):
         read_tokens(path)
 
 
