@@ -27,6 +27,7 @@ from common.flags import (
     IMAGE,
     LAUNCHER,
     LINKS,
+    ORIGINS,
     PATH,
     PATTERNS,
     SECONDS,
@@ -118,6 +119,12 @@ class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
     insecure: bool = option(
         False, FLAG, "addresses", "listen where others can reach it, use it and replace the weights"
     )
+    addr_admin: str | None = option(
+        None, HOST_PORT, "addresses", "where alone uploads and changes are taken, beside all of addr_rest"
+    )
+    cors_origins: tuple[str, ...] = option(
+        (), ORIGINS, "security", "pages of other origins that may ask: https://app.example.com,…"
+    )
     tokens: str | None = option(
         None, PATH, "security", "file of tokens, by which clients prove who they are: pipeline token create"
     )
@@ -207,11 +214,13 @@ class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
             "addr_rest": not is_loopback_host(parse_host_port(self.addr_rest)[0]),
             "addr_grpc": self.addr_grpc is not None
             and not is_loopback_host(parse_host_port(self.addr_grpc)[0]),
+            "addr_admin": self.addr_admin is not None
+            and not is_loopback_host(parse_host_port(self.addr_admin)[0]),
             "addr_service": not parse_address(self.addr_service).is_private,
             "addr_worker": not parse_address(self.addr_worker).is_private,
         }
         for name, is_reachable in reachable.items():
-            is_door = name in ("addr_rest", "addr_grpc")
+            is_door = name in ("addr_rest", "addr_grpc", "addr_admin")
             if is_reachable and not self.insecure and not (is_door and self.tokens):
                 yield (
                     f"--{name} {getattr(self, name)} can be reached from other machines, and anybody who"

@@ -195,6 +195,7 @@ class Doors:
         max_body: int = 8 << 20,
         metrics_triton: bool = False,
         gate: Gate | None = None,
+        cors_origins: Sequence[str] = (),
     ) -> None:
         self.gate = gate
         self.predict = PredictDoor(core.predictions, core.catalog)
@@ -208,7 +209,7 @@ class Doors:
             max_upload=max_upload,
         )  # fmt: skip
         limits = SocketLimits(max_bytes=max_body, max_bytes_in_flight=4 * max_body)
-        self.socket = SocketDoor(core.predictions, core.catalog, limits)
+        self.socket = SocketDoor(core.predictions, core.catalog, limits, cors_origins)
         self.events = EventsDoor(core.events)
         jobs = JobsDoor(core.jobs, core.going, core.catalog, core.webhooks, core.predictions)
         status = StatusDoor(core.fleet, core.predictions, core.catalog, core.workforce)

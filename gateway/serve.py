@@ -30,6 +30,7 @@ from common.link.gateway import open_surveyor
 from common.log import event
 from common.tracing import Spans
 from gateway.access import Access
+from gateway.auth.asking import public
 from gateway.auth.calls import CallGuard
 from gateway.auth.gate import Gate
 from gateway.auth.lane import LaneGuard
@@ -37,6 +38,7 @@ from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
 from gateway.bell import Bell
 from gateway.core import Core, Doors
+from gateway.doors.cross_origin import CrossOriginObserver, cross_origin
 from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
 from gateway.fairness import FairQueue
@@ -83,7 +85,9 @@ class Gateway:
     access_log: float = 0.0
     spans: Spans | None = None
     policy: Parameters = field(default_factory=Parameters)
-    tokens: Path | None = None
+    admin: list[socket.socket] = field(default_factory=list)  # where what needs `admin` is served alone
+    gate: Gate | None = None
+    cors_origins: tuple[str, ...] = ()
 
 
 async def serve(
@@ -98,7 +102,6 @@ async def serve(
     `LinkError` if it cannot start.
     """
     kept = gateway.state if gateway.hiring.keep else None
-    gate = None if gateway.tokens is None else Gate(gateway.tokens)
     with open_state(gateway.state) as state, socket_directory(kept) as directory:
         state.blobs.sweep(state.referenced())
         links = Links(gateway.addr_service, gateway.addr_worker, directory, gateway.credentials)
@@ -114,13 +117,13 @@ async def serve(
                 timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
                 webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
             )  # fmt: skip
-            if gate is not None:
+            if gateway.gate is not None:
                 core.scheduler.new_queue = FairQueue
             if gateway.spans is not None:
                 core.predictions.tracing = Tracing(gateway.spans)
             workforce = _employ(gateway, links, launcher, core)
             reload = None if reloading is None else reloading(core)
-            failure = await _run(gateway, core, workforce, gate, on_ready, reload)
+            failure = await _run(gateway, core, workforce, on_ready, reload)
     if failure is not None:
         raise failure  # here, where no nursery makes a group of it
 
@@ -129,14 +132,13 @@ async def _run(
     gateway: Gateway,
     core: Core,
     workforce: Workforce,
-    gate: Gate | None,
     on_ready: Callable[[], Awaitable[None]],
     reload: Callable[[], None] | None,
 ) -> PipelineError | None:
     """Every task, until it is over; what `on_ready` raised."""
     doors = Doors(
         core, max_upload=gateway.max_upload, max_body=gateway.max_body,
-        metrics_triton=gateway.metrics_triton, gate=gate,
+        metrics_triton=gateway.metrics_triton, gate=gateway.gate, cors_origins=gateway.cors_origins,
     )  # fmt: skip
     listeners = _make_listeners(gateway, core, doors)
     becoming_ready = trio.CancelScope()
@@ -153,11 +155,11 @@ async def _run(
         # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
         await outer.start(_drain_on_signal, drain, core.predictions)
         if reload is not None:
-            await outer.start(_reload_on_hangup, reload)
+            await outer.start(_reload_on_hangup, _with_tokens(reload, gateway.gate))
         async with trio.open_nursery() as nursery:
             await nursery.start(core.run)
-            if gate is not None:
-                await nursery.start(gate.run)
+            if gateway.gate is not None:
+                await nursery.start(gateway.gate.run)
             if gateway.models is not None:
                 core.health.starting = "the folder of models is being loaded"
                 nursery.start_soon(_serve_folder, gateway.models, gateway.watch, core)
@@ -196,15 +198,17 @@ def _make_listeners(
 ) -> list[tuple[Lane | GrpcServer, list[socket.socket]]]:
     """What clients meet, and where."""
     listeners: list[tuple[Lane | GrpcServer, list[socket.socket]]] = [
-        (_make_lane(gateway, doors), gateway.rest)
+        (_make_lane(gateway, doors, is_public=bool(gateway.admin)), gateway.rest)
     ]
+    if gateway.admin:
+        listeners.append((_make_lane(gateway, doors, is_public=False), gateway.admin))
     if gateway.grpc:
         listeners.append((_make_grpc(gateway, core, doors), gateway.grpc))
     return listeners
 
 
-def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
-    """The doors on their lane."""
+def _make_lane(gateway: Gateway, doors: Doors, *, is_public: bool) -> Lane:
+    """The doors on a lane; all but those for administration where it `is_public`."""
 
     def max_body_of(method: str, path: str) -> int | None:
         if (method, path) == ("PUT", "/set_weights"):
@@ -214,12 +218,12 @@ def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
 
     access = Access(uuid.uuid4().hex[:8], gateway.access_log)
     return Lane(
-        access.around(doors.app),
+        access.around(cross_origin(public(doors.app) if is_public else doors.app, gateway.cors_origins)),
         find_direct=doors.find_direct,
         guard=None if doors.gate is None else LaneGuard(doors.gate),
         limits=HttpLimits(max_body=gateway.max_body, max_body_of=max_body_of),
         error_body=error_body,
-        observer=access,
+        observer=CrossOriginObserver(access, gateway.cors_origins) if gateway.cors_origins else access,
     )
 
 
@@ -234,7 +238,7 @@ def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
     return GrpcServer(
         make_methods(core, doors),
         GrpcLimits(max_message=gateway.max_upload, max_held=gateway.max_upload),
-        guard=CallGuard(doors.gate),
+        guard=CallGuard(doors.gate, is_public=bool(gateway.admin)),
     )
 
 
@@ -281,6 +285,15 @@ async def _drain_on_signal(
             )  # fmt: skip
             drain(grace)
             grace = 0.0
+
+
+def _with_tokens(reload: Callable[[], None], gate: Gate | None) -> Callable[[], None]:
+    def both() -> None:
+        reload()
+        if gate is not None:
+            gate.reload()
+
+    return both
 
 
 async def _reload_on_hangup(

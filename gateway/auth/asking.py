@@ -19,6 +19,15 @@ def client_of(scope: Any) -> Client | None:
     return client
 
 
+def public(app: Any) -> Any:
+    """The app for an address at which nothing is administered."""
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, PUBLIC: True}, receive, send)
+
+    return served
+
+
 async def admit(scope: Any, role: Role) -> None:
     """Let a request through to what needs `role`; `PipelineError` if it may not be. `NotFound` for what is
     served at another address alone."""

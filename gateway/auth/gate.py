@@ -1,7 +1,7 @@
 """Where doors ask who somebody is and whether that one may: the file of tokens, and proofs in a thread.
 
 Who was proven before passes without waiting. Who was not is proven one at a time, as each proof takes 50 ms
-of a core and 16 MiB; who shows what is no token waits longer each time, before any of that.
+of a core and 16 MiB; an address from which secrets are guessed has to wait before any of that.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Gate:
         self._turn = trio.CapacityLimiter(1)
         self._proofs = 0
         self._nursery: trio.Nursery
+        self.own_token = self.keyring.make_own()
         self._seen = self._look()
         self.keyring.load(read_tokens(path))
 
@@ -67,8 +68,8 @@ class Gate:
         """What is to be proven; `Unauthenticated` or `RateLimited` at once where that is no use."""
         with self._counting():
             token = read_bearer(header)
-            self._guesses.guess(address, trio.current_time())
             presented, client = self.keyring.find(token)
+            self._guesses.guess(address, trio.current_time())
             return Proof(token, presented.secret, client, address)
 
     async def prove(self, proof: Proof, role: Role) -> Client:

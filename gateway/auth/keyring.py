@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 
 from common.errors import Unauthenticated
-from common.tokens import Presented, Token, parse_token
+from common.tokens import Presented, Token, make_own_token, parse_token
 from gateway.clients import Client
 
 SCHEME = b"bearer "
@@ -20,12 +20,19 @@ MISSING = "a token is needed: send it as Authorization: Bearer pl_…"
 
 
 class Keyring:
-    """Invariant: `_proven` has one digest at most of each token in force, and none of any other."""
+    """Invariant: `_proven` has one digest at most of each token in force, those of `make_own` among them, and
+    none of any other."""
 
     def __init__(self) -> None:
         self._key = os.urandom(32)
         self._clients: dict[str, Client] = {}
         self._proven: dict[bytes, Client] = {}
+
+    def make_own(self) -> str:
+        """A token that may do all, for this process's own requests to itself; no file has it."""
+        token, shown = make_own_token()
+        self.remember(shown.encode(), Client(token))
+        return shown
 
     def __len__(self) -> int:
         return len(self._clients)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request as AsgiRequest
@@ -25,13 +26,16 @@ BEARER = b"bearer."  # of the protocol that is a token
 
 
 class SocketDoor:
-    """Opens a session for every client that comes to `/ws`. Pages of other origins are refused: a browser
-    would lend them its user's network and cookies."""
+    """Opens a session for every client that comes to `/ws`. Pages of other origins are refused unless
+    they are among `origins`: a browser would lend them its user's network and cookies."""
 
-    def __init__(self, predictions: Predictions, catalog: Catalog, limits: SocketLimits) -> None:
+    def __init__(
+        self, predictions: Predictions, catalog: Catalog, limits: SocketLimits, origins: Sequence[str] = ()
+    ) -> None:
         self._predictions = predictions
         self._catalog = catalog
         self._limits = limits
+        self._origins = frozenset(each.encode() for each in origins)
         self._sessions: set[Session] = set()
         self._draining = False
 
@@ -54,7 +58,7 @@ class SocketDoor:
         headers = dict(scope["headers"])
         origin, host = headers.get(b"origin"), headers.get(b"host", b"")
         await receive()  # websocket.connect
-        if origin is not None and not _is_same(origin, host):
+        if origin is not None and origin not in self._origins and not _is_same(origin, host):
             shown = origin[:100].decode("latin-1")
             await _refuse(
                 send, 403, f"A page of {shown} may not open a WebSocket to {host.decode('latin-1')}"

@@ -327,6 +327,8 @@ class Connection(Transport):
                 return
         body = self.lane.error_body(refusal.status, refusal.message, refusal.path)
         extra = b"retry-after: 1\r\n" if refusal.status == 503 else refusal.extra
+        if current is not None and self.lane.observer is not None:
+            extra += self.lane.observer.answering(current, refusal.status, len(body))
         head = self.lane.heads.direct(refusal.status, len(body), extra, keep=False, http10=False)
         self.closing = True
         self.write(head + body)
