@@ -28,6 +28,7 @@ import trio
 from common.addresses import parse_address, parse_host_port
 from common.credentials import Credentials, read_credentials
 from common.errors import LinkError, PipelineError
+from common.limit_settings import LimitSettings
 from common.link.nng import limit_threads
 from common.log import configure
 from common.service_manager import READY, notify
@@ -172,6 +173,7 @@ def make_gateway(
         max_body=settings.max_body,
         max_upload=settings.max_upload,
         max_rows=settings.max_rows,
+        limits=LimitSettings(**{each.name: getattr(settings, each.name) for each in fields(LimitSettings)}),
         models=None if settings.models is None else Path(settings.models),
         watch=settings.watch,
         batch_root=None if settings.batch_root is None else Path(settings.batch_root),

@@ -38,6 +38,7 @@ from common.flags import (
     find_mistakes,
     option,
 )
+from common.limit_settings import LimitSettings
 from common.observing_settings import ObservingSettings, TellingSettings
 from common.reading import Family, parse_argv, read_values
 from common.scaling_settings import ScalingSettings
@@ -109,7 +110,7 @@ class Scale(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
+class GatewaySettings(LimitSettings, ObservingSettings, ScalingSettings, FleetSettings):
     """What `gw.py` is told. An address that others can reach takes `insecure`."""
 
     addr_rest: str = option("127.0.0.1:54321", HOST_PORT, "addresses", "where clients come; port 0: any")
@@ -194,9 +195,6 @@ class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
     ephemeral: bool = option(False, FLAG, "state", "remember nothing after the end", excludes="state")
     queue_max: int = option(10_000, COUNT, "limits", "requests that may wait; more get 503")
     timeout: float = option(30.0, SECONDS, "limits", "deadline of a request that names none, in seconds")
-    max_body: int = option(8 << 20, BYTES, "limits", "largest request body, weights apart")
-    max_upload: int = option(1 << 30, BYTES, "limits", "largest upload of weights")
-    max_rows: int = option(65_536, COUNT, "limits", "most rows in one request")
     config: str | None = option(None, PATH, "process", "a file of settings: docs/configuration.md")
     jobs_max: int = option(1000, COUNT, "jobs", "jobs that may be unfinished; more get 503")
     batch_root: str | None = option(None, PATH, "jobs", "folder whose files batch jobs may read and write")

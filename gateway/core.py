@@ -60,6 +60,7 @@ from gateway.jobs.going import Going
 from gateway.jobs.running import Jobs
 from gateway.jobs.storage import Storage
 from gateway.jobs.webhooks import Webhooks
+from gateway.metrics.limits import Refused
 from gateway.metrics.page import Page
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
@@ -196,8 +197,11 @@ class Doors:
         metrics_triton: bool = False,
         gate: Gate | None = None,
         cors_origins: Sequence[str] = (),
+        ws_window: int = 64,
+        ws_messages_per_second: float = 20_000.0,
     ) -> None:
         self.gate = gate
+        self.refused = Refused({} if gate is None else gate.refused)
         self.predict = PredictDoor(core.predictions, core.catalog)
         self.description = Description(core.catalog, core.health, core.state, core.statistics)
         self.repository = Repository(core.rollouts, core.state, core.load_folder, max_upload=max_upload)
@@ -208,7 +212,10 @@ class Doors:
             self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.configuring, core.state,
             max_upload=max_upload,
         )  # fmt: skip
-        limits = SocketLimits(max_bytes=max_body, max_bytes_in_flight=4 * max_body)
+        limits = SocketLimits(
+            window=ws_window, messages_per_second=ws_messages_per_second,
+            max_bytes=max_body, max_bytes_in_flight=4 * max_body,
+        )  # fmt: skip
         self.socket = SocketDoor(core.predictions, core.catalog, limits, cors_origins)
         self.events = EventsDoor(core.events)
         jobs = JobsDoor(core.jobs, core.going, core.catalog, core.webhooks, core.predictions)
@@ -216,6 +223,7 @@ class Doors:
         page = Page(
             core.recorder, core.statistics, core.catalog, core.scheduler, core.fleet, status.carried,
             None if core.autoscaler is None else core.workforce, with_triton=metrics_triton,
+            refused=self.refused,
         )  # fmt: skip
         self.live = LiveDoor(status, core.events, core.sampling)
         self.app = make_app(

@@ -26,6 +26,7 @@ from common.credentials import Credentials
 from common.errors import PipelineError
 from common.grpc.limits import GrpcLimits
 from common.grpc.server import GrpcServer
+from common.limit_settings import LimitSettings
 from common.link.gateway import open_surveyor
 from common.log import event
 from common.tracing import Spans
@@ -58,6 +59,11 @@ log = logging.getLogger("pipeline.gateway")
 MAX_BATCH = 1024  # rows in one frame, unless one request has more
 WORKER_WAIT = 5.0  # how long a request waits for any worker at all before it is told 503
 DRAIN_GRACE = 30.0
+OF_GRPC = ("max_connections", "max_connections_per_address", "max_calls")
+OF_HTTP = (
+    "max_connections", "max_connections_per_address", "max_head", "max_target", "head_time", "body_time",
+    "min_body_rate",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +82,7 @@ class Gateway:
     max_body: int
     max_upload: int
     max_rows: int
+    limits: LimitSettings = field(default_factory=LimitSettings)
     models: Path | None = None
     watch: bool = False
     batch_root: Path | None = None
@@ -139,6 +146,7 @@ async def _run(
     doors = Doors(
         core, max_upload=gateway.max_upload, max_body=gateway.max_body,
         metrics_triton=gateway.metrics_triton, gate=gateway.gate, cors_origins=gateway.cors_origins,
+        ws_window=gateway.limits.ws_window, ws_messages_per_second=gateway.limits.ws_messages_per_second,
     )  # fmt: skip
     listeners = _make_listeners(gateway, core, doors)
     becoming_ready = trio.CancelScope()
@@ -220,8 +228,13 @@ def _make_lane(gateway: Gateway, doors: Doors, *, is_public: bool) -> Lane:
     return Lane(
         access.around(cross_origin(public(doors.app) if is_public else doors.app, gateway.cors_origins)),
         find_direct=doors.find_direct,
+        refused=doors.refused.http,
         guard=None if doors.gate is None else LaneGuard(doors.gate),
-        limits=HttpLimits(max_body=gateway.max_body, max_body_of=max_body_of),
+        limits=HttpLimits(
+            max_body=gateway.max_body,
+            max_body_of=max_body_of,
+            **{name: getattr(gateway.limits, name) for name in OF_HTTP},
+        ),
         error_body=error_body,
         observer=CrossOriginObserver(access, gateway.cors_origins) if gateway.cors_origins else access,
     )
@@ -237,7 +250,12 @@ def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
         ) from None
     return GrpcServer(
         make_methods(core, doors),
-        GrpcLimits(max_message=gateway.max_upload, max_held=gateway.max_upload),
+        GrpcLimits(
+            max_message=gateway.max_upload,
+            max_held=gateway.max_upload,
+            **{name: getattr(gateway.limits, name) for name in OF_GRPC},
+        ),
+        refused=doors.refused.grpc,
         guard=CallGuard(doors.gate, is_public=bool(gateway.admin)),
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 
+from common.addresses import network_of
 from common.errors import RateLimited
 from gateway.clients import Rate
 
@@ -22,7 +22,7 @@ class Guesses:
     def guess(self, address: str, now: float) -> None:
         """Somebody there shows what may be a token, which counts as a failure until it is `right`;
         `RateLimited` after too many."""
-        name = _network(address)
+        name = network_of(address)
         rate = self._rates.pop(name, None) or Rate(PER_SECOND, AT_ONCE / PER_SECOND)
         self._rates[name] = rate
         if len(self._rates) > ADDRESSES:
@@ -33,15 +33,4 @@ class Guesses:
 
     def right(self, address: str) -> None:
         """It was one: what failed there before is forgiven."""
-        self._rates.pop(_network(address), None)
-
-
-def _network(address: str) -> str:
-    """An IPv6 host has 2**64 addresses at least: they count as one."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if parsed.version == 6 and parsed.ipv4_mapped is None:
-        return str(ipaddress.IPv6Network((parsed, 64), strict=False))
-    return str(parsed)
+        self._rates.pop(network_of(address), None)

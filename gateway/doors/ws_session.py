@@ -18,7 +18,7 @@ import trio
 from common.errors import InvalidRequest, PipelineError, RequestCancelled, WindowFull
 from gateway.bell import Bell
 from gateway.catalog import Catalog, Version
-from gateway.clients import Client
+from gateway.clients import Client, Rate
 from gateway.doors.messages import Id, Message, Raw, answered, read_id, read_message, refused, shower, write
 from gateway.doors.predict import check_timeout, read_input
 from gateway.predictions import Predictions
@@ -39,6 +39,8 @@ class SocketLimits:
     max_bytes: int = 8 << 20
     """Of one message; the lane closes 1009 above."""
     max_bytes_in_flight: int = 32 << 20
+    messages_per_second: float = 20_000.0
+    """What comes faster waits to be read."""
     slow_time: float = 10.0
     """Without taking an answer: closed 1013, should it still read that. The lane's `write_time` cuts it."""
     close_time: float = 5.0
@@ -82,6 +84,7 @@ class Session:
         self._send = send
         self._client = client
         self._protocol = protocol
+        self._rate = Rate(limits.messages_per_second)
         self._flights: dict[Id, _Flight] = {}
         self._bytes = 0
         self._out: deque[tuple[Raw, Id | None]] = deque()
@@ -124,6 +127,10 @@ class Session:
             received = await self._receive()
             if received["type"] == "websocket.disconnect":
                 return
+            now = trio.current_time()
+            if pause := self._rate.wait(now):
+                await trio.sleep(pause)
+            self._rate.take(1, now + pause)
             text = received.get("text")
             self._take(received["bytes"] if text is None else text)
             while len(self._out) > self._limits.window:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from typing import Any, Protocol
@@ -38,6 +39,7 @@ class LaneView(TransportLane, Protocol):
     guard: Guard | None
     error_body: Callable[[int, str, str], bytes]
     observer: Observer | None
+    refused: Counter[str]
 
     def start_app(self, connection: Connection, exchange: Exchange) -> None: ...
     def hand_over(self, connection: Connection, exchange: Exchange | None, rest: bytes) -> None: ...
@@ -50,7 +52,9 @@ class Connection(Transport):
     `again` asks for a turn though no byte may come (by watching for EPOLLOUT, which is there at once).
     """
 
-    __slots__ = ("backlog", "current", "head_since", "in_turn", "local", "peer", "reader")
+    __slots__ = (
+        "backlog", "body_mark", "body_since", "current", "head_since", "in_turn", "local", "peer", "reader",
+    )  # fmt: skip
 
     lane: LaneView
 
@@ -63,6 +67,7 @@ class Connection(Transport):
         self.backlog = bytearray()
         self.head_since: float | None = lane.now
         self.in_turn = False
+        self.body_since, self.body_mark = lane.now, 0  # so much of the body was there then
 
     # Called by the lane.
 
@@ -99,10 +104,10 @@ class Connection(Transport):
                 self.kill()
         elif self.out:
             if now - self.wrote_at > limits.write_time:
+                self.lane.refused["write_time"] += 1
                 self.kill()
         elif current is not None:
-            # A paused socket (mask without EPOLLIN) waits for us, not for the client.
-            if not current.complete and self.mask & EPOLLIN and now - self.touched > limits.body_time:
+            if not current.complete and self._is_slow(current, now):
                 self.refuse(Refused(408, "The body did not arrive in time.", current.path))
         elif self.head_since is not None:
             if now - self.head_since > limits.head_time:
@@ -112,6 +117,20 @@ class Connection(Transport):
                     self.kill()
         elif not self.again and now - self.touched > limits.idle_time:
             self.kill()
+
+    def _is_slow(self, current: Exchange, now: float) -> bool:
+        """Whether the body pauses for too long, or trickles in."""
+        limits, waited = self.lane.limits, now - self.body_since
+        if self.mask & EPOLLIN:
+            if now - self.touched > limits.body_time:
+                return True
+            if waited < limits.body_time:
+                return False
+            if current.received - self.body_mark < limits.min_body_rate * waited:
+                return True
+        # A paused socket (mask without EPOLLIN) waits for us, not for the client.
+        self.body_since, self.body_mark = now, current.received
+        return False
 
     def shutdown_if_idle(self) -> None:
         """Close now unless something is being read, served or written."""
@@ -200,7 +219,8 @@ class Connection(Transport):
         assert type(exchange) is Exchange
         self.current = exchange
         self.head_since = None
-        exchange.began = self.lane.now
+        exchange.began = self.body_since = self.lane.now
+        self.body_mark = 0
         if exchange.websocket:
             self._hand_over(exchange)
             return False
@@ -317,6 +337,8 @@ class Connection(Transport):
     def refuse(self, refusal: Refused) -> None:
         """Answer with an error, unless an answer has begun, and close."""
         current, self.current = self.current, None
+        if limit := self.lane.limits.name_of(refusal.status, in_body=current is not None):
+            self.lane.refused[refusal.limit or limit] += 1
         if current is not None:
             if current.discard:
                 self._linger()
