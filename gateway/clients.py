@@ -38,7 +38,10 @@ class Client:
     was revoked stays, as does what it asked before, and may ask no more.
     """
 
-    __slots__ = ("_requests", "_rows", "id", "in_progress", "revoked", "token", "waiting", "waiting_by_model")
+    __slots__ = (
+        "_requests", "_rows", "ends", "id", "in_progress", "is_limited", "revoked", "role", "token",
+        "waiting", "waiting_by_model",
+    )  # fmt: skip
 
     def __init__(self, token: Token) -> None:
         self.id = token.id
@@ -51,13 +54,15 @@ class Client:
     def renew(self, token: Token) -> None:
         """Go by this entry from now on."""
         self.token = token
+        self.role: RoleName = token.role
+        self.is_limited = token.requests_per_second is not None
+        self.ends = self.revoked or token.expires is not None  # then `check` has something to say
         self._requests = Rate(token.requests_per_second)
         self._rows = Rate(token.rows_per_second)
 
-    @property
-    def role(self) -> RoleName:
-        """What it may do."""
-        return self.token.role
+    def revoke(self) -> None:
+        """Its token is known no more."""
+        self.revoked = self.ends = True
 
     def check(self, wall: float) -> None:
         """`Unauthenticated` once its token is revoked or has expired; `wall` in seconds since the epoch."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from common.errors import NotFound
+from common.log import event
 from gateway.auth.gate import Gate
 from gateway.auth.roles import Role
 from gateway.clients import Client
+
+log = logging.getLogger("pipeline.tokens")
 
 CLIENT, PUBLIC = "pipeline.client", "pipeline.public"
 ELSEWHERE = "this gateway is administered at another address: see --addr_admin"
@@ -38,4 +42,10 @@ async def admit(scope: Any, role: Role) -> None:
     gate: Gate | None = getattr(scope["app"].state, "gate", None)
     if gate is not None:
         header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
-        scope[CLIENT] = await gate.admit(header, role, (scope.get("client") or ("",))[0])
+        client = await gate.admit(header, role, (scope.get("client") or ("",))[0])
+        scope[CLIENT] = client
+        if role is Role.ADMIN:
+            event(
+                log, logging.INFO, "administration",
+                token=client.id, holder=client.token.name, method=scope["method"], path=scope["path"],
+            )  # fmt: skip

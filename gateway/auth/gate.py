@@ -26,6 +26,7 @@ from gateway.clients import Client
 log = logging.getLogger("pipeline.tokens")
 
 LOOK_EVERY = 1.0  # at the file
+REFUSALS = (Unauthenticated, Forbidden, RateLimited)
 PROOFS = 64  # that may wait for their turn
 
 
@@ -44,7 +45,7 @@ class Gate:
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         """Raises `TokenError`."""
         self.keyring = Keyring()
-        self.refused = dict.fromkeys((Unauthenticated.code, Forbidden.code, RateLimited.code), 0)
+        self.refused = {kind.code: 0 for kind in REFUSALS}
         self._path = path
         self._clock = clock
         self._guesses = Guesses()
@@ -60,9 +61,12 @@ class Gate:
     def recall(self, header: bytes | None, role: Role) -> Client | None:
         """Who asks for what needs `role`, by an `Authorization` header; None if that takes a proof. Counts
         the request. `Unauthenticated`, `Forbidden` or `RateLimited` for who may not."""
-        with self._counting():
+        try:  # and no context manager: this is on every request's way
             client = self.keyring.recall(read_bearer(header))
             return client if client is None else self._check(client, role)
+        except REFUSALS as error:
+            self.refused[error.code] += 1
+            raise
 
     def begin(self, header: bytes | None, address: str) -> Proof:
         """What is to be proven; `Unauthenticated` or `RateLimited` at once where that is no use."""
@@ -119,10 +123,12 @@ class Gate:
     # --- inside
 
     def _check(self, client: Client, role: Role) -> Client:
-        client.check(self._clock())
+        if client.ends:
+            client.check(self._clock())
         if not holds(client.role, role):
             raise Forbidden(f"a token of role {client.role} may not do that: it takes {role.value}")
-        client.ask(trio.current_time())
+        if client.is_limited:
+            client.ask(trio.current_time())
         return client
 
     async def _prove(self, proof: Proof) -> None:
@@ -155,6 +161,6 @@ class Gate:
     def _counting(self) -> Iterator[None]:
         try:
             yield
-        except (Unauthenticated, Forbidden, RateLimited) as error:
+        except REFUSALS as error:
             self.refused[error.code] += 1
             raise

@@ -24,7 +24,7 @@ class Keyring:
     none of any other."""
 
     def __init__(self) -> None:
-        self._key = os.urandom(32)
+        self._empty = hashlib.blake2b(key=os.urandom(32), digest_size=32)
         self._clients: dict[str, Client] = {}
         self._proven: dict[bytes, Client] = {}
 
@@ -43,14 +43,15 @@ class Keyring:
         for token in tokens:
             client = before.pop(token.id, None)
             if client is not None and client.token.hash != token.hash:
-                client.revoked, client = True, None  # another secret: whoever has the old one is not this one
+                client.revoke()  # another secret: whoever has the old one is not this one
+                client = None
             if client is None:
                 client = Client(token)
             elif client.token != token:
                 client.renew(token)
             self._clients[token.id] = client
         for client in before.values():
-            client.revoked = True
+            client.revoke()
         self._proven = {digest: each for digest, each in self._proven.items() if not each.revoked}
 
     def recall(self, token: bytes) -> Client | None:
@@ -71,7 +72,9 @@ class Keyring:
             self._proven[self._digest(token)] = client
 
     def _digest(self, token: bytes) -> bytes:
-        return hashlib.blake2b(token, key=self._key, digest_size=32).digest()
+        digest = self._empty.copy()
+        digest.update(token)
+        return digest.digest()
 
 
 def read_bearer(header: bytes | None) -> bytes:

@@ -217,6 +217,6 @@ def test_a_token_that_was_revoked_or_is_over_asks_no_more():
     a.check(999.9)
     with pytest.raises(Unauthenticated, match="has expired"):
         a.check(1000.0)
-    a.revoked = True
+    a.revoke()
     with pytest.raises(Unauthenticated, match="was revoked"):
         a.check(1.0)
