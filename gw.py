@@ -28,12 +28,14 @@ import trio
 from common.addresses import parse_address, parse_host_port
 from common.credentials import Credentials, read_credentials
 from common.errors import LinkError, PipelineError
+from common.limit_settings import LimitSettings
 from common.link.nng import limit_threads
 from common.log import configure
 from common.service_manager import READY, notify
 from common.settings import GatewaySettings, settings_or_exit, settings_reader
 from common.sockets import bind
 from common.tracing import Spans, open_spans
+from gateway.auth.gate import Gate
 from gateway.deploy.command import read_command, with_a_worker
 from gateway.deploy.config import NOTHING, TABLES, read_config
 from gateway.deploy.package import Package, find_package
@@ -64,7 +66,7 @@ def deploy(argv: Sequence[str]) -> int:
         if command.to is not None:
             if config.names:
                 raise LinkError(f"with --to the gateway runs already: {command.config} has {config.names[0]}")
-            print(deploy_to(command.to, package), flush=True)
+            print(deploy_to(command.to, package, token=os.environ.get("PIPELINE_TOKEN")), flush=True)
             return EXIT_OK
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
@@ -106,20 +108,26 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
     limit_threads()
     try:
         credentials = settings.certificates and read_credentials(*settings.certificates, listens=True)
+        gate = None if settings.tokens is None else Gate(Path(settings.tokens))
         rest = listen(settings.addr_rest)
+        admin = [] if settings.addr_admin is None else listen(settings.addr_admin)
         grpc = listen(settings.addr_grpc) if settings.addr_grpc is not None else []
 
         async def greet() -> None:
             line = greeting(rest, grpc, settings)
             if package is not None:
-                line = await deploy_here(local_url(rest), package, max_upload=settings.max_upload)
+                line = await deploy_here(
+                    local_url(admin or rest), package, max_upload=settings.max_upload,
+                    token=None if gate is None else gate.own_token,
+                )  # fmt: skip
             print(line, flush=True)
             notify(os.environ.get("NOTIFY_SOCKET", ""), READY)
             # What is there now stays: a collection of all of it takes longer than a hundred requests.
             gc.freeze()
 
         with open_spans(settings.otel, "pipeline-gateway", settings.otel_sample) as spans:
-            trio.run(serve, make_gateway(settings, rest, grpc, credentials, spans), greet, reload)
+            gateway = make_gateway(settings, rest, grpc, credentials, spans, admin=admin, gate=gate)
+            trio.run(serve, gateway, greet, reload)
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -147,6 +155,9 @@ def make_gateway(
     grpc: list[socket.socket],
     credentials: Credentials | None,
     spans: Spans | None = None,
+    *,
+    admin: list[socket.socket] | None = None,
+    gate: Gate | None = None,
 ) -> Gateway:
     """What the settings ask for."""
     return Gateway(
@@ -162,6 +173,7 @@ def make_gateway(
         max_body=settings.max_body,
         max_upload=settings.max_upload,
         max_rows=settings.max_rows,
+        limits=LimitSettings(**{each.name: getattr(settings, each.name) for each in fields(LimitSettings)}),
         models=None if settings.models is None else Path(settings.models),
         watch=settings.watch,
         batch_root=None if settings.batch_root is None else Path(settings.batch_root),
@@ -171,6 +183,9 @@ def make_gateway(
         access_log=settings.access_log,
         spans=spans,
         policy=policy_of(settings),
+        admin=admin or [],
+        gate=gate,
+        cors_origins=settings.cors_origins,
     )  # fmt: skip
 
 

@@ -56,6 +56,17 @@ def is_loopback_host(host: str) -> bool:
         return False
 
 
+def network_of(address: str) -> str:
+    """What clients are counted by: an IPv4 address, or the /64 of an IPv6 one, which one host has all of."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    return str(parsed.ipv4_mapped or ipaddress.IPv6Network((parsed, 64), strict=False))
+
+
 def parse_host_port(text: str) -> tuple[str, int]:
     """`host:port` or `[v6]:port`; `ValueError` with a sentence otherwise. Port 0 asks for any free one."""
     host, _, port = text.rpartition(":")

@@ -68,6 +68,31 @@ class WindowFull(CallerError):
     status = 429
 
 
+class Unauthenticated(CallerError):
+    """Raised when nobody knows who asks: there is no token, or it is not one that is known."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(CallerError):
+    """Raised when whoever asks is known, and may not do that."""
+
+    code = "forbidden"
+    status = 403
+
+
+class RateLimited(CallerError):
+    """Raised when whoever asks has had as much as it may for now; `retry_after` is in how many seconds."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class NoWeights(CallerError):
     """Raised when a prediction is asked for before any weights were set."""
 
@@ -207,6 +232,12 @@ class CertificateError(PipelineError):
     """Raised when a certificate, or a file that belongs to it, cannot be used."""
 
     code = "certificate"
+
+
+class TokenError(PipelineError):
+    """Raised when a file of tokens cannot be used."""
+
+    code = "tokens"
 
 
 class LaunchError(PipelineError):

@@ -19,13 +19,14 @@ _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,510}")
 _PATTERN = re.compile(r"[\w.*?\[\]-]{1,200}")
 _HTTP_URL = re.compile(r"https?://[\w.:\[\]-]+(/[^\s?#]*)?")
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _BOOLS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 # In the order of the help; a setting names the one that it is in.
 GROUPS = (
-    "addresses", "workers", "manager", "autoscaler", "models", "state", "limits", "jobs", "observing",
-    "process",
+    "addresses", "security", "workers", "manager", "autoscaler", "models", "state", "limits", "jobs",
+    "observing", "process",
 )  # fmt: skip
 
 
@@ -149,6 +150,15 @@ def _check_patterns(patterns: tuple[str, ...]) -> None:
             )
 
 
+def _check_origins(origins: tuple[str, ...]) -> None:
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                "must be origins as browsers write them, https://app.example.com, with commas between,"
+                f" not {origin!r}"
+            )
+
+
 def _at_least(least: int) -> Callable[[int], None]:
     def check(value: int) -> None:
         if value < least:
@@ -223,6 +233,7 @@ LINKS = Kind("URL", str, _parsed_by(parse_link_base))
 PATH = Kind("PATH", str, _check_path)
 WORKER = Kind("NAME", str, _check_name)
 PATTERNS = Kind("PATTERN,…", _parse_patterns, _check_patterns, ",".join)
+ORIGINS = Kind("ORIGIN,…", _parse_patterns, _check_origins, ",".join)
 DEVICE = Kind("DEVICE", str.lower, _among("cpu", "cuda", "auto"))
 LAUNCHER = Kind("NAME", str.lower, _among("local", "ray", "kubernetes"))
 LEVEL = Kind("LEVEL", str.lower, _among("debug", "info", "warning", "error"))

@@ -27,6 +27,7 @@ from common.flags import (
     IMAGE,
     LAUNCHER,
     LINKS,
+    ORIGINS,
     PATH,
     PATTERNS,
     SECONDS,
@@ -37,6 +38,7 @@ from common.flags import (
     find_mistakes,
     option,
 )
+from common.limit_settings import LimitSettings
 from common.observing_settings import ObservingSettings, TellingSettings
 from common.reading import Family, parse_argv, read_values
 from common.scaling_settings import ScalingSettings
@@ -108,7 +110,7 @@ class Scale(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
+class GatewaySettings(LimitSettings, ObservingSettings, ScalingSettings, FleetSettings):
     """What `gw.py` is told. An address that others can reach takes `insecure`."""
 
     addr_rest: str = option("127.0.0.1:54321", HOST_PORT, "addresses", "where clients come; port 0: any")
@@ -117,6 +119,15 @@ class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
     )
     insecure: bool = option(
         False, FLAG, "addresses", "listen where others can reach it, use it and replace the weights"
+    )
+    addr_admin: str | None = option(
+        None, HOST_PORT, "addresses", "where alone uploads and changes are taken, beside all of addr_rest"
+    )
+    cors_origins: tuple[str, ...] = option(
+        (), ORIGINS, "security", "pages of other origins that may ask: https://app.example.com,…"
+    )
+    tokens: str | None = option(
+        None, PATH, "security", "file of tokens, by which clients prove who they are: pipeline token create"
     )
     workers: int | None = option(
         None, COUNT_OR_ZERO, "manager", "workers to start and keep: as many at least, at most and at first"
@@ -184,9 +195,6 @@ class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
     ephemeral: bool = option(False, FLAG, "state", "remember nothing after the end", excludes="state")
     queue_max: int = option(10_000, COUNT, "limits", "requests that may wait; more get 503")
     timeout: float = option(30.0, SECONDS, "limits", "deadline of a request that names none, in seconds")
-    max_body: int = option(8 << 20, BYTES, "limits", "largest request body, weights apart")
-    max_upload: int = option(1 << 30, BYTES, "limits", "largest upload of weights")
-    max_rows: int = option(65_536, COUNT, "limits", "most rows in one request")
     config: str | None = option(None, PATH, "process", "a file of settings: docs/configuration.md")
     jobs_max: int = option(1000, COUNT, "jobs", "jobs that may be unfinished; more get 503")
     batch_root: str | None = option(None, PATH, "jobs", "folder whose files batch jobs may read and write")
@@ -204,14 +212,18 @@ class GatewaySettings(ObservingSettings, ScalingSettings, FleetSettings):
             "addr_rest": not is_loopback_host(parse_host_port(self.addr_rest)[0]),
             "addr_grpc": self.addr_grpc is not None
             and not is_loopback_host(parse_host_port(self.addr_grpc)[0]),
+            "addr_admin": self.addr_admin is not None
+            and not is_loopback_host(parse_host_port(self.addr_admin)[0]),
             "addr_service": not parse_address(self.addr_service).is_private,
             "addr_worker": not parse_address(self.addr_worker).is_private,
         }
         for name, is_reachable in reachable.items():
-            if is_reachable and not self.insecure:
+            is_door = name in ("addr_rest", "addr_grpc", "addr_admin")
+            if is_reachable and not self.insecure and not (is_door and self.tokens):
                 yield (
                     f"--{name} {getattr(self, name)} can be reached from other machines, and anybody who"
-                    " reaches it can use it and replace the weights: give --insecure if that is what you want"
+                    f" reaches it can use it and replace the weights: give {'--tokens, or ' * is_door}"
+                    "--insecure if that is what you want"
                 )
 
     def _contradictions_of_manager(self) -> Iterator[str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import trio
 
+from gateway.auth.gate import Gate
 from gateway.autoscaler.autoscaler import Autoscaler
 from gateway.autoscaler.scaling import Scaling
 from gateway.bell import Bell
@@ -59,6 +60,7 @@ from gateway.jobs.going import Going
 from gateway.jobs.running import Jobs
 from gateway.jobs.storage import Storage
 from gateway.jobs.webhooks import Webhooks
+from gateway.metrics.limits import Refused
 from gateway.metrics.page import Page
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
@@ -187,8 +189,19 @@ class Doors:
     gRPC's doors (gateway.doors.grpc) lead to the same `inference`, `description` and `repository`."""
 
     def __init__(
-        self, core: Core, *, max_upload: int, max_body: int = 8 << 20, metrics_triton: bool = False
+        self,
+        core: Core,
+        *,
+        max_upload: int,
+        max_body: int = 8 << 20,
+        metrics_triton: bool = False,
+        gate: Gate | None = None,
+        cors_origins: Sequence[str] = (),
+        ws_window: int = 64,
+        ws_messages_per_second: float = 20_000.0,
     ) -> None:
+        self.gate = gate
+        self.refused = Refused({} if gate is None else gate.refused)
         self.predict = PredictDoor(core.predictions, core.catalog)
         self.description = Description(core.catalog, core.health, core.state, core.statistics)
         self.repository = Repository(core.rollouts, core.state, core.load_folder, max_upload=max_upload)
@@ -199,14 +212,18 @@ class Doors:
             self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.configuring, core.state,
             max_upload=max_upload,
         )  # fmt: skip
-        limits = SocketLimits(max_bytes=max_body, max_bytes_in_flight=4 * max_body)
-        self.socket = SocketDoor(core.predictions, core.catalog, limits)
+        limits = SocketLimits(
+            window=ws_window, messages_per_second=ws_messages_per_second,
+            max_bytes=max_body, max_bytes_in_flight=4 * max_body,
+        )  # fmt: skip
+        self.socket = SocketDoor(core.predictions, core.catalog, limits, cors_origins)
         self.events = EventsDoor(core.events)
         jobs = JobsDoor(core.jobs, core.going, core.catalog, core.webhooks, core.predictions)
         status = StatusDoor(core.fleet, core.predictions, core.catalog, core.workforce)
         page = Page(
             core.recorder, core.statistics, core.catalog, core.scheduler, core.fleet, status.carried,
             None if core.autoscaler is None else core.workforce, with_triton=metrics_triton,
+            refused=self.refused,
         )  # fmt: skip
         self.live = LiveDoor(status, core.events, core.sampling)
         self.app = make_app(
@@ -231,6 +248,7 @@ class Doors:
                 *fleet_routes(core.fleet),
             ],
         )
+        self.app.state.gate = gate
 
     def drain(self) -> None:
         """Have what stays open for long come to its end."""

@@ -12,6 +12,7 @@ from common.tensor import Buffer, TensorSpec
 from common.tracing import HEADER
 from common.wire import MAX_BATCH_BYTES
 from gateway.catalog import Part, Version
+from gateway.clients import Client
 from gateway.dispatch import Dispatcher
 from gateway.requests import Answer, Request, Stage
 from gateway.routing import key_of
@@ -75,13 +76,14 @@ class Predictions:
         *,
         door: str,
         header: Header = lambda name: None,
+        client: Client | None = None,
     ) -> Request:
         """Admit a request that came through `door` under a version that serves; `reply` comes later, exactly
         once, unless it is cancelled first. There must be no checkpoint since the catalog was asked. `header`
-        gives what came beside it, by its lower-case name.
+        gives what came beside it, by its lower-case name; `client` is who asks, where tokens say so.
 
-        Raises `QueueFull`, `Draining` and `TooLarge`; then there is no reply, and the door counts it as
-        `refused`.
+        Raises `QueueFull`, `Draining`, `TooLarge` and `RateLimited`; then there is no reply, and the door
+        counts it as `refused`.
         """
         if self.draining:
             raise Draining("Server is shutting down")
@@ -101,9 +103,12 @@ class Predictions:
             route=key_of(buffers) if settings.affinity is not False and settings.cache_size != 0 else None,
             reply=reply,
             count=self._recorder.of(door, version.key, "" if version.part is None else version.part.arm.name),
+            client=client,
         )
         if request.size > MAX_BATCH_BYTES:
             raise TooLarge(f"the rows have {request.size} bytes: at most {MAX_BATCH_BYTES} go to a worker")
+        if client is not None:
+            client.predict(rows, now)
         self._dispatcher.submit(request)
         if self.tracing is not None:
             request.trace = self.tracing.begin(header(HEADER), request.key, door, rows)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from common.wire import MAX_BATCH_BYTES
 from gateway.admission import Pace
+from gateway.fairness import FairQueue
 from gateway.requests import Batch, ModelKey, Request, Stage
 
 
@@ -27,6 +28,13 @@ class Queue(OrderedDict[Request, None]):
         del self[request]
         self.rows -= request.rows
 
+    def ahead_of(self, request: Request) -> int:
+        """The rows that go before those of a request that would be put here now."""
+        return self.rows
+
+
+AnyQueue = Queue | FairQueue
+
 
 class Limits(NamedTuple):
     """How the requests of one model are queued: rows in a batch, seconds that the first of them may wait for
@@ -44,8 +52,8 @@ class Lane:
     def __init__(self, worker: str, slots: int) -> None:
         self.worker = worker
         self.slots = slots
-        self.queues: OrderedDict[ModelKey, Queue] = OrderedDict()
-        self.lookups: OrderedDict[ModelKey, Queue] = OrderedDict()
+        self.queues: OrderedDict[ModelKey, AnyQueue] = OrderedDict()
+        self.lookups: OrderedDict[ModelKey, AnyQueue] = OrderedDict()
         self.lookup: Batch | None = None  # the one in flight
         self.struck = Queue()  # those that have seen a worker die: each travels alone
         self.flying: dict[int, Batch] = {}
@@ -60,7 +68,7 @@ class Lane:
         flying = sum(
             [batch.rows for batch in self.flying.values() if batch.key == request.key and not batch.is_lookup]
         )
-        return self.paces[request.key].is_enough(queue.rows + flying, request)
+        return self.paces[request.key].is_enough(queue.ahead_of(request) + flying, request)
 
     def waiting(self, key: ModelKey | None = None) -> list[Request]:
         """What is in the queues, of one model version or of all."""
@@ -98,7 +106,7 @@ class Lane:
         return True
 
     def launch(
-        self, key: ModelKey, queue: Queue, limit: int, now: float, *,
+        self, key: ModelKey, queue: AnyQueue, limit: int, now: float, *,
         alone: bool = False, is_lookup: bool = False,
     ) -> Batch:  # fmt: skip
         """Move the first requests of one of its queues, up to `limit` rows and what a frame holds, and at
@@ -127,10 +135,13 @@ class Lane:
         return batch
 
 
-def due(queue: Queue, limits: Limits) -> float:
+def due(queue: AnyQueue, limits: Limits) -> float:
     """When a queue's first batch should go: as its first request came, unless it is to wait for others and
     they do not fill a batch yet."""
     first = next(iter(queue))
     if not limits.max_wait:
         return first.admitted
-    return first.admitted if queue.rows >= limits.max_batch else first.admitted + limits.max_wait
+    if queue.rows >= limits.max_batch:
+        return first.admitted
+    # Where clients take turns, who goes first need not have come first.
+    return min([request.admitted for request in queue]) + limits.max_wait

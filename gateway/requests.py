@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from common.errors import PipelineError
 from common.tensor import Buffer, TensorSpec
+from gateway.clients import Client
 
 
 class ModelKey(NamedTuple):
@@ -80,7 +81,7 @@ class Request:
     """
 
     __slots__ = (
-        "admitted", "buffers", "count", "deadline", "is_unknown", "key", "reply", "route",
+        "admitted", "buffers", "client", "count", "deadline", "is_unknown", "key", "reply", "route",
         "rows", "sent", "signature", "size", "stage", "strikes", "trace", "worker",
     )  # fmt: skip
 
@@ -97,6 +98,7 @@ class Request:
         reply: Callable[[Answer | PipelineError], None],
         count: Count | None = None,
         trace: Trace | None = None,
+        client: Client | None = None,
     ) -> None:
         self.key = key
         self.signature = signature
@@ -109,6 +111,7 @@ class Request:
         self.reply = reply
         self.count = count
         self.trace = trace
+        self.client = client  # who asks, where tokens say so
         self.sent = 0.0
         self.stage = Stage.NEW
         self.worker: str | None = None  # whose queue or batch has it

@@ -19,14 +19,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from common.errors import DeadlineExceeded, NoWorker, PipelineError, Poisoned, QueueFull
 from gateway.admission import KnownRows
 from gateway.deadlines import DeadlineWheel
 from gateway.loads import Loads
 from gateway.lookups import LOOKUP_ROWS, Lookups
-from gateway.queues import Lane, Limits, Queue, due
+from gateway.queues import AnyQueue, Lane, Limits, Queue, due
 from gateway.requests import Batch, ModelKey, Request, Stage
 from gateway.unrouted import Unrouted
 
@@ -55,6 +55,7 @@ class Scheduler:
         self._deadlines: DeadlineWheel[Request] = DeadlineWheel()
         self.live_by_version: Counter[ModelKey] = Counter()
         self.waiting_by_model: Counter[str] = Counter()  # requests that wait, by model
+        self.new_queue: Callable[[], AnyQueue] = Queue  # `FairQueue` where clients are told apart
 
     # --- what a door does
 
@@ -62,20 +63,22 @@ class Scheduler:
         """Queue a new request; the worker to wake, if any. Raises `QueueFull`, also where the queue is so
         long that its deadline would pass there. A row that a cache is thought to know goes ahead then."""
         model = request.key.model
-        queue_max = self.limits_of(model).queue_max
-        if self.waiting >= self.queue_max or (
-            queue_max is not None and self.waiting_by_model[model] >= queue_max
-        ):
+        room, queue_max = self.queue_max - self.waiting, self.limits_of(model).queue_max
+        room_of_model = room if queue_max is None else queue_max - self.waiting_by_model[model]
+        if room <= 0 or room_of_model <= 0:
             raise QueueFull("Server is busy")
         worker = self._loads.choose(request)
-        is_late = worker is not None and not self._lanes[worker].has_time_for(request)
-        if is_late:
-            self._lanes[worker].pressed = PRESSED
+        lane = None if worker is None else self._lanes[worker]
+        late = None if lane is None or lane.has_time_for(request) else lane
+        if late is not None:
+            late.pressed = PRESSED
             if request not in self.known_rows:
                 raise QueueFull("Server is busy")
+        if request.client is not None:
+            request.client.admit(model, room, room_of_model)
         self.live_by_version[request.key] += 1
         self._deadlines.add(request, request.deadline)
-        return self._put(request, worker, first=is_late)
+        return self._put(request, worker, first=late is not None)
 
     def cancel(self, request: Request) -> None:
         """The client has gone: forget the request, and never run it if it still waits."""
@@ -273,6 +276,8 @@ class Scheduler:
         self.waiting += 1
         self.waiting_rows += request.rows
         self.waiting_by_model[request.key.model] += 1
+        if request.client is not None:
+            request.client.queued(request.key.model)
         request.worker = worker
         if worker is None:
             self.unrouted.add(request)
@@ -285,7 +290,7 @@ class Scheduler:
             queues = lane.lookups if is_new and self.lookups.are_wanted(request.key) else lane.queues
             queue = queues.get(request.key)
             if queue is None:
-                queue = queues[request.key] = Queue()
+                queue = queues[request.key] = self.new_queue()
             queue.put(request, first=first)
         self._loads.add(worker, request.rows)
         return worker
@@ -301,7 +306,7 @@ class Scheduler:
 
     def _unqueue(self, request: Request) -> None:
         """Take a waiting request out of its queue."""
-        self._count_out(request.key.model, 1, request.rows)
+        self._count_out(request.key.model, (request,), request.rows)
         if request.worker is None:
             self.unrouted.remove(request)
             return
@@ -319,7 +324,7 @@ class Scheduler:
         self._loads.add(request.worker, -request.rows)
 
     def _launched(self, batch: Batch) -> Batch:
-        self._count_out(batch.key.model, len(batch.requests), batch.rows)
+        self._count_out(batch.key.model, batch.requests, batch.rows)
         return batch
 
     def _remember(self, worker: str, answered: list[Request]) -> None:
@@ -346,19 +351,25 @@ class Scheduler:
             self.unrouted.last_left = now
         return was_open
 
-    def _count_out(self, model: str, requests: int, rows: int) -> None:
+    def _count_out(self, model: str, requests: Collection[Request], rows: int) -> None:
         """Requests of a model wait no more."""
-        self.waiting -= requests
+        self.waiting -= len(requests)
         self.waiting_rows -= rows
-        self.waiting_by_model[model] -= requests
+        self.waiting_by_model[model] -= len(requests)
         if not self.waiting_by_model[model]:
             del self.waiting_by_model[model]
+        if self.new_queue is not Queue:
+            for request in requests:
+                if request.client is not None:
+                    request.client.unqueued(model)
 
     def _end(self, request: Request) -> None:
         if request.stage is Stage.OVER:
             return
         request.stage = Stage.OVER
         request.buffers = ()
+        if request.client is not None:
+            request.client.ended()
         self._deadlines.remove(request, request.deadline)
         self.live_by_version[request.key] -= 1
         if not self.live_by_version[request.key]:

@@ -26,16 +26,23 @@ from common.credentials import Credentials
 from common.errors import PipelineError
 from common.grpc.limits import GrpcLimits
 from common.grpc.server import GrpcServer
+from common.limit_settings import LimitSettings
 from common.link.gateway import open_surveyor
 from common.log import event
 from common.tracing import Spans
 from gateway.access import Access
+from gateway.auth.asking import public
+from gateway.auth.calls import CallGuard
+from gateway.auth.gate import Gate
+from gateway.auth.lane import LaneGuard
 from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
 from gateway.bell import Bell
 from gateway.core import Core, Doors
+from gateway.doors.cross_origin import CrossOriginObserver, cross_origin
 from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
+from gateway.fairness import FairQueue
 from gateway.http1 import HttpLimits, Lane
 from gateway.launchers.choose import Hiring, open_launcher
 from gateway.launchers.launcher import Launcher
@@ -52,6 +59,11 @@ log = logging.getLogger("pipeline.gateway")
 MAX_BATCH = 1024  # rows in one frame, unless one request has more
 WORKER_WAIT = 5.0  # how long a request waits for any worker at all before it is told 503
 DRAIN_GRACE = 30.0
+OF_GRPC = ("max_connections", "max_connections_per_address", "max_calls")
+OF_HTTP = (
+    "max_connections", "max_connections_per_address", "max_head", "max_target", "head_time", "body_time",
+    "min_body_rate",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +82,7 @@ class Gateway:
     max_body: int
     max_upload: int
     max_rows: int
+    limits: LimitSettings = field(default_factory=LimitSettings)
     models: Path | None = None
     watch: bool = False
     batch_root: Path | None = None
@@ -79,6 +92,9 @@ class Gateway:
     access_log: float = 0.0
     spans: Spans | None = None
     policy: Parameters = field(default_factory=Parameters)
+    admin: list[socket.socket] = field(default_factory=list)  # where what needs `admin` is served alone
+    gate: Gate | None = None
+    cors_origins: tuple[str, ...] = ()
 
 
 async def serve(
@@ -108,6 +124,8 @@ async def serve(
                 timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
                 webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
             )  # fmt: skip
+            if gateway.gate is not None:
+                core.scheduler.new_queue = FairQueue
             if gateway.spans is not None:
                 core.predictions.tracing = Tracing(gateway.spans)
             workforce = _employ(gateway, links, launcher, core)
@@ -126,8 +144,10 @@ async def _run(
 ) -> PipelineError | None:
     """Every task, until it is over; what `on_ready` raised."""
     doors = Doors(
-        core, max_upload=gateway.max_upload, max_body=gateway.max_body, metrics_triton=gateway.metrics_triton
-    )
+        core, max_upload=gateway.max_upload, max_body=gateway.max_body,
+        metrics_triton=gateway.metrics_triton, gate=gateway.gate, cors_origins=gateway.cors_origins,
+        ws_window=gateway.limits.ws_window, ws_messages_per_second=gateway.limits.ws_messages_per_second,
+    )  # fmt: skip
     listeners = _make_listeners(gateway, core, doors)
     becoming_ready = trio.CancelScope()
     failure = None
@@ -143,9 +163,11 @@ async def _run(
         # Signals are heard until the workers have ended: an impatient second Ctrl-C is no accident.
         await outer.start(_drain_on_signal, drain, core.predictions)
         if reload is not None:
-            await outer.start(_reload_on_hangup, reload)
+            await outer.start(_reload_on_hangup, _with_tokens(reload, gateway.gate))
         async with trio.open_nursery() as nursery:
             await nursery.start(core.run)
+            if gateway.gate is not None:
+                await nursery.start(gateway.gate.run)
             if gateway.models is not None:
                 core.health.starting = "the folder of models is being loaded"
                 nursery.start_soon(_serve_folder, gateway.models, gateway.watch, core)
@@ -184,15 +206,17 @@ def _make_listeners(
 ) -> list[tuple[Lane | GrpcServer, list[socket.socket]]]:
     """What clients meet, and where."""
     listeners: list[tuple[Lane | GrpcServer, list[socket.socket]]] = [
-        (_make_lane(gateway, doors), gateway.rest)
+        (_make_lane(gateway, doors, is_public=bool(gateway.admin)), gateway.rest)
     ]
+    if gateway.admin:
+        listeners.append((_make_lane(gateway, doors, is_public=False), gateway.admin))
     if gateway.grpc:
         listeners.append((_make_grpc(gateway, core, doors), gateway.grpc))
     return listeners
 
 
-def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
-    """The doors on their lane."""
+def _make_lane(gateway: Gateway, doors: Doors, *, is_public: bool) -> Lane:
+    """The doors on a lane; all but those for administration where it `is_public`."""
 
     def max_body_of(method: str, path: str) -> int | None:
         if (method, path) == ("PUT", "/set_weights"):
@@ -202,11 +226,17 @@ def _make_lane(gateway: Gateway, doors: Doors) -> Lane:
 
     access = Access(uuid.uuid4().hex[:8], gateway.access_log)
     return Lane(
-        access.around(doors.app),
+        access.around(cross_origin(public(doors.app) if is_public else doors.app, gateway.cors_origins)),
         find_direct=doors.find_direct,
-        limits=HttpLimits(max_body=gateway.max_body, max_body_of=max_body_of),
+        refused=doors.refused.http,
+        guard=None if doors.gate is None else LaneGuard(doors.gate),
+        limits=HttpLimits(
+            max_body=gateway.max_body,
+            max_body_of=max_body_of,
+            **{name: getattr(gateway.limits, name) for name in OF_HTTP},
+        ),
         error_body=error_body,
-        observer=access,
+        observer=CrossOriginObserver(access, gateway.cors_origins) if gateway.cors_origins else access,
     )
 
 
@@ -219,7 +249,14 @@ def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
             f"--addr_grpc needs {error.name}: pip install 'pipeline-inference[grpc]'"
         ) from None
     return GrpcServer(
-        make_methods(core, doors), GrpcLimits(max_message=gateway.max_upload, max_held=gateway.max_upload)
+        make_methods(core, doors),
+        GrpcLimits(
+            max_message=gateway.max_upload,
+            max_held=gateway.max_upload,
+            **{name: getattr(gateway.limits, name) for name in OF_GRPC},
+        ),
+        refused=doors.refused.grpc,
+        guard=CallGuard(doors.gate, is_public=bool(gateway.admin)),
     )
 
 
@@ -266,6 +303,15 @@ async def _drain_on_signal(
             )  # fmt: skip
             drain(grace)
             grace = 0.0
+
+
+def _with_tokens(reload: Callable[[], None], gate: Gate | None) -> Callable[[], None]:
+    def both() -> None:
+        reload()
+        if gate is not None:
+            gate.reload()
+
+    return both
 
 
 async def _reload_on_hangup(

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the curl scripts share: where the gateway is, and how its answers are shown. To be sourced.
+# What the curl scripts share: where the gateway is, who asks it (PIPELINE_TOKEN, where it wants to know), and how its answers are shown. To be sourced.
 #
 # The answer goes to stdout, with a newline. Exit status: 0 for an answer below HTTP 400; 22 (curl's own for it)
 # for one that says it failed, body printed all the same; any other is curl's, with a sentence on stderr.
@@ -18,9 +18,11 @@ request() {
         echo "curl is needed and not installed: apt install curl" >&2
         return 127
     }
+    # The token comes as a file: whoever lists processes would read it.
     # no --fail-with-body: Debian 11 and Ubuntu 20.04 have a curl from before it. A proxy never sees this machine.
     reply=$(curl -sS --connect-timeout 5 --max-time 120 --noproxy "127.0.0.1,localhost,${no_proxy:-}" \
-        -w '\n%{http_code}' "$@" "$url$path") || code=$?
+        -w '\n%{http_code}' -H @<(printf %s "${PIPELINE_TOKEN:+Authorization: Bearer $PIPELINE_TOKEN}") \
+        "$@" "$url$path") || code=$?
     status=${reply##*$'\n'}
     [ -z "${reply%$'\n'*}" ] || printf '%s\n' "${reply%$'\n'*}"
     if [ "$code" -ne 0 ]; then

@@ -13,6 +13,7 @@ from cli.commands import (
     predict,
     rollout,
     status,
+    tokens,
     top,
     weights,
     workers,
@@ -31,7 +32,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_common(parser)
     tree = Tree(parser)
     for each in (
-        status, top, predict, models, weights, rollout, experiments, jobs, workers, config, completion,
+        status, top, predict, models, weights, rollout, experiments, jobs, workers, config, tokens,
+        completion,
     ):  # fmt: skip
         each.add(tree)
     return parser

@@ -65,6 +65,10 @@ def stream(handler: Callable[[Call], Awaitable[None]]) -> Method:
     return Method(Kind.STREAM, handler)
 
 
+Admission = Callable[[], Awaitable[Any]]
+"""Finds out who calls, where that takes a while; raises `PipelineError` for who may not."""
+
+
 class Carrier(Protocol):
     """What a call needs of its connection."""
 
@@ -89,7 +93,9 @@ class Call:
         "_news",
         "_queued",
         "_unframer",
+        "admission",
         "began",
+        "client",
         "deadline",
         "ended",
         "headers",
@@ -126,6 +132,8 @@ class Call:
         self.began = now
         timeout = parse_timeout(headers.get(b"grpc-timeout"))
         self.deadline = math.inf if timeout is None else now + timeout
+        self.client: Any = None  # who calls, where somebody guards the methods
+        self.admission: Admission | None = None  # is to be waited for before the handler is called
         self.on_gone: Callable[[], None] | None = None
         self.scope: trio.CancelScope | None = None
         self.started = False  # its handler was called
@@ -267,6 +275,19 @@ class Call:
             handler(self, message)
         except Exception as error:
             self._failed(error)
+
+    async def admit(self) -> bool:
+        """Wait until it is known who calls; whether that one may."""
+        if self.admission is not None:
+            with trio.CancelScope(deadline=self.deadline) as self.scope:
+                try:
+                    self.client = await self.admission()
+                except Exception as error:
+                    self._failed(error)
+            if self.scope.cancelled_caught:
+                self.finish(Status.DEADLINE_EXCEEDED, "Deadline exceeded")
+            self.admission = None
+        return not self.over and self.status is None
 
     async def run(self, message: bytes | None) -> None:
         """Call another handler, until its deadline or until the client goes."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import trio
 
-from common.errors import Draining
-from common.grpc.call import Call, Kind, Metadata, Method
+from common.errors import Draining, PipelineError
+from common.grpc.call import Admission, Call, Kind, Metadata, Method
 from common.grpc.events import Data, Ended, Event, Headers, ProtocolError, Reset, Room
 from common.grpc.frames import STATUS_200, Code, literal
 from common.grpc.framing import ENCODINGS, encode_text
@@ -36,13 +38,28 @@ _RECEIVE = 256 << 10
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 Methods = Mapping[bytes, Method]
+Guard = Callable[[bytes, Mapping[bytes, bytes], str], tuple[Any, Admission | None]]
+"""Asked of each call once its headers are read, with its path and the client's address: who calls, or what
+finds that out. Raises `PipelineError` for who may not."""
 
 
 class Connection:
     """Invariant: every call that is not over is in `calls`."""
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream, methods: Methods, limits: GrpcLimits) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.HalfCloseableStream,
+        methods: Methods,
+        limits: GrpcLimits,
+        *,
+        guard: Guard | None = None,
+        peer: str = "",
+        refused: Counter[str] | None = None,
+    ) -> None:
         self.draining = False
+        self.peer = peer
+        self._guard = guard
+        self._refused: Counter[str] = Counter() if refused is None else refused
         self.calls: dict[int, Call] = {}
         self._stream = stream
         self._methods = methods
@@ -85,13 +102,17 @@ class Connection:
         limits = self._limits
         for call in list(self.calls.values()):
             if now > call.stuck_since + limits.stall_time:
+                self._refused["stall_time"] += 1
                 self._http.reset(call.id, Code.CANCEL)
                 self._forget(call)
                 self._work.set()
             elif not call.started and now > min(call.deadline, call.began + limits.receive_time):
+                self._refused["receive_time"] += 1
                 call.finish(Status.DEADLINE_EXCEEDED, "Deadline exceeded")
         silent = now - self._heard
-        if silent > limits.silence + limits.ping_time or now > self._http.waits_since + limits.handshake_time:
+        is_slow = now > self._http.waits_since + limits.handshake_time
+        if is_slow or silent > limits.silence + limits.ping_time:
+            self._refused["handshake_time"] += is_slow
             self._nursery.cancel_scope.cancel()
         elif silent > limits.silence and not self._pinged:
             self._pinged = True
@@ -108,10 +129,16 @@ class Connection:
 
     def start(self, call: Call, message: bytes | None) -> None:
         """Call the handler."""
-        if message is not None and (handler := call.method.direct_for(message)) is not None:
+        if call.admission is not None:
+            self._nursery.start_soon(self._start_admitted, call, message)
+        elif message is not None and (handler := call.method.direct_for(message)) is not None:
             call.run_direct(handler, message)
         else:
             self._nursery.start_soon(call.run, message)
+
+    async def _start_admitted(self, call: Call, message: bytes | None) -> None:
+        if await call.admit():
+            self.start(call, message)
 
     def pump(self, call: Call) -> None:
         """Send as much of a call's answer as the client's windows have room for."""
@@ -157,7 +184,10 @@ class Connection:
                 try:
                     with trio.fail_after(self._limits.send_time):
                         await self._stream.send_all(data)
-                except (*_GONE, trio.TooSlowError):
+                except trio.TooSlowError:
+                    self._refused["send_time"] += 1
+                    return
+                except _GONE:
                     return
             elif self._broken:
                 return
@@ -192,6 +222,7 @@ class Connection:
             pass
         except ProtocolError as error:
             log.debug("a connection breaks the protocol: %s", error)
+            self._refused["protocol"] += 1
             self._broken = True
             self._work.set()
             await trio.sleep(self._limits.linger_time)  # `_write` says why, and ends sooner if it can
@@ -244,6 +275,7 @@ class Connection:
                 if sum(each.held for each in self.calls.values()) > self._limits.max_held:
                     raise Refused(Status.RESOURCE_EXHAUSTED, "the connection has sent too much at once")
         except Refused as error:
+            self._refused["message"] += 1
             call.stop(error.status, str(error))
 
     def _on_request(self, stream_id: int, headers: dict[bytes, bytes]) -> None:
@@ -258,13 +290,18 @@ class Connection:
                 raise Refused(Status.UNIMPLEMENTED, f"there is no method {path.decode('latin-1')[:200]}")
             if self.draining:
                 raise Refused(status_of(Draining()), "Server is shutting down")
+            client, admission = None, None
+            if self._guard is not None:
+                client, admission = self._guard(path, headers, self.peer)
             limits = self._limits
             call = self.calls[stream_id] = Call(
                 self, stream_id, method, headers,
                 now=trio.current_time(), max_message=limits.max_message, max_queued=limits.max_queued,
             )  # fmt: skip
-        except Refused as error:
-            self._http.send_headers(stream_id, _HEADERS + _status(error.status, str(error)), end=True)
+            call.client, call.admission = client, admission
+        except (Refused, PipelineError) as error:
+            status = error.status if isinstance(error, Refused) else status_of(error)
+            self._http.send_headers(stream_id, _HEADERS + _status(status, str(error)), end=True)
             return
         if method.kind is Kind.STREAM:
             call.started = True

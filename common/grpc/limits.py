@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+REFUSALS = (
+    "connections", "connections_per_address", "handshake_time", "message", "protocol", "receive_time",
+    "send_time", "stall_time",
+)  # fmt: skip
+"""What is counted of who goes beyond."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GrpcLimits:
@@ -20,6 +26,8 @@ class GrpcLimits:
     max_unsent: int = 1 << 20
     """What waits to be written; then nothing more is read of the client."""
     max_connections: int = 4096
+    """Above this a new one is closed."""
+    max_connections_per_address: int = 1024
     window: int = 256 << 10
     """What a client may send of one call before it hears that more is wanted."""
     max_frame: int = 1 << 20

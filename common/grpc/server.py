@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections import Counter
 
 import trio
 
-from common.grpc.connection import Connection, Methods
+from common.crowd import Crowd
+from common.grpc.connection import Connection, Guard, Methods
 from common.grpc.limits import GrpcLimits
 
 log = logging.getLogger("pipeline.grpc")
@@ -19,11 +21,21 @@ _EXHAUSTED_PAUSE = 0.1  # without a file descriptor to spare
 class GrpcServer:
     """Serves `methods`, by their paths. Invariant: every open connection is in `connections`."""
 
-    def __init__(self, methods: Methods, limits: GrpcLimits | None = None) -> None:
+    def __init__(
+        self,
+        methods: Methods,
+        limits: GrpcLimits | None = None,
+        *,
+        guard: Guard | None = None,
+        refused: Counter[str] | None = None,
+    ) -> None:
         self.connections: set[Connection] = set()
         self.draining = False
         self._methods = methods
+        self._guard = guard
         self._limits = limits or GrpcLimits()
+        self.refused: Counter[str] = Counter() if refused is None else refused
+        self._crowd = Crowd(self._limits.max_connections_per_address)
         self._drain = trio.Event()
         self._accepting = trio.CancelScope()
         self._work: trio.Nursery | None = None
@@ -53,9 +65,11 @@ class GrpcServer:
             connection.drain()
         self._drain.set()
 
-    async def serve(self, stream: trio.abc.HalfCloseableStream) -> None:
-        """Serve one connection."""
-        connection = Connection(stream, self._methods, self._limits)
+    async def serve(self, stream: trio.abc.HalfCloseableStream, peer: str = "") -> None:
+        """Serve one connection of a client at `peer`."""
+        connection = Connection(
+            stream, self._methods, self._limits, guard=self._guard, peer=peer, refused=self.refused
+        )
         self.connections.add(connection)
         try:
             if self.draining:
@@ -80,17 +94,26 @@ class GrpcServer:
         assert self._work is not None
         while True:
             try:
-                client, _ = await listener.accept()
+                client, address = await listener.accept()
             except ConnectionAbortedError:
                 continue  # this client has gone, the next may be there
             except OSError as error:
                 log.error("cannot accept connections for now: %s", error)
                 await trio.sleep(_EXHAUSTED_PAUSE)
                 continue
-            if len(self.connections) >= self._limits.max_connections:
+            above = self._crowd.enter(address[0])
+            if above or len(self.connections) >= self._limits.max_connections:
+                self.refused["connections_per_address" if above else "connections"] += 1
+                self._crowd.leave(address[0])
                 client.close()
                 continue
-            self._work.start_soon(self.serve, trio.SocketStream(client))
+            self._work.start_soon(self._serve_one, client, address[0])
+
+    async def _serve_one(self, client: trio.socket.SocketType, address: str) -> None:
+        try:
+            await self.serve(trio.SocketStream(client), address)
+        finally:
+            self._crowd.leave(address)
 
     async def _sweep(self) -> None:
         while True:

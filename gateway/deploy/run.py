@@ -12,17 +12,17 @@ from gateway.deploy.upload import Deployed, RestClient, upload, wait_for_worker
 WORKER_WAIT = 120.0  # for the first worker: importing torch takes a busy machine a while
 
 
-def deploy_to(url: str, package: Package) -> str:
+def deploy_to(url: str, package: Package, *, token: str | None = None) -> str:
     """Deploy into the gateway at `url`; the line that says how to ask the model."""
-    client = RestClient(url)
+    client = RestClient(url, token=token)
     return _line(client.url, upload(client, package))
 
 
-async def deploy_here(url: str, package: Package, *, max_upload: int) -> str:
+async def deploy_here(url: str, package: Package, *, max_upload: int, token: str | None = None) -> str:
     """The same with this process's own gateway, which serves at `url` and has, or soon has, workers."""
     if package.size > max_upload:
         raise LoadError(f"{package.file} has {package.size} bytes, more than --max_upload {max_upload}")
-    client = RestClient(url)
+    client = RestClient(url, token=token)
 
     def bring() -> Deployed:
         wait_for_worker(client, WORKER_WAIT)

@@ -31,7 +31,7 @@ from gateway.doors.autodep_api import (
 from gateway.doors.exchange import Asked, answer_over_asgi
 from gateway.doors.media import decode_file, pack_text
 from gateway.doors.results import provenance
-from gateway.doors.shape import RETRY_AFTER, encode
+from gateway.doors.shape import encode, lines_of
 from gateway.doors.status import StatusDoor
 from gateway.doors.typed_results import show_rows
 from gateway.doors.v2.failures import status_of
@@ -104,8 +104,9 @@ class AutodepDoor:
 
             signature = row_of(found.settings.input_type)
             request = self._predictions.start(
-                found, signature, (pack_elements([row]),), 1, None, reply, door=DOOR, header=exchange.header
-            )
+                found, signature, (pack_elements([row]),), 1, None, reply,
+                door=DOOR, header=exchange.header, client=exchange.client,
+            )  # fmt: skip
         except PipelineError as error:
             self._predictions.refused(DOOR, model or DEFAULT_MODEL, error)
             exchange.respond(*_failure(error))
@@ -178,4 +179,4 @@ def _duration(came: float) -> dict[str, int]:
 
 def _failure(error: PipelineError) -> tuple[int, bytes, bytes]:
     status = status_of(error)
-    return status, encode({"errors": [str(error)]}), RETRY_AFTER if status == 503 else b""
+    return status, encode({"errors": [str(error)]}), lines_of(error, status)

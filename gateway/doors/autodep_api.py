@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from common.errors import CallerError, InvalidRequest, ModelError, NotFound, Overloaded
+from gateway.auth.roles import Role
 from gateway.openapi.operation import Answer, Operation, Parameter, Shape, Tag
 
 AUTODEP = Tag("autodep", "Pictures and texts in, classes, pictures and texts out, as autodep has it.")
@@ -136,6 +137,7 @@ MODEL = Parameter(
 
 INFERENCE = Operation(
     name="inference",
+    role=Role.PREDICT,
     tag=AUTODEP,
     summary="Classify a picture, make one of it, or a text of a text",
     description="The answer is a list of two: what was found, and how long that took.",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from common.errors import NotFound
+from gateway.auth.roles import Role
 from gateway.doors.documents_api import DOCUMENTS, IF_NONE_MATCH, kept
 from gateway.openapi.operation import Operation, Parameter, Shape
 
 DASHBOARD = Operation(
     name="dashboard",
+    role=Role.OPEN,
     tag=DOCUMENTS,
     summary="A page that shows the fleet, its traffic, models, experiments and jobs",
     parameters=(IF_NONE_MATCH,),
@@ -15,6 +17,7 @@ DASHBOARD = Operation(
 )
 DASHBOARD_PART = Operation(
     name="dashboardPart",
+    role=Role.OPEN,
     tag=DOCUMENTS,
     summary="What the dashboard is made of",
     parameters=(Parameter("part", "path", "a file that the page names", str, "app.js"), IF_NONE_MATCH),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from common.errors import NotFound
+from gateway.auth.roles import Role
 from gateway.openapi.operation import Answer, Header, Operation, Parameter, Shape, Tag
 
 DOCUMENTS = Tag("Documents", "This description, and pages.")
@@ -22,6 +23,7 @@ IF_NONE_MATCH = Parameter("If-None-Match", "header", "the ETag of what is known 
 
 OPENAPI = Operation(
     name="openapi",
+    role=Role.OPEN,
     tag=DOCUMENTS,
     summary="This description, as OpenAPI 3.1",
     parameters=(IF_NONE_MATCH,),
@@ -29,6 +31,7 @@ OPENAPI = Operation(
 )
 PAGE = Operation(
     name="docs",
+    role=Role.OPEN,
     tag=DOCUMENTS,
     summary="This description, as a page",
     parameters=(IF_NONE_MATCH,),
@@ -36,6 +39,7 @@ PAGE = Operation(
 )
 PART = Operation(
     name="docsPart",
+    role=Role.OPEN,
     tag=DOCUMENTS,
     summary="What the page is made of",
     parameters=(Parameter("part", "path", "`docs.css` or `docs.js`", str, "docs.js"), IF_NONE_MATCH),

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.tensor import Buffer
+from gateway.auth.asking import client_of
+from gateway.clients import Client
 
 
 class Asked(Protocol):
@@ -18,6 +20,7 @@ class Asked(Protocol):
     body: bytes | bytearray
     query: bytes
     on_gone: Callable[[], None] | None
+    client: Client | None
 
     def header(self, name: bytes) -> bytes | None: ...
 
@@ -29,6 +32,7 @@ class _AsgiExchange:
         self.body: bytes | bytearray = body
         self.query: bytes = request.scope["query_string"]
         self.on_gone: Callable[[], None] | None = None
+        self.client: Client | None = client_of(request.scope)
         self.answered = trio.Event()
         self.response: Response | None = None
         self._request = request

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from common.errors import InvalidRequest, NotFound, Overloaded, TooLarge
+from gateway.auth.roles import Role
 from gateway.catalog import DEFAULT_MODEL
 from gateway.doors.inputs import Tensor
 from gateway.doors.predict_api import VECTOR, VECTORS, PredictedMany, PredictedOne, PredictedTensors
@@ -121,6 +122,7 @@ ID = Parameter("id", "path", "a job's id", str, "0c21b4a9d0f34a7d8e5f60718293a4b
 
 SUBMIT = Operation(
     name="submitJob",
+    role=Role.PREDICT,
     tag=JOBS,
     summary="Take a job in",
     description="It is kept before it is acknowledged, and goes on after a restart. The same again with the"
@@ -156,6 +158,7 @@ LIST = Operation(
 )
 SHOW = Operation(
     name="showJob",
+    role=Role.ANY,
     tag=JOBS,
     summary="A job: its state, progress, place in the queue, times",
     parameters=(ID,),
@@ -164,6 +167,7 @@ SHOW = Operation(
 )
 CANCEL = Operation(
     name="cancelJob",
+    role=Role.PREDICT,
     tag=JOBS,
     summary="Cancel a job, or forget one that is over",
     parameters=(ID,),
@@ -172,6 +176,7 @@ CANCEL = Operation(
 )
 RESULT = Operation(
     name="jobResult",
+    role=Role.PREDICT,
     tag=JOBS,
     summary="What a job was answered",
     parameters=(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta
 
 from common.errors import Overloaded
+from gateway.auth.roles import Role
 from gateway.doors.rest_api import FLEET
 from gateway.doors.shape import Failure
 from gateway.openapi.operation import Answer, Operation, Parameter, Shape, Tag
@@ -63,6 +64,7 @@ EVENTS = Operation(
 )
 SOCKET = Operation(
     name="socket",
+    role=Role.OPEN,
     tag=LIVE,
     summary="Predictions over a WebSocket",
     answers={

@@ -94,8 +94,9 @@ class PredictDoor:
             render, kind = _choose_render(exchange, found.settings, sent, rows)
             reply = _replier(exchange, found.nn_id, render, kind, many=many)
             request = self._predictions.start(
-                found, signature, buffers, rows, timeout, reply, door=DOOR, header=exchange.header
-            )
+                found, signature, buffers, rows, timeout, reply,
+                door=DOOR, header=exchange.header, client=exchange.client,
+            )  # fmt: skip
         except PipelineError as error:
             self._predictions.refused(DOOR, self._model, error)
             exchange.respond(*predict_failure(error, many=many))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta
 
 from common.errors import DeadlineExceeded, InvalidRequest, NotFound, Overloaded, Poisoned, TooLarge
+from gateway.auth.roles import Role
 from gateway.doors.predict import Body
 from gateway.openapi.operation import Answer, Header, Operation, Parameter, Shape, Tag
 from gateway.predictions import MAX_TIMEOUT
@@ -96,6 +97,7 @@ def predict_operation(name: str, summary: str, *parameters: Parameter, descripti
     """A prediction at one path."""
     return Operation(
         name=name,
+        role=Role.PREDICT,
         tag=PREDICTIONS,
         summary=summary,
         description=description,

@@ -19,7 +19,7 @@ from gateway.doors.models import ModelsDoor
 from gateway.doors.predict import PredictDoor
 from gateway.doors.predict_api import PREDICT
 from gateway.doors.rest_api import SET_WEIGHTS, STATUS
-from gateway.doors.shape import error_body, is_v2
+from gateway.doors.shape import error_body, headers_of, is_v2
 from gateway.doors.status import StatusDoor
 from gateway.doors.upload import receive_upload
 from gateway.doors.v2.failures import status_of
@@ -81,7 +81,7 @@ def make_app(
 async def _pipeline_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PipelineError)
     status = status_of(error) if is_v2(request.scope["path"]) else error.status
-    return _refusal(request, status, str(error), {"retry-after": "1"} if status == 503 else None)
+    return _refusal(request, status, str(error), headers_of(error, status))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

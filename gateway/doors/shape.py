@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import base64
+import math
 from typing import Annotated, Any, TypedDict
 
 import msgspec
 from msgspec import Meta
 
-from common.errors import LoadError, ModelError, NoWeights, PipelineError
+from common.errors import (
+    LoadError,
+    ModelError,
+    NoWeights,
+    Overloaded,
+    PipelineError,
+    RateLimited,
+    Unauthenticated,
+)
 
 _encoder = msgspec.json.Encoder()
 
@@ -27,6 +36,27 @@ class Failure(TypedDict):
 
     status: Annotated[bool, Meta(extra_json_schema={"const": False})]
     message: Annotated[str, Meta(description="a sentence that says what was wrong and what is allowed")]
+
+
+def lines_of(error: PipelineError, status: int) -> bytes:
+    """The header lines that go with an error: when to come back, or how to say who asks."""
+    if isinstance(error, RateLimited):
+        return b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after))
+    if isinstance(error, Unauthenticated):
+        return b'www-authenticate: Bearer realm="pipeline"\r\n'
+    return RETRY_AFTER if status == 503 or isinstance(error, Overloaded) else b""
+
+
+def headers_of(error: PipelineError, status: int) -> dict[str, str]:
+    """The same by name."""
+    return {name.decode(): value.decode() for name, value in pairs_of(lines_of(error, status))}
+
+
+def pairs_of(lines: bytes) -> list[tuple[bytes, bytes]]:
+    """Header lines as names and values."""
+    return [
+        (name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")) if name
+    ]
 
 
 def encode(value: Any) -> bytes:
@@ -62,8 +92,7 @@ def predict_failure(error: PipelineError, *, many: bool) -> tuple[int, bytes, by
     What the model itself says (its stack trace, base64) and having no weights are 200 with
     `"status":false`; everything else is an HTTP error.
     """
-    extra = RETRY_AFTER if error.status == 503 else b""
-    return error.status, encode(show_failure(error, many=many)), extra
+    return error.status, encode(show_failure(error, many=many)), lines_of(error, error.status)
 
 
 def show_failure(error: PipelineError, *, many: bool) -> dict[str, Any]:

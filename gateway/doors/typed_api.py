@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from common.errors import UnsupportedMedia
 from common.models import MAX_LABELS
+from gateway.auth.roles import Role
 from gateway.doors.media import BINARY, BODIES, FORM, JSON, LINES, RAW
 from gateway.doors.predict_api import (
     ERRORS,
@@ -47,6 +48,7 @@ def kind_operation(kind: str, *parameters: Parameter) -> Operation:
     """A prediction of a model of one input type."""
     return Operation(
         name=f"predict{kind.capitalize()}{'Version' if len(parameters) > 1 else ''}",
+        role=Role.PREDICT,
         tag=PREDICTIONS,
         summary=f"Predict with {'one version of ' if len(parameters) > 1 else ''}a model of {kind}",
         description=f"404 for a model of another input type than {kind}, with where it is asked instead.",

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request as AsgiRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
 
+from common.errors import PipelineError
+from gateway.auth.asking import admit, client_of
+from gateway.auth.roles import Role
 from gateway.catalog import Catalog
+from gateway.clients import Client
 from gateway.doors.answers import json_response
 from gateway.doors.live_api import SOCKET
-from gateway.doors.shape import encode, failure
+from gateway.doors.shape import RETRY_AFTER, encode, failure, lines_of, pairs_of
 from gateway.doors.ws_session import Receive, Send, Session, SocketLimits
 from gateway.openapi.operation import Described
 from gateway.predictions import Predictions
 
+PROTOCOL = b"pipeline"  # what a page asks for beside its token, and what is agreed on
+BEARER = b"bearer."  # of the protocol that is a token
+
 
 class SocketDoor:
-    """Opens a session for every client that comes to `/ws`. Pages of other origins are refused: a browser
-    would lend them its user's network and cookies."""
+    """Opens a session for every client that comes to `/ws`. Pages of other origins are refused unless
+    they are among `origins`: a browser would lend them its user's network and cookies."""
 
-    def __init__(self, predictions: Predictions, catalog: Catalog, limits: SocketLimits) -> None:
+    def __init__(
+        self, predictions: Predictions, catalog: Catalog, limits: SocketLimits, origins: Sequence[str] = ()
+    ) -> None:
         self._predictions = predictions
         self._catalog = catalog
         self._limits = limits
+        self._origins = frozenset(each.encode() for each in origins)
         self._sessions: set[Session] = set()
         self._draining = False
 
@@ -47,20 +58,42 @@ class SocketDoor:
         headers = dict(scope["headers"])
         origin, host = headers.get(b"origin"), headers.get(b"host", b"")
         await receive()  # websocket.connect
-        if origin is not None and not _is_same(origin, host):
+        if origin is not None and origin not in self._origins and not _is_same(origin, host):
             shown = origin[:100].decode("latin-1")
             await _refuse(
                 send, 403, f"A page of {shown} may not open a WebSocket to {host.decode('latin-1')}"
             )
         elif self._draining:
-            await _refuse(send, 503, "Server is shutting down")
+            await _refuse(send, 503, "Server is shutting down", RETRY_AFTER)
         else:
-            session = Session(self._predictions, self._catalog, self._limits, headers, receive, send)
+            try:
+                client, protocol = await self._admit(scope, headers)
+            except PipelineError as error:
+                await _refuse(send, error.status, str(error), lines_of(error, error.status))
+                return
+            session = Session(
+                self._predictions, self._catalog, self._limits, headers, receive, send,
+                client=client, protocol=protocol,
+            )  # fmt: skip
             self._sessions.add(session)
             try:
                 await session.run()
             finally:
                 self._sessions.discard(session)
+
+    async def _admit(
+        self, scope: dict[str, Any], headers: dict[bytes, bytes]
+    ) -> tuple[Client | None, str | None]:
+        """(who asks, which protocol is agreed on). A page of a browser can give no header but the protocols
+        it speaks, so the token may be one of these: the other is what is agreed on."""
+        offered = [each.strip() for each in headers.get(b"sec-websocket-protocol", b"").split(b",")]
+        protocol = PROTOCOL.decode() if PROTOCOL in offered else None
+        shown = next((each for each in offered if each.startswith(BEARER)), None)
+        if shown is not None and b"authorization" not in headers:
+            bearer = (b"authorization", b"Bearer " + shown.removeprefix(BEARER))
+            scope["headers"] = [*scope["headers"], bearer]
+        await admit(scope, Role.PREDICT)
+        return client_of(scope), protocol
 
 
 def _is_same(origin: bytes, host: bytes) -> bool:
@@ -70,10 +103,9 @@ def _is_same(origin: bytes, host: bytes) -> bool:
     return bool(place) and place.removesuffix(default) == host.lower().removesuffix(default)
 
 
-async def _refuse(send: Send, status: int, message: str) -> None:
+async def _refuse(send: Send, status: int, message: str, lines: bytes = b"") -> None:
     body = encode(failure(message))
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if status == 503:
-        headers.append((b"retry-after", b"1"))
+    headers += pairs_of(lines)
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})

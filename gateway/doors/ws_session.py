@@ -7,6 +7,7 @@ id gets one answer: a result, a refusal, or that it was cancelled.
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import trio
 from common.errors import InvalidRequest, PipelineError, RequestCancelled, WindowFull
 from gateway.bell import Bell
 from gateway.catalog import Catalog, Version
+from gateway.clients import Client, Rate
 from gateway.doors.messages import Id, Message, Raw, answered, read_id, read_message, refused, shower, write
 from gateway.doors.predict import check_timeout, read_input
 from gateway.predictions import Predictions
@@ -37,6 +39,8 @@ class SocketLimits:
     max_bytes: int = 8 << 20
     """Of one message; the lane closes 1009 above."""
     max_bytes_in_flight: int = 32 << 20
+    messages_per_second: float = 20_000.0
+    """What comes faster waits to be read."""
     slow_time: float = 10.0
     """Without taking an answer: closed 1013, should it still read that. The lane's `write_time` cuts it."""
     close_time: float = 5.0
@@ -68,6 +72,9 @@ class Session:
         headers: dict[bytes, bytes],
         receive: Receive,
         send: Send,
+        *,
+        client: Client | None = None,
+        protocol: str | None = None,
     ) -> None:
         self._predictions = predictions
         self._catalog = catalog
@@ -75,6 +82,9 @@ class Session:
         self._headers = headers
         self._receive = receive
         self._send = send
+        self._client = client
+        self._protocol = protocol
+        self._rate = Rate(limits.messages_per_second)
         self._flights: dict[Id, _Flight] = {}
         self._bytes = 0
         self._out: deque[tuple[Raw, Id | None]] = deque()
@@ -87,7 +97,8 @@ class Session:
     async def run(self) -> None:
         """From the greeting until the client has gone; then nothing of it is left in the queue."""
         limits = self._limits
-        await self._send({"type": "websocket.accept"})
+        agreed = {} if self._protocol is None else {"subprotocol": self._protocol}
+        await self._send({"type": "websocket.accept", **agreed})
         greeting = {
             "window": limits.window,
             "max_bytes": limits.max_bytes,
@@ -116,6 +127,10 @@ class Session:
             received = await self._receive()
             if received["type"] == "websocket.disconnect":
                 return
+            now = trio.current_time()
+            if pause := self._rate.wait(now):
+                await trio.sleep(pause)
+            self._rate.take(1, now + pause)
             text = received.get("text")
             self._take(received["bytes"] if text is None else text)
             while len(self._out) > self._limits.window:
@@ -199,6 +214,9 @@ class Session:
         self._bytes += flight.size
         many, kind = message.vectors is not None, raw[:0]
         try:
+            if self._client is not None:
+                self._client.check(time.time())
+                self._client.ask(trio.current_time())
             timeout = message.timeout_ms
             seconds = None if timeout is None else check_timeout(timeout, "timeout_ms")
             found = self._find(message)
@@ -211,8 +229,9 @@ class Session:
                 self._say(shown, name, like=kind)
 
             flight.request = self._predictions.start(
-                found, signature, buffers, rows, seconds, reply, door=DOOR, header=self._headers.get
-            )
+                found, signature, buffers, rows, seconds, reply,
+                door=DOOR, header=self._headers.get, client=self._client,
+            )  # fmt: skip
         except PipelineError as error:
             self._predictions.refused(DOOR, message.model, error)
             self._say(refused(name, error, many=many), name, like=raw)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from typing import Any, Protocol
 
-from gateway.http1.exchange import Exchange, Handler, Observer
+from gateway.http1.exchange import Exchange, Guard, Handler, Observer
 from gateway.http1.heads import KnownHeads
 from gateway.http1.reader import RequestReader
 from gateway.http1.request import Refused
@@ -37,8 +38,10 @@ class LaneView(TransportLane, Protocol):
     inbox: memoryview
     draining: bool
     find_direct: Callable[[str, str], Handler | None]
+    guard: Guard | None
     error_body: Callable[[int, str, str], bytes]
     observer: Observer | None
+    refused: Counter[str]
 
     def start_app(self, connection: Connection, exchange: Exchange) -> None: ...
     def hand_over(self, connection: Connection, exchange: Exchange | None, rest: bytes) -> None: ...
@@ -51,7 +54,9 @@ class Connection(Transport):
     `again` asks for a turn though no byte may come (by watching for EPOLLOUT, which is there at once).
     """
 
-    __slots__ = ("backlog", "current", "head_since", "in_turn", "local", "peer", "reader")
+    __slots__ = (
+        "backlog", "body_mark", "body_since", "current", "head_since", "in_turn", "local", "peer", "reader",
+    )  # fmt: skip
 
     lane: LaneView
 
@@ -64,6 +69,7 @@ class Connection(Transport):
         self.backlog = bytearray()
         self.head_since: float | None = lane.now
         self.in_turn = False
+        self.body_since, self.body_mark = lane.now, 0  # so much of the body was there then
 
     # Called by the lane.
 
@@ -100,10 +106,10 @@ class Connection(Transport):
                 self.kill()
         elif self.out:
             if now - self.wrote_at > limits.write_time:
+                self.lane.refused["write_time"] += 1
                 self.kill()
         elif current is not None:
-            # A paused socket (mask without EPOLLIN) waits for us, not for the client.
-            if not current.complete and self.mask & EPOLLIN and now - self.touched > limits.body_time:
+            if not current.complete and self._is_slow(current, now):
                 self.refuse(Refused(408, "The body did not arrive in time.", current.path))
         elif self.head_since is not None:
             if now - self.head_since > limits.head_time:
@@ -113,6 +119,20 @@ class Connection(Transport):
                     self.kill()
         elif not self.again and now - self.touched > limits.idle_time:
             self.kill()
+
+    def _is_slow(self, current: Exchange, now: float) -> bool:
+        """Whether the body pauses for too long, or trickles in."""
+        limits, waited = self.lane.limits, now - self.body_since
+        if self.mask & EPOLLIN:
+            if now - self.touched > limits.body_time:
+                return True
+            if waited < limits.body_time:
+                return False
+            if current.received - self.body_mark < limits.min_body_rate * waited:
+                return True
+        # A paused socket (mask without EPOLLIN) waits for us, not for the client.
+        self.body_since, self.body_mark = now, current.received
+        return False
 
     def shutdown_if_idle(self) -> None:
         """Close now unless something is being read, served or written."""
@@ -201,12 +221,20 @@ class Connection(Transport):
         assert type(exchange) is Exchange
         self.current = exchange
         self.head_since = None
-        exchange.began = self.lane.now
+        exchange.began = self.body_since = self.lane.now
+        self.body_mark = 0
         if exchange.websocket:
             self._hand_over(exchange)
             return False
         exchange.connection = self
-        exchange.handler = handler = self.lane.find_direct(exchange.method, exchange.path)
+        handler = self.lane.find_direct(exchange.method, exchange.path)
+        if handler is not None and self.lane.guard is not None:
+            try:
+                handler = self.lane.guard(exchange, handler)
+            except Refused as refusal:
+                self.refuse(refusal)
+                return False
+        exchange.handler = handler
         if handler is None:
             self.lane.start_app(self, exchange)
         elif exchange.expects and not exchange.complete:
@@ -311,6 +339,8 @@ class Connection(Transport):
     def refuse(self, refusal: Refused) -> None:
         """Answer with an error, unless an answer has begun, and close."""
         current, self.current = self.current, None
+        if limit := self.lane.limits.name_of(refusal.status, in_body=current is not None):
+            self.lane.refused[refusal.limit or limit] += 1
         if current is not None:
             if current.discard:
                 self._linger()
@@ -320,7 +350,9 @@ class Connection(Transport):
                 self.kill()
                 return
         body = self.lane.error_body(refusal.status, refusal.message, refusal.path)
-        extra = b"retry-after: 1\r\n" if refusal.status == 503 else b""
+        extra = b"retry-after: 1\r\n" if refusal.status == 503 else refusal.extra
+        if current is not None and self.lane.observer is not None:
+            extra += self.lane.observer.answering(current, refusal.status, len(body))
         head = self.lane.heads.direct(refusal.status, len(body), extra, keep=False, http10=False)
         self.closing = True
         self.write(head + body)

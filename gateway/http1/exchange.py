@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+from gateway.clients import Client
 from gateway.http1.request import Request
 from gateway.http1.transport import Buffer
 
@@ -14,6 +15,8 @@ log = logging.getLogger("pipeline.http")
 
 class Answerer(Protocol):
     """What an exchange needs of its connection."""
+
+    peer: Any
 
     def answer(
         self, exchange: Exchange, status: int, body: bytes, extra: bytes, rest: Sequence[Buffer]
@@ -27,11 +30,22 @@ class Exchange(Request):
     case, once. `on_news` is the app bridge's: the body grew, the answer was taken, or the client left.
     """
 
-    __slots__ = ("answered", "began", "connection", "gone", "handler", "on_gone", "on_news", "started")
+    __slots__ = (
+        "answered",
+        "began",
+        "client",
+        "connection",
+        "gone",
+        "handler",
+        "on_gone",
+        "on_news",
+        "started",
+    )
 
     def __init__(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         super().__init__(method, target, headers)
         self.connection: Answerer | None = None
+        self.client: Client | None = None  # who asks, where tokens say so
         self.handler: Callable[[Exchange], None] | None = None
         self.on_gone: Callable[[], None] | None = None
         self.on_news: Callable[[], None] | None = None
@@ -78,3 +92,5 @@ class Observer(Protocol):
 
 
 Handler = Callable[[Exchange], None]
+Guard = Callable[[Exchange, Handler], Handler]
+"""Asked of a direct handler's request once its head is read: what handles it, or `Refused`, at once."""

@@ -11,14 +11,16 @@ import logging
 import select
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import trio
 
+from common.crowd import Crowd
 from common.sockets import accept_waiting
 from gateway.http1.asgi import App, AppCall
 from gateway.http1.connection import Connection
-from gateway.http1.exchange import Exchange, Handler, Observer
+from gateway.http1.exchange import Exchange, Guard, Handler, Observer
 from gateway.http1.handover import Handover
 from gateway.http1.heads import KnownHeads
 from gateway.http1.limits import HttpLimits
@@ -32,12 +34,15 @@ _BATCH = 64
 _INBOX = 256 * 1024
 _LINGERING = 256
 """Connections above `max_connections` that are still told 503; above these they are closed without a word."""
+_LINGERING_OF_ONE = 16
+"""The same of one address."""
 
 
 class Lane:
     """Serves HTTP/1.1 on plain TCP sockets.
 
-    `find_direct(method, path)` names the direct handler of a request, or None for the ASGI `app`.
+    `find_direct(method, path)` names the direct handler of a request, or None for the ASGI `app`; `guard` is
+    asked before a direct handler is, the app looks after itself.
     Invariant: every open client socket is in `connections`, or with Hypercorn.
     """
 
@@ -46,14 +51,18 @@ class Lane:
         app: App,
         *,
         find_direct: Callable[[str, str], Handler | None] = lambda method, path: None,
+        guard: Guard | None = None,
         limits: HttpLimits | None = None,
         error_body: Callable[[int, str, str], bytes] = default_error_body,
         observer: Observer | None = None,
+        refused: Counter[str] | None = None,
     ) -> None:
         self.limits = limits or HttpLimits()
         self.find_direct = find_direct
+        self.guard = guard
         self.error_body = error_body
         self.observer = observer
+        self.refused: Counter[str] = Counter() if refused is None else refused
         self.heads = ResponseHeads(time.time())
         self.known_heads = KnownHeads()
         self.inbox = memoryview(bytearray(_INBOX))  # where each connection's next bytes go, for a moment
@@ -61,7 +70,8 @@ class Lane:
         self.draining = False
         self.now = 0.0
         self._app = app
-        self._handover = Handover(app, self.limits, error_body)
+        self._handover = Handover(app, self.limits, error_body, self.refused)
+        self._crowd = Crowd(self.limits.max_connections_per_address)
         self._closed = trio.lowlevel.ParkingLot()
         self._drain = trio.Event()
         self._listeners: dict[int, socket.socket] = {}
@@ -116,6 +126,7 @@ class Lane:
         """The connection's socket is about to close or to change hands."""
         if self.connections.pop(connection.fd, None) is not None and self._epoll is not None:
             self._epoll.unregister(connection.fd)
+            self._crowd.leave(connection.peer[0])
         self._closed.unpark_all()
 
     def start_app(self, connection: Connection, exchange: Exchange) -> None:
@@ -126,12 +137,18 @@ class Lane:
     def hand_over(self, connection: Connection, exchange: Exchange | None, rest: bytes) -> None:
         """Give the connection to Hypercorn; `rest` was read after the head of `exchange`."""
         assert self._work is not None
-        self._work.start_soon(self._serve_handed_over, connection.sock, exchange, rest)
+        self._work.start_soon(self._serve_handed_over, connection.sock, connection.peer[0], exchange, rest)
 
     # The loops.
 
-    async def _serve_handed_over(self, sock: socket.socket, upgrade: Exchange | None, rest: bytes) -> None:
-        await self._handover.serve(sock, upgrade, rest)
+    async def _serve_handed_over(
+        self, sock: socket.socket, address: str, upgrade: Exchange | None, rest: bytes
+    ) -> None:
+        self._crowd.enter(address)
+        try:
+            await self._handover.serve(sock, upgrade, rest)
+        finally:
+            self._crowd.leave(address)
         self._closed.unpark_all()
 
     async def _serve_ready(self) -> None:
@@ -185,7 +202,10 @@ class Lane:
             self._watch_listeners(False)  # the sweeper tries again
         for sock, peer in accepted:
             count = len(self.connections) + self._handover.open
-            if count >= self.limits.max_connections + _LINGERING:
+            above = self._crowd.enter(peer[0])
+            if count >= self.limits.max_connections + _LINGERING or above > _LINGERING_OF_ONE:
+                self._crowd.leave(peer[0])
+                self.refused["connections_per_address" if above else "connections"] += 1
                 sock.close()
                 continue
             connection = Connection(sock, peer, self)
@@ -193,6 +213,9 @@ class Lane:
             self._epoll.register(connection.fd, connection.mask)
             if count >= self.limits.max_connections:
                 connection.refuse(Refused(503, "The server has as many connections as it may."))
+            elif above:
+                sentence = f"This address has {self._crowd.most} connections, as many as it may."
+                connection.refuse(Refused(503, sentence, limit="connections_per_address"))
 
     def _watch_listeners(self, accepting: bool) -> None:
         assert self._epoll is not None

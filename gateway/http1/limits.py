@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
+_NAMES = {
+    400: "syntax", 413: "body", 414: "target", 417: "syntax", 431: "head", 501: "syntax", 503: "connections",
+    505: "syntax",
+}  # fmt: skip
+REFUSALS = (
+    *dict.fromkeys(_NAMES.values()),
+    *("connections_per_address", "head_time", "body_time", "write_time", "ws_message"),
+)
+"""Everything that is counted."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HttpLimits:
@@ -29,6 +39,10 @@ class HttpLimits:
     """Body bytes left over after the answer that are read and thrown away to keep the connection."""
     max_connections: int = 4096
     """Above this a new connection is answered 503 and closed."""
+    max_connections_per_address: int = 1024
+    """The same for one address."""
+    min_body_rate: int = 500
+    """Bytes a second of an unfinished body, on the average of each `body_time`: 408 below."""
     head_time: float = 10.0
     """From a head's first byte (or from accept) to its last: 408, or close if nothing came."""
     idle_time: float = 75.0
@@ -54,6 +68,13 @@ class HttpLimits:
     def sweep_time(self) -> float:
         """How often the sweeper must look so that no time limit is overrun by more than a quarter."""
         return min(self.head_time, self.idle_time, self.body_time, self.write_time, self.linger_time, 4.0) / 4
+
+    @staticmethod
+    def name_of(status: int, *, in_body: bool) -> str:
+        """What figures call the limit that a refusal is for; "" for what is none."""
+        if status == 408:
+            return "body_time" if in_body else "head_time"
+        return _NAMES.get(status, "")
 
     def body_limit(self, method: str, path: str) -> int:
         """The largest body that `method` on `path` takes."""

@@ -6,14 +6,19 @@ from __future__ import annotations
 class Refused(Exception):
     """Raised when a request breaks the protocol or a limit: answer `status` and close.
 
-    `path` is as much of the request's path as was understood.
+    `path` is as much of the request's path as was understood, `extra` header lines, each ending in CRLF;
+    `limit` is what figures call it, where the status does not say.
     """
 
-    def __init__(self, status: int, message: str, path: str = "") -> None:
+    def __init__(
+        self, status: int, message: str, path: str = "", extra: bytes = b"", limit: str = ""
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.path = path
+        self.extra = extra
+        self.limit = limit
 
 
 class Request:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.auth.roles import Role
 from gateway.openapi.operation import JSON, Answer, Described, Header, Operation, Parameter, Shape
 
 Json = dict[str, Any]
@@ -18,11 +19,14 @@ DESCRIPTION = (
     " unless they say otherwise. `HEAD` is answered wherever `GET` is; a method that a path does not take is"
     " 405 with `Allow`."
 )
+TOKENS = "`pl_…`, of `pipeline token create`, where the gateway was started with `--tokens`."
 RETRY_AFTER = Header("Retry-After", "seconds to wait before the next attempt", int)
 
 # What a refusal is called in the document, and when it is given.
 REFUSALS: dict[int, tuple[str, str]] = {
     400: ("BadRequest", "The request cannot be understood, or holds values that are not allowed."),
+    401: ("Unauthenticated", "The gateway asks for tokens, and none that it knows came."),
+    403: ("Forbidden", "The token's role may not do that; the sentence says which may."),
     404: ("NotFound", "There is nothing of this name."),
     408: ("RequestTimeout", "The request did not arrive in time."),
     409: ("Conflict", "It does not fit what is there: another change has to come first."),
@@ -34,7 +38,10 @@ REFUSALS: dict[int, tuple[str, str]] = {
     ),
     417: ("ExpectationFailed", "No expectation but `100-continue` is understood."),
     422: ("KeyReused", "The idempotency key came before, with another body."),
-    429: ("TooManyRequests", "More is in flight on this connection than it may have."),
+    429: (
+        "TooManyRequests",
+        "More than this token, or this connection, may have now.",
+    ),
     431: ("HeadersTooLarge", "The headers are larger than 32 KiB."),
     500: ("Failed", "The server failed on this request, or two workers died of it."),
     501: ("NotImplemented", "The method or the transfer encoding is not implemented."),
@@ -43,6 +50,7 @@ REFUSALS: dict[int, tuple[str, str]] = {
     505: ("VersionNotSupported", "Only HTTP/1.1, HTTP/1.0 and HTTP/2 are spoken."),
 }
 # The server itself may refuse any request so, before or after a door has seen it.
+GUARDED = (401, 403, 429)  # where tokens are asked for
 ANYWHERE = (400, 408, 413, 414, 417, 431, 500, 501, 503, 505)
 
 
@@ -56,7 +64,7 @@ def make_document(routes: Iterable[Any]) -> Json:
     for route in described:
         item = paths.setdefault(route.path_format, {})
         for method, operation in route.operations.items():
-            item[method] = _operation(operation, schemas, responses)
+            item[method] = _operation(operation, route.roles[method.upper()], schemas, responses)
     tags = {operation.tag: None for operation in operations}
     return {
         "openapi": "3.1.0",
@@ -68,7 +76,11 @@ def make_document(routes: Iterable[Any]) -> Json:
         },
         "tags": [tag._asdict() for tag in tags],
         "paths": paths,
-        "components": {"schemas": schemas.components, "responses": dict(sorted(responses.items()))},
+        "components": {
+            "schemas": schemas.components,
+            "responses": dict(sorted(responses.items())),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": TOKENS}},
+        },
     }
 
 
@@ -118,7 +130,7 @@ def _portable(schema: Any) -> Any:
     return made
 
 
-def _operation(operation: Operation, schemas: Schemas, responses: Json) -> Json:
+def _operation(operation: Operation, role: Role, schemas: Schemas, responses: Json) -> Json:
     made: Json = {"operationId": operation.name, "tags": [operation.tag.name], "summary": operation.summary}
     if operation.description:
         made["description"] = operation.description
@@ -130,7 +142,10 @@ def _operation(operation: Operation, schemas: Schemas, responses: Json) -> Json:
             "content": _content(operation.body, schemas),
         }
     answers = {str(status): _answer(answer, schemas) for status, answer in operation.answers.items()}
-    for status in {*ANYWHERE, *(error.status for error in operation.errors)} - {*operation.answers}:
+    guarded = () if role is Role.OPEN else GUARDED
+    if guarded:
+        made["security"] = [{}, {"token": [role.value]}]  # none, where the gateway asks for no tokens
+    for status in {*ANYWHERE, *guarded, *(error.status for error in operation.errors)} - {*operation.answers}:
         answers[str(status)] = _refusal(status, operation.refusal, schemas, responses)
     made["responses"] = dict(sorted(answers.items()))
     return made
@@ -153,7 +168,7 @@ def _refusal(status: int, kind: Any, schemas: Schemas, responses: Json) -> Json:
     """A reference to what is answered with this status; `responses` has it from then on."""
     name, description = REFUSALS[status]
     name = name if kind.__name__ == "Failure" else f"{kind.__name__}{name}"
-    headers = (RETRY_AFTER,) if status == 503 else ()
+    headers = (RETRY_AFTER,) if status in (429, 503) else ()
     responses[name] = _answer(Answer(description, (Shape((kind,)),), headers), schemas)
     return {"$ref": f"#/components/responses/{name}"}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Literal, NamedTuple
 
 from starlette.requests import Request
@@ -15,6 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from common.errors import PipelineError
+from gateway.auth.asking import admit
+from gateway.auth.roles import Role, role_of_method
 from gateway.doors.shape import Failure
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -71,7 +74,8 @@ class Operation:
     """One method of one path.
 
     `errors` are what it may raise beside what any operation may be answered; their statuses are read from
-    them. `body` is any of several media types. `refusal` is the type of every error's body.
+    them. `body` is any of several media types. `refusal` is the type of every error's body. `role` is what it
+    needs, where that is not what its method says (`role_of_method`).
     """
 
     name: str
@@ -83,6 +87,11 @@ class Operation:
     body: tuple[Shape, ...] = ()
     errors: tuple[type[PipelineError], ...] = ()
     refusal: Any = Failure
+    role: Role | None = None
+
+    def role_for(self, method: str) -> Role:
+        """What whoever asks for it has to hold, where tokens say who does."""
+        return self.role or role_of_method(method)
 
 
 class Described(Route):
@@ -90,8 +99,16 @@ class Described(Route):
 
     def __init__(self, path: str, endpoint: Endpoint, /, **operations: Operation) -> None:
         """`operations` are named for their methods, in lower case."""
-        super().__init__(path, endpoint, methods=[method.upper() for method in operations])
+        roles = {name.upper(): each.role_for(name.upper()) for name, each in operations.items()}
+
+        @wraps(endpoint)
+        async def admitted(request: Request) -> Response:
+            await admit(request.scope, roles.get(request.method, roles.get("GET", Role.ADMIN)))
+            return await endpoint(request)
+
+        super().__init__(path, admitted, methods=list(roles))
         self.operations = operations
+        self.roles = roles
 
 
 class NotOffered(Route):

@@ -166,10 +166,14 @@ function asking(method, path, operation) {
     return { url, method: method.toUpperCase(), headers: named, ...sent?.read() };
   }
 
+  // The token stays out of what is shown, and so of what is copied and logged.
+  const bearer = () => (token() ? { authorization: `Bearer ${token()}` } : {});
+
   function show() {
     const { url, method, headers, flags = [] } = read();
     const words = ["curl", method === "GET" || (method === "POST" && flags[0] === "-d") ? [] : ["-X", method],
-      quote(url.href), Object.entries(headers).map(([name, value]) => ["-H", quote(`${name}: ${value}`)]), flags];
+      quote(url.href), Object.entries(headers).map(([name, value]) => ["-H", quote(`${name}: ${value}`)]),
+      token() ? ["-H", '"Authorization: Bearer $PIPELINE_TOKEN"'] : [], flags];
     line.textContent = words.flat(2).join(" ");
   }
 
@@ -179,7 +183,7 @@ function asking(method, path, operation) {
     const { url, flags, ...request } = read();
     const began = performance.now();
     try {
-      const response = await fetch(url, request);
+      const response = await fetch(url, { ...request, headers: { ...request.headers, ...bearer() } });
       const text = await response.text();
       result.replaceChildren(told(response, text, performance.now() - began));
     } catch (error) {
@@ -194,9 +198,12 @@ function asking(method, path, operation) {
       h("button", { class: "send" }, "Send"),
       h("button", { type: "button", onclick: () => navigator.clipboard?.writeText(line.textContent) }, "Copy")),
     result);
+  document.addEventListener("token", show);
   show();
   return [h("h3", {}, "Try it"), form];
 }
+
+const token = () => sessionStorage.getItem("pipeline-token") ?? "";
 
 const quote = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
@@ -323,6 +330,12 @@ async function main() {
     document.getElementById("contents").append(...contents(tag, own).flat());
   }
   document.getElementById("filter").addEventListener("input", (event) => find(event.target.value));
+  const given = document.getElementById("token");
+  given.value = token();
+  given.addEventListener("input", () => {
+    sessionStorage.setItem("pipeline-token", given.value.trim());
+    document.dispatchEvent(new Event("token"));
+  });
   addEventListener("hashchange", openNamed);
   openNamed();
 }

@@ -200,9 +200,10 @@ def test_a_worker_name_fits_a_header(capsys: pytest.CaptureFixture[str], name: s
 def test_an_address_that_others_reach_takes_insecure(
     capsys: pytest.CaptureFixture[str], argv: list[str]
 ) -> None:
+    cure = "--tokens, or --insecure" if argv[0] == "--addr_rest" else "--insecure"
     assert refusal(capsys, *argv) == (
         f"{argv[0]} {argv[1]} can be reached from other machines, and anybody who reaches it can use it and"
-        " replace the weights: give --insecure if that is what you want"
+        f" replace the weights: give {cure} if that is what you want"
     )
     assert gateway(*argv, "--insecure").insecure is True
 

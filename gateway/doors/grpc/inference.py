@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 import trio
@@ -56,7 +57,7 @@ class InferenceDoor:
             asked = read_request(message)
             model = asked.model
             request = self._inference.start(
-                asked, header=call.header, timeout=time_left(call), reply=reply, door=DOOR
+                asked, header=call.header, timeout=time_left(call), reply=reply, door=DOOR, client=call.client
             )
         except PipelineError as error:
             self._inference.refused(DOOR, model, error)
@@ -119,9 +120,14 @@ class _Flow:
             asked.id, model = parsed.id, parsed.model_name
             request = convert_request(parsed)
             is_final = request.parameters.get(FINAL) is True
+            client = self._call.client
+            if client is not None:
+                client.check(time.time())
+                client.ask(trio.current_time())
             asked.request = self._inference.start(
-                request, header=self._call.header, timeout=time_left(self._call), reply=reply, door=DOOR
-            )
+                request, header=self._call.header, timeout=time_left(self._call), reply=reply, door=DOOR,
+                client=client,
+            )  # fmt: skip
         except PipelineError as error:
             self._inference.refused(DOOR, model, error)
             reply(error)

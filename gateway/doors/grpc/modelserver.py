@@ -95,6 +95,7 @@ class ModelServerDoor:
                 reply,
                 door=DOOR,
                 header=call.header,
+                client=call.client,
             )
         except PipelineError as error:
             self._predictions.refused(DOOR, MODEL, error)

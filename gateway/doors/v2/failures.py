@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common.errors import LoadError, ModelError, NoWeights, Overloaded, PipelineError
-from gateway.doors.shape import RETRY_AFTER, encode
+from common.errors import LoadError, ModelError, NoWeights, PipelineError
+from gateway.doors.shape import encode, lines_of
 
 # REST v1 answers these with 200 and `"status":false`; here success is 200 and nothing else is.
 _STATUSES: dict[type[PipelineError], int] = {NoWeights: 404, ModelError: 400, LoadError: 400}
@@ -22,5 +22,4 @@ def status_of(error: PipelineError) -> int:
 def failure(error: PipelineError) -> tuple[int, bytes, bytes]:
     """(HTTP status, body, header lines) of a request that failed."""
     status = status_of(error)
-    is_passing = isinstance(error, Overloaded) or status == 503
-    return status, error_body(str(error)), RETRY_AFTER if is_passing else b""
+    return status, error_body(str(error)), lines_of(error, status)

@@ -14,6 +14,7 @@ from common.errors import InvalidRequest, PipelineError, TooLarge
 from common.tensor import BYTES, DATATYPE_NAMES, DATATYPES, Buffer, TensorSpec, row_ends
 from common.wire import MAX_BATCH_BYTES
 from gateway.catalog import Catalog, Version
+from gateway.clients import Client
 from gateway.doors.inputs import check_elements, check_shape
 from gateway.doors.v2.classify import classify, read_classes
 from gateway.predictions import MAX_TIMEOUT, Predictions
@@ -84,6 +85,7 @@ class Inference:
         timeout: float | None,
         reply: Callable[[InferResponse | PipelineError], None],
         door: str,
+        client: Client | None = None,
     ) -> Request:
         """Admit a request; `reply` comes later, exactly once, unless it is cancelled first.
 
@@ -113,7 +115,7 @@ class Inference:
                 reply(response)
 
         return self._predictions.start(
-            version, signature, buffers, rows, seconds, answered, door=door, header=header
+            version, signature, buffers, rows, seconds, answered, door=door, header=header, client=client
         )
 
     def cancel(self, request: Request) -> None:

@@ -103,7 +103,12 @@ class InferDoor:
             request = self._read(body, codec.read_header_length(exchange.header(codec.HEADER_LENGTH)))
             reply = _replier(exchange, request)
             started = self._inference.start(
-                request, header=exchange.header, timeout=timeout, reply=reply, door=DOOR
+                request,
+                header=exchange.header,
+                timeout=timeout,
+                reply=reply,
+                door=DOOR,
+                client=exchange.client,
             )
         except PipelineError as error:
             self._refuse(exchange, error)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from common.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound, Overloaded, Poisoned, TooLarge
+from gateway.auth.roles import Role
 from gateway.doors.models_api import MODEL, VERSION
 from gateway.doors.predict_api import INPUTS, PROVENANCE, TIMEOUT
 from gateway.doors.v2 import shapes
@@ -33,11 +34,12 @@ class LoadQuestion(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-def _get(name: str, summary: str, kind: Any, *parameters: Parameter) -> Operation:
+def _get(name: str, summary: str, kind: Any, *parameters: Parameter, role: Role = Role.ANY) -> Operation:
     errors = (NotFound,) if parameters else ()
     answers = {200: Answer(summary, (Shape((kind,)),))}
     return Operation(
         name=name,
+        role=role,
         tag=V2,
         summary=summary,
         parameters=parameters,
@@ -50,6 +52,7 @@ def _get(name: str, summary: str, kind: Any, *parameters: Parameter) -> Operatio
 def _infer(name: str, summary: str, *parameters: Parameter) -> Operation:
     return Operation(
         name=name,
+        role=Role.PREDICT,
         tag=V2,
         summary=summary,
         description="Tensors are in the JSON, or raw behind it (the binary tensor extension), each as it is"
@@ -72,9 +75,17 @@ def _infer(name: str, summary: str, *parameters: Parameter) -> Operation:
     )
 
 
-def _repository(name: str, summary: str, body: Shape, answer: Answer, *parameters: Parameter) -> Operation:
+def _repository(
+    name: str,
+    summary: str,
+    body: Shape,
+    answer: Answer,
+    *parameters: Parameter,
+    role: Role = Role.ADMIN,
+) -> Operation:
     return Operation(
         name=name,
+        role=role,
         tag=V2,
         summary=summary,
         parameters=parameters,
@@ -86,9 +97,11 @@ def _repository(name: str, summary: str, body: Shape, answer: Answer, *parameter
 
 
 SERVER = _get("v2Server", "What this is, and which extensions it knows", shapes.ServerMetadata)
-LIVE = _get("v2Live", "Whether the gateway is there", shapes.Live)
-READY = _get("v2Ready", "Whether a worker can answer the default model now", shapes.Ready)
-ALL_STATISTICS = _get("v2AllStatistics", "What all versions that serve did", shapes.Statistics)
+LIVE = _get("v2Live", "Whether the gateway is there", shapes.Live, role=Role.OPEN)
+READY = _get("v2Ready", "Whether a worker can answer the default model now", shapes.Ready, role=Role.OPEN)
+ALL_STATISTICS = _get(
+    "v2AllStatistics", "What all versions that serve did", shapes.Statistics, role=Role.READ
+)
 
 # Of the model, and of one version of it.
 METADATA = [
@@ -96,9 +109,20 @@ METADATA = [
     _get("v2Version", "What a version takes and gives", shapes.ModelMetadata, MODEL, VERSION),
 ]
 MODEL_READY = [
-    _get("v2ModelReady", "Whether a worker that is ready holds a model", shapes.ModelReady, MODEL),
     _get(
-        "v2VersionReady", "Whether a worker that is ready holds a version", shapes.ModelReady, MODEL, VERSION
+        "v2ModelReady",
+        "Whether a worker that is ready holds a model",
+        shapes.ModelReady,
+        MODEL,
+        role=Role.OPEN,
+    ),
+    _get(
+        "v2VersionReady",
+        "Whether a worker that is ready holds a version",
+        shapes.ModelReady,
+        MODEL,
+        VERSION,
+        role=Role.OPEN,
     ),
 ]
 CONFIG = [
@@ -106,8 +130,8 @@ CONFIG = [
     _get("v2VersionConfig", "How a version is run", shapes.ModelConfig, MODEL, VERSION),
 ]
 STATISTICS = [
-    _get("v2ModelStatistics", "What the versions of a model did", shapes.Statistics, MODEL),
-    _get("v2VersionStatistics", "What a version did", shapes.Statistics, MODEL, VERSION),
+    _get("v2ModelStatistics", "What the versions of a model did", shapes.Statistics, MODEL, role=Role.READ),
+    _get("v2VersionStatistics", "What a version did", shapes.Statistics, MODEL, VERSION, role=Role.READ),
 ]
 INFER = [
     _infer("v2Infer", "Infer with a model's active version", MODEL),
@@ -119,6 +143,7 @@ INDEX = _repository(
     "Every version that is known, or those that are ready",
     Shape((IndexQuestion,), {"ready": {"ready": True}}, required=False),
     Answer("The versions", (Shape((list[shapes.IndexEntry],)),)),
+    role=Role.READ,
 )
 LOAD = _repository(
     "v2Load",

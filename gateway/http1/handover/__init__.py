@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections import Counter
 from typing import Any, cast
 
 from hypercorn.app_wrappers import ASGIWrapper
@@ -26,7 +27,10 @@ log = logging.getLogger("pipeline.http")
 class Handover:
     """Serves the connections given to it with one Hypercorn configuration, until `shutdown` or `kill`."""
 
-    def __init__(self, app: App, limits: HttpLimits, error_body: ErrorBody) -> None:
+    def __init__(
+        self, app: App, limits: HttpLimits, error_body: ErrorBody, refused: Counter[str] | None = None
+    ) -> None:
+        self._refused: Counter[str] = Counter() if refused is None else refused
         self._config = Config()
         self._config.errorlog = log
         self._config.include_server_header = False
@@ -35,7 +39,7 @@ class Handover:
         self._config.h11_max_incomplete_size = 2 * limits.max_head
         self._config.websocket_max_message_size = limits.max_body
         self._context = WorkerContext(None)
-        self._app = ASGIWrapper(cast(ASGIFramework, _Bounded(app, limits, error_body)))
+        self._app = ASGIWrapper(cast(ASGIFramework, _Bounded(app, limits, error_body, self._refused)))
         self._limits = limits
         self._error_body = error_body
         self._streams: set[ReadAheadStream] = set()
@@ -55,8 +59,9 @@ class Handover:
             server = Http2Server(self._app, self._config, self._context, {}, stream)  # type: ignore[arg-type]
         else:
             server = WebSocketServer(
-                self._app, self._config, self._context, stream, upgrade, self._limits, self._error_body
-            )
+                self._app, self._config, self._context, stream, upgrade, self._limits, self._error_body,
+                self._refused,
+            )  # fmt: skip
         try:
             await server.run()
         except Exception:
@@ -78,7 +83,8 @@ class Handover:
 class _Bounded:
     """The app with the lane's body limit, which Hypercorn does not have."""
 
-    def __init__(self, app: App, limits: HttpLimits, error_body: ErrorBody) -> None:
+    def __init__(self, app: App, limits: HttpLimits, error_body: ErrorBody, refused: Counter[str]) -> None:
+        self._refused = refused
         self._app = app
         self._limits = limits
         self._error_body = error_body
@@ -87,7 +93,7 @@ class _Bounded:
         if scope["type"] == "http":
             limit = self._limits.body_limit(scope["method"], scope["path"])
             refusal = self._error_body(413, f"The body is larger than {limit} bytes.", scope["path"])
-            body = _BoundedBody(receive, send, limit, refusal)
+            body = _BoundedBody(receive, send, limit, refusal, self._refused)
             receive, send = body.receive, body.send
         await self._app(scope, receive, send)
 
@@ -96,7 +102,10 @@ class _BoundedBody:
     """One request whose body, once it is over the limit, is answered 413; the app is told that its client
     has gone, and what it still says is dropped."""
 
-    def __init__(self, receive: Receive, send: Send, limit: int, refusal: bytes) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, limit: int, refusal: bytes, counts: Counter[str]
+    ) -> None:
+        self._counts = counts
         self._receive = receive
         self._send = send
         self._limit = self._left = limit
@@ -111,6 +120,7 @@ class _BoundedBody:
             return message
         if not self._refused:
             self._refused = True
+            self._counts["body"] += 1
             log.warning("an HTTP/2 body larger than %d bytes was cut", self._limit)
             if not self._has_answered:
                 headers = [(b"content-type", b"application/json")]

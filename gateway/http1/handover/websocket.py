@@ -8,6 +8,7 @@ pings, and a refused handshake in the shape of every other refusal. Messages are
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -48,9 +49,10 @@ class WebSocketServer:
         upgrade: Exchange,
         limits: HttpLimits,
         error_body: ErrorBody,
+        refused: Counter[str],
     ) -> None:
         self._make: Callable[[TaskGroup, Any], _Stream] = lambda group, ends: _Stream(
-            app, config, context, group, ends, self._send, error_body
+            app, config, context, group, ends, self._send, error_body, refused
         )
         self._stream = stream
         self._upgrade = upgrade
@@ -152,9 +154,11 @@ class _Stream(WSStream):
         ends: tuple[Any, Any],
         send: Any,
         error_body: ErrorBody,
+        refused: Counter[str],
     ) -> None:
         super().__init__(app, config, context, group, False, *ends, send, 1)
         self._failed = False
+        self._refused = refused
         self._app_ended = False
         self._error_body = error_body
         self._left = config.websocket_max_message_size
@@ -187,6 +191,7 @@ class _Stream(WSStream):
                 data = event.data
                 self._left -= len(data.encode() if isinstance(data, str) else data)
                 if self._left < 0:
+                    self._refused["ws_message"] += 1
                     limit = self.config.websocket_max_message_size
                     await self._fail(
                         CloseReason.MESSAGE_TOO_BIG, f"A message may have {limit} bytes at most."

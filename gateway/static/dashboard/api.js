@@ -2,27 +2,38 @@
 import { askToken } from "./dialogs.js";
 
 const PATIENCE = 10_000; // ms
-const TOKEN = "pipeline-admin-token";
+const TOKEN = "pipeline-token";
 
 export const urlOf = (path) => new URL(path, document.baseURI);
 
-export async function ask(path) {
-  const response = await fetch(urlOf(path), { signal: AbortSignal.timeout(PATIENCE) });
-  return read(response);
-}
+export class NoToken extends Error {}
 
-// An action. Where the gateway wants to know who acts, the page asks for the token once and keeps it with the tab.
-export async function act(method, path, body) {
-  for (let refused = false; ; refused = true) {
+let question = null; // one, however many requests were refused
+let declined = false; // then what only looks asks no more
+
+// The answer to a request that has the tab's token. Where the gateway knows none, or `acts` and needs another one,
+// a person is asked for it; it is kept with the tab, and nowhere else.
+export async function send(path, options = {}, acts = false) {
+  for (;;) {
     const token = sessionStorage.getItem(TOKEN);
-    const headers = { ...(body && { "content-type": "application/json" }), ...(token && { authorization: `Bearer ${token}` }) };
-    const response = await fetch(urlOf(path), { method, headers, body: body && JSON.stringify(body) });
-    if (response.status !== 401 && response.status !== 403) return read(response);
-    sessionStorage.removeItem(TOKEN);
-    const given = await askToken(refused || token !== null);
-    if (!given) throw new Error("Nothing was changed: it takes the admin token.");
+    const headers = { ...options.headers, ...(token && { authorization: `Bearer ${token}` }) };
+    const signal = options.signal ?? (acts ? null : AbortSignal.timeout(PATIENCE)); // anew: a question takes a while
+    const response = await fetch(urlOf(path), { ...options, headers, signal });
+    if (response.status !== 401 && !(acts && response.status === 403)) return response;
+    if (sessionStorage.getItem(TOKEN) !== token) continue; // another request brought one meanwhile
+    if (declined && !acts) throw new NoToken("The gateway asks for a token.");
+    question ??= askToken(response.status === 403 ? "role" : token === null ? "none" : "unknown").finally(() => { question = null; });
+    const given = await question;
+    declined = given === null;
+    if (declined) throw new NoToken(acts ? "Nothing was changed: it takes a token that may." : "The gateway asks for a token.");
     sessionStorage.setItem(TOKEN, given);
   }
+}
+
+export const ask = async (path) => read(await send(path));
+
+export async function act(method, path, body) {
+  return read(await send(path, { method, headers: body && { "content-type": "application/json" }, body: body && JSON.stringify(body) }, true));
 }
 
 async function read(response) {

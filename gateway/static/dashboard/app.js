@@ -12,7 +12,7 @@ import { addEvent, showFailures, showRecent } from "./recent.js";
 import { showTiles } from "./tiles.js";
 import { offerModels } from "./tryit.js";
 
-const SAID = { connecting: "Connecting", live: "Live", polling: "Polling", down: "No answer" };
+const SAID = { connecting: "Connecting", live: "Live", polling: "Polling", down: "No answer", refused: "No token" };
 const DEBOUNCE = 300; // ms
 
 // What is asked again when something happens, and every so many seconds while it may change without that.
@@ -73,7 +73,7 @@ function changed(now) {
   const down = byId("down");
   if (now === "down") setText(down, `The gateway has not answered since ${moment(Date.now() / 1000)}. This is what it said last; the page tries again by itself.`);
   setHidden(down, now !== "down");
-  if (before === "down" || before === "connecting") refreshAll();
+  if (["down", "connecting", "refused"].includes(before)) refreshAll();
 }
 
 startFeed((kind, data) => takers[kind](data), changed);

@@ -24,13 +24,21 @@ function show(title, inside, yes, read, tone) {
 
 export const confirm = (title, text, yes, tone) => show(title, h("p", {}, text), yes, () => true, tone);
 
-export function askToken(again) {
+const WHY = {
+  none: "This gateway asks who you are: give it a token. It is kept until the tab is closed, and nowhere else.",
+  unknown: "The gateway does not know this token.",
+  role: "This token may not do that: give one that may.",
+};
+
+// A token, or null if none is given. `why` is one of those above.
+export async function askToken(why) {
+  if (byId("dialog").open) return null; // another question is asked just now
   const input = h("input", { type: "password", id: "token", autocomplete: "off", required: true });
   const inside = [
-    h("p", {}, again ? "The gateway does not know this token." : "This gateway lets only those act who have its admin token. It is kept until the tab is closed."),
+    h("p", {}, WHY[why]),
     h("label", { for: "token" }, "Token"), input,
   ];
-  return show("Admin token", inside, "Go on", () => input.value.trim() || null);
+  return show("Token", inside, "Go on", () => input.value.trim() || null);
 }
 
 export function notice(text, tone = "good") {

@@ -1,34 +1,45 @@
 // Brings what the gateway says: by a stream of events, and by polling where there is none.
-import { ask } from "./api.js";
+import { ask, NoToken, send } from "./api.js";
+import { events } from "./stream.js";
 
-const KINDS = ["status", "history", "recent", "failures", "event"];
+const KINDS = new Set(["status", "history", "recent", "failures", "event"]);
 const POLL = 2000; // ms
 const SILENCE = 15_000; // a stream that says nothing for so long is none
-const AGAIN = 10_000; // until a stream is tried again that was refused
+const SOON = 1000; // until a stream is tried again that broke off
+const AGAIN = 10_000; // until one is that was refused
 
-// take(kind, data) is called with what is new, changed(state) with "live", "polling" or "down".
+// take(kind, data) is called with what is new, changed(state) with "live", "polling", "down" or "refused".
 export function startFeed(take, changed) {
   let source = null, heard = 0, polls = 0, timer = null, retry = null;
 
-  function open() {
+  async function open() {
     clearTimeout(retry);
-    source?.close();
-    const own = (source = new EventSource("dashboard/live"));
+    source?.abort();
+    const own = (source = new AbortController());
+    let pause = SOON;
     heard = Date.now();
-    own.onopen = () => { heard = Date.now(); };
-    own.onerror = () => {
+    try {
+      const response = await send("dashboard/live", { signal: own.signal, cache: "no-store" });
+      if (response.ok) await follow(response, own);
+      else pause = AGAIN;
+    } catch (error) {
+      if (error instanceof NoToken) pause = AGAIN;
+    }
+    if (own !== source) return;
+    retry = setTimeout(open, pause);
+    poll();
+  }
+
+  async function follow(response, own) {
+    heard = Date.now();
+    for await (const [kind, data] of events(response.body)) {
       if (own !== source) return;
-      if (own.readyState === EventSource.CLOSED) retry = setTimeout(open, AGAIN);
-      poll();
-    };
-    for (const kind of KINDS) {
-      own.addEventListener(kind, (message) => {
-        heard = Date.now();
-        clearTimeout(timer);
-        timer = null;
-        take(kind, JSON.parse(message.data));
-        changed("live");
-      });
+      heard = Date.now();
+      if (!KINDS.has(kind)) continue;
+      clearTimeout(timer);
+      timer = null;
+      take(kind, JSON.parse(data));
+      changed("live");
     }
   }
 
@@ -44,8 +55,8 @@ export function startFeed(take, changed) {
         for (const kind of ["history", "recent"]) take(kind, await ask(kind));
       }
       if (timer === mine) changed("polling");
-    } catch {
-      if (timer === mine) changed("down");
+    } catch (error) {
+      if (timer === mine) changed(error instanceof NoToken ? "refused" : "down");
       polls = 0;
     }
     if (timer === mine) timer = setTimeout(look, POLL); // else the stream is there meanwhile
@@ -61,7 +72,7 @@ export function startFeed(take, changed) {
   // A tab that nobody looks at asks for nothing.
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) return open();
-    source?.close();
+    source?.abort();
     clearTimeout(retry);
     clearTimeout(timer);
     timer = null;

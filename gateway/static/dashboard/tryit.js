@@ -1,5 +1,5 @@
 // A form that asks a model, and shows the answer and where its time went.
-import { urlOf } from "./api.js";
+import { send } from "./api.js";
 import { byId, h, keyed, setHidden, setText } from "./dom.js";
 import { bytes, ms, shortened } from "./format.js";
 
@@ -54,7 +54,7 @@ function make() {
     text: field("Text", made.text),
   };
   made.kinds = KINDS.map(([kind, label]) => h("label", {}, h("input", { type: "radio", name: "kind", value: kind, onchange: () => choose(kind) }), label));
-  made.element = h("form", { onsubmit: send },
+  made.element = h("form", { onsubmit: submit },
     h("div", { class: "pair" }, field("Model", made.model), field("Version", made.version)),
     h("fieldset", { class: "kinds" }, h("legend", {}, "Input"), made.kinds),
     Object.values(made.fields), h("div", { class: "row" }, made.send), made.result);
@@ -92,7 +92,7 @@ function read(model) {
   return { route: "predict", body: JSON.stringify(rows.length > 1 ? { vectors: rows } : { vector: rows[0] }), type: "application/json" };
 }
 
-async function send(event) {
+async function submit(event) {
   event.preventDefault();
   const model = models.find(({ name }) => name === form.model.value);
   const version = form.version.value;
@@ -101,7 +101,7 @@ async function send(event) {
     const { route, body, type } = read(model);
     const where = `models/${encodeURIComponent(model.name)}${version && `/versions/${encodeURIComponent(version)}`}/${route}`;
     const began = performance.now();
-    const response = await fetch(urlOf(where), { method: "POST", body, headers: { ...(type && { "content-type": type }), ...(model.output_type === "image" && { accept: "image/png" }) } });
+    const response = await send(where, { method: "POST", body, headers: { ...(type && { "content-type": type }), ...(model.output_type === "image" && { accept: "image/png" }) } }, true);
     const answer = await response.blob();
     await show(response, answer, performance.now() - began);
   } catch (error) {

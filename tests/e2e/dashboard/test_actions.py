@@ -202,7 +202,7 @@ def test_a_job_is_seen_to_run_and_cancelled(dashboard, gateway, shared_site):
     assert gateway.ask("GET", f"/jobs/{job}").json["state"] == "cancelled"
 
 
-def test_where_a_token_is_asked_for_an_action_takes_it_and_looking_does_not(dashboard, gateway):
+def test_where_a_token_is_asked_for_an_action_takes_it(dashboard, gateway):
     """The proxy that asks for it is the browser's own here."""
     sent: list[str | None] = []
 

@@ -17,6 +17,7 @@ from starlette.requests import Request as AsgiRequest
 
 from common.errors import InvalidRequest, ModelError, TooLarge
 from common.tensor import Buffer, TensorSpec, pack_elements, vector_spec
+from gateway.clients import Client
 from gateway.doors.predict import Body, PredictDoor, read_body, read_input, read_timeout
 from gateway.doors.results import provenance, render_many, render_one, render_tensors
 from gateway.requests import Answer, Provenance
@@ -33,6 +34,7 @@ class Exchange:
         self.body: bytes | bytearray = body
         self.query = b""
         self.on_gone: Callable[[], None] | None = None
+        self.client: Client | None = None
         self.answers: list[tuple[int, bytes, bytes]] = []
         self._headers = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
         self._answered = trio.Event()

@@ -449,3 +449,14 @@ async def test_only_pages_of_the_same_origin_may_come(origin, host, comes):
                 "message": f"A page of {origin} may not open a WebSocket to {host}",
             }
             await client.ended.wait()
+
+
+async def test_messages_that_come_too_fast_wait_to_be_read_and_are_all_answered():
+    async with open_place(messages_per_second=10.0) as place:
+        client = await place.connect()
+        began = trio.current_time()
+        for number in range(40):
+            client.say(id=number, vector=[1.0])
+        assert {(await client.answer())["id"] for _ in range(40)} == set(range(40))
+        assert 2.5 < trio.current_time() - began < 4.0
+        await place.leave(client)

@@ -111,6 +111,58 @@ async def test_a_connection_too_many_is_told_so(serve_lane: ServeLane) -> None:
         assert (await first.answer())[0] == 200
 
 
+async def test_an_address_with_a_connection_too_many_is_told_so(serve_lane: ServeLane) -> None:
+    async with serve_lane(max_connections_per_address=1) as served:
+        first = await served.connect()
+        await first.send(GOOD)
+        assert (await first.answer())[0] == 200
+        second = await served.connect()
+        message = b"This address has 1 connections, as many as it may."
+        assert await second.rest() == error(b"503 Service Unavailable", message, b"retry-after: 1\r\n")
+        assert served.lane.refused["connections_per_address"] == 1
+        await first.aclose()
+        await second.aclose()
+        while served.lane.connections:  # noqa: ASYNC110 - the lane hears of it in its own time
+            await trio.sleep(0.001)
+        third = await served.connect()
+        await third.send(GOOD)
+        assert (await third.answer())[0] == 200
+
+
+async def test_who_trickles_a_body_in_is_told_so_and_who_sends_it_slowly_is_not(
+    serve_lane: ServeLane, autojump_clock: MockClock
+) -> None:
+    head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n"
+    async with serve_lane(body_time=10, min_body_rate=2) as served:
+        slow, client = await served.connect(), await served.connect()
+        async with trio.open_nursery() as nursery:
+            await slow.send(head)
+            await client.send(head)
+            nursery.start_soon(_trickle, slow, b"x" * 11)
+            nursery.start_soon(_trickle, client, [b"xxx"] * 20)
+            assert (await slow.answer())[0] == 408
+            assert (await client.answer())[2] == b"x" * 60
+            nursery.cancel_scope.cancel()
+        assert served.lane.refused["body_time"] == 1
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "limit"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "syntax"),
+        (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 101\r\n\r\n", "body"),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"x: " + b"y" * 2000 + b"\r\n\r\n", "head"),
+        (b"GET /" + b"y" * 600 + b" HTTP/1.1\r\n", "target"),
+    ],
+)
+async def test_what_is_refused_is_counted_by_its_limit(
+    serve_lane: ServeLane, request_bytes: bytes, limit: str
+) -> None:
+    async with serve_lane(max_body=100, max_head=1024, max_target=512) as served:
+        await served.ask(request_bytes)
+        assert served.lane.refused == {limit: 1}
+
+
 async def test_a_slow_head_is_a_408(serve_lane: ServeLane, autojump_clock: MockClock) -> None:
     async with serve_lane(head_time=10) as served:
         client = await served.connect()
@@ -123,9 +175,9 @@ async def test_a_slow_head_is_a_408(serve_lane: ServeLane, autojump_clock: MockC
         assert 10 <= trio.current_time() - began < 13
 
 
-async def _trickle(client: object, data: bytes) -> None:
-    for byte in data:
-        await client.send(bytes([byte]))  # type: ignore[attr-defined]
+async def _trickle(client: Any, data: bytes | list[bytes]) -> None:
+    for each in data:
+        await client.send(each if isinstance(each, bytes) else bytes([each]))
         await trio.sleep(1)
 
 

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from common.tensor import Buffer, TensorSpec
+from gateway import clients
 from gateway.doors.v2 import coding
 from gateway.doors.v2.infer import Inference
 from gateway.doors.v2.rest import InferDoor
@@ -33,6 +34,7 @@ class Exchange:
         self.body: bytes | bytearray = body
         self.query = b""
         self.on_gone: Callable[[], None] | None = None
+        self.client: clients.Client | None = None
         self.status, self.head, self.extra = 0, b"", b""
         self.rest: list[Buffer] = []
         self._headers = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}

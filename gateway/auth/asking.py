@@ -1,0 +1,51 @@
+"""How an ASGI route asks who its client is. What is known of it is in the scope for whoever needs it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from common.errors import NotFound
+from common.log import event
+from gateway.auth.gate import Gate
+from gateway.auth.roles import Role
+from gateway.clients import Client
+
+log = logging.getLogger("pipeline.tokens")
+
+CLIENT, PUBLIC = "pipeline.client", "pipeline.public"
+ELSEWHERE = "this gateway is administered at another address: see --addr_admin"
+
+
+def client_of(scope: Any) -> Client | None:
+    """Who asks, where tokens say so."""
+    client: Client | None = scope.get(CLIENT)
+    return client
+
+
+def public(app: Any) -> Any:
+    """The app for an address at which nothing is administered."""
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, PUBLIC: True}, receive, send)
+
+    return served
+
+
+async def admit(scope: Any, role: Role) -> None:
+    """Let a request through to what needs `role`; `PipelineError` if it may not be. `NotFound` for what is
+    served at another address alone."""
+    if role is Role.OPEN:
+        return
+    if role is Role.ADMIN and scope.get(PUBLIC):
+        raise NotFound(ELSEWHERE)
+    gate: Gate | None = getattr(scope["app"].state, "gate", None)
+    if gate is not None:
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        client = await gate.admit(header, role, (scope.get("client") or ("",))[0])
+        scope[CLIENT] = client
+        if role is Role.ADMIN:
+            event(
+                log, logging.INFO, "administration",
+                token=client.id, holder=client.token.name, method=scope["method"], path=scope["path"],
+            )  # fmt: skip

@@ -1,0 +1,62 @@
+"""How the HTTP lane's direct handlers ask who their client is."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from common.errors import PipelineError
+from gateway.auth.gate import Gate, Proof
+from gateway.auth.roles import Role
+from gateway.clients import Client
+from gateway.doors.shape import error_body, lines_of
+from gateway.doors.v2.failures import status_of
+from gateway.http1.exchange import Exchange, Handler
+from gateway.http1.request import Refused
+
+
+class LaneGuard:
+    """Direct handlers predict, and so need that role. Who is known passes at once. A stranger is refused
+    before the body is read, else the bodies of all strangers would have to be kept."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def __call__(self, exchange: Exchange, handler: Handler) -> Handler:
+        header = exchange.header(b"authorization")
+        try:
+            client = self._gate.recall(header, Role.PREDICT)
+        except PipelineError as error:
+            if error.status == 401:
+                raise _refusal(exchange, error) from None
+            return partial(_answer, error)
+        if client is not None:
+            exchange.client = client
+            return handler
+        assert exchange.connection is not None
+        try:
+            proof = self._gate.begin(header, exchange.connection.peer[0])
+        except PipelineError as error:
+            raise _refusal(exchange, error) from None
+        return partial(self._prove, proof, handler)
+
+    def _prove(self, proof: Proof, handler: Handler, exchange: Exchange) -> None:
+        def proven(outcome: Client | PipelineError) -> None:
+            if exchange.gone:
+                return
+            if isinstance(outcome, PipelineError):
+                _answer(outcome, exchange)
+                return
+            exchange.client = outcome
+            handler(exchange)
+
+        self._gate.prove_soon(proof, Role.PREDICT, proven)
+
+
+def _refusal(exchange: Exchange, error: PipelineError) -> Refused:
+    """It is answered, and its connection closed."""
+    return Refused(error.status, str(error), exchange.path, lines_of(error, error.status))
+
+
+def _answer(error: PipelineError, exchange: Exchange) -> None:
+    status = status_of(error)
+    exchange.respond(status, error_body(status, str(error), exchange.path), lines_of(error, status))
