@@ -32,9 +32,8 @@ class LaneGuard:
         if client is not None:
             exchange.client = client
             return handler
-        assert exchange.connection is not None
         try:
-            proof = self._gate.begin(header, exchange.connection.peer[0])
+            proof = self._gate.begin(header, exchange.address)
         except PipelineError as error:
             raise _refusal(exchange, error) from None
         return partial(self._prove, proof, handler)

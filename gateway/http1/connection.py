@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from typing import Any, Protocol
 
-from gateway.http1.exchange import Exchange, Guard, Handler, Observer
+from gateway.http1.exchange import Exchange, Handler, Observer
 from gateway.http1.reader import RequestReader
 from gateway.http1.request import Refused
 from gateway.http1.responses import CONTINUE, ResponseHeads, may_have_body
@@ -35,12 +35,11 @@ class LaneView(TransportLane, Protocol):
     heads: ResponseHeads
     inbox: memoryview
     draining: bool
-    find_direct: Callable[[str, str], Handler | None]
-    guard: Guard | None
     error_body: Callable[[int, str, str], bytes]
     observer: Observer | None
     refused: Counter[str]
 
+    def handler_of(self, exchange: Exchange) -> Handler | None: ...
     def start_app(self, connection: Connection, exchange: Exchange) -> None: ...
     def hand_over(self, connection: Connection, exchange: Exchange | None, rest: bytes) -> None: ...
 
@@ -225,14 +224,11 @@ class Connection(Transport):
             self._hand_over(exchange)
             return False
         exchange.connection = self
-        handler = self.lane.find_direct(exchange.method, exchange.path)
-        if handler is not None and self.lane.guard is not None:
-            try:
-                handler = self.lane.guard(exchange, handler)
-            except Refused as refusal:
-                self.refuse(refusal)
-                return False
-        exchange.handler = handler
+        try:
+            exchange.handler = handler = self.lane.handler_of(exchange)
+        except Refused as refusal:
+            self.refuse(refusal)
+            return False
         if handler is None:
             self.lane.start_app(self, exchange)
         elif exchange.expects and not exchange.complete:

@@ -57,8 +57,8 @@ class Lane:
         refused: Counter[str] | None = None,
     ) -> None:
         self.limits = limits or HttpLimits()
-        self.find_direct = find_direct
-        self.guard = guard
+        self._find_direct = find_direct
+        self._guard = guard
         self.error_body = error_body
         self.observer = observer
         self.refused: Counter[str] = Counter() if refused is None else refused
@@ -126,6 +126,12 @@ class Lane:
             self._epoll.unregister(connection.fd)
             self._crowd.leave(connection.peer[0])
         self._closed.unpark_all()
+
+    def handler_of(self, exchange: Exchange) -> Handler | None:
+        """What handles a request whose head is read; None: the app does. `Refused` for one that may not go
+        on. There is no way to a handler around the guard."""
+        handler = self._find_direct(exchange.method, exchange.path)
+        return handler if handler is None or self._guard is None else self._guard(exchange, handler)
 
     def start_app(self, connection: Connection, exchange: Exchange) -> None:
         """Call the ASGI app for this request, in a task of its own."""

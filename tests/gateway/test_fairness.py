@@ -220,3 +220,14 @@ def test_a_token_that_was_revoked_or_is_over_asks_no_more():
     a.revoke()
     with pytest.raises(Unauthenticated, match="was revoked"):
         a.check(1.0)
+
+
+def test_a_token_has_so_many_predictions_in_progress_and_no_more():
+    a, scheduler = client("a", concurrency=2), fair()
+    for _ in range(2):
+        a.predict(1, 0.0)
+        scheduler.submit(request(a))
+    with pytest.raises(RateLimited, match="may have 2 predictions in progress at once, and has them"):
+        a.predict(1, 0.0)
+    served(scheduler)
+    a.predict(1, 0.0)
