@@ -144,8 +144,8 @@ def test_the_scheduler_serves_a_flood_and_a_trickle_in_turns():
 
 def test_who_asks_for_everything_leaves_half_of_the_queue_to_others():
     a, b, scheduler = client("a"), client("b"), fair(queue_max=100)
-    for _ in range(50):
-        scheduler.submit(request(a))
+    for n in range(50):  # of whichever model
+        scheduler.submit(request(a, key=ModelKey(f"m{n % 2}", "1")))
     with pytest.raises(QueueFull, match="what is left of the queue is for others"):
         scheduler.submit(request(a))
     assert a.waiting == 50
