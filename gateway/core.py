@@ -249,6 +249,7 @@ class Doors:
             ],
         )
         self.app.state.gate = gate
+        self.app.state.origins = frozenset(each.encode() for each in cors_origins)
 
     def drain(self) -> None:
         """Have what stays open for long come to its end."""

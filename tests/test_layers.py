@@ -89,6 +89,7 @@ pure_modules = {
     "engine.rounding",
     "gateway.auth.guesses",
     "gateway.auth.keyring",
+    "gateway.auth.origins",
     "gateway.auth.roles",
     "gateway.autoscaler.meter",
     "gateway.autoscaler.policy",
