@@ -37,7 +37,7 @@ class LaneView(TransportLane, Protocol):
     draining: bool
     error_body: Callable[[int, str, str], bytes]
     observer: Observer | None
-    refused: Counter[str]
+    limited: Counter[str]
 
     def handler_of(self, exchange: Exchange) -> Handler | None: ...
     def start_app(self, connection: Connection, exchange: Exchange) -> None: ...
@@ -103,7 +103,7 @@ class Connection(Transport):
                 self.kill()
         elif self.out:
             if now - self.wrote_at > limits.write_time:
-                self.lane.refused["write_time"] += 1
+                self.lane.limited["write_time"] += 1
                 self.kill()
         elif current is not None:
             if not current.complete and self._is_slow(current, now):
@@ -334,7 +334,7 @@ class Connection(Transport):
         """Answer with an error, unless an answer has begun, and close."""
         current, self.current = self.current, None
         if limit := self.lane.limits.name_of(refusal.status, in_body=current is not None):
-            self.lane.refused[refusal.limit or limit] += 1
+            self.lane.limited[refusal.limit or limit] += 1
         if current is not None:
             if current.discard:
                 self._linger()
@@ -345,8 +345,6 @@ class Connection(Transport):
                 return
         body = self.lane.error_body(refusal.status, refusal.message, refusal.path)
         extra = b"retry-after: 1\r\n" if refusal.status == 503 else refusal.extra
-        if current is not None and self.lane.observer is not None:
-            extra += self.lane.observer.answering(current, refusal.status, len(body))
         head = self.lane.heads.direct(refusal.status, len(body), extra, keep=False, http10=False)
         self.closing = True
         self.write(head + body)

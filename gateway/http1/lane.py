@@ -54,21 +54,21 @@ class Lane:
         limits: HttpLimits | None = None,
         error_body: Callable[[int, str, str], bytes] = default_error_body,
         observer: Observer | None = None,
-        refused: Counter[str] | None = None,
+        limited: Counter[str] | None = None,
     ) -> None:
         self.limits = limits or HttpLimits()
         self._find_direct = find_direct
         self._guard = guard
         self.error_body = error_body
         self.observer = observer
-        self.refused: Counter[str] = Counter() if refused is None else refused
+        self.limited: Counter[str] = Counter() if limited is None else limited
         self.heads = ResponseHeads(time.time())
         self.inbox = memoryview(bytearray(_INBOX))  # where each connection's next bytes go, for a moment
         self.connections: dict[int, Connection] = {}
         self.draining = False
         self.now = 0.0
         self._app = app
-        self._handover = Handover(app, self.limits, error_body, self.refused)
+        self._handover = Handover(app, self.limits, error_body, self.limited)
         self._crowd = Crowd(self.limits.max_connections_per_address)
         self._closed = trio.lowlevel.ParkingLot()
         self._drain = trio.Event()
@@ -209,7 +209,7 @@ class Lane:
             above = self._crowd.enter(peer[0])
             if count >= self.limits.max_connections + _LINGERING or above > _LINGERING_OF_ONE:
                 self._crowd.leave(peer[0])
-                self.refused["connections_per_address" if above else "connections"] += 1
+                self.limited["connections_per_address" if above else "connections"] += 1
                 sock.close()
                 continue
             connection = Connection(sock, peer, self)
