@@ -60,7 +60,7 @@ from gateway.jobs.going import Going
 from gateway.jobs.running import Jobs
 from gateway.jobs.storage import Storage
 from gateway.jobs.webhooks import Webhooks
-from gateway.metrics.limits import Refused
+from gateway.metrics.limits import Limited
 from gateway.metrics.page import Page
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
@@ -201,7 +201,7 @@ class Doors:
         ws_messages_per_second: float = 20_000.0,
     ) -> None:
         self.gate = gate
-        self.refused = Refused({} if gate is None else gate.refused)
+        self.limited = Limited({} if gate is None else gate.refused)
         self.predict = PredictDoor(core.predictions, core.catalog)
         self.description = Description(core.catalog, core.health, core.state, core.statistics)
         self.repository = Repository(core.rollouts, core.state, core.load_folder, max_upload=max_upload)
@@ -223,7 +223,7 @@ class Doors:
         page = Page(
             core.recorder, core.statistics, core.catalog, core.scheduler, core.fleet, status.carried,
             None if core.autoscaler is None else core.workforce, with_triton=metrics_triton,
-            refused=self.refused,
+            limited=self.limited,
         )  # fmt: skip
         self.live = LiveDoor(status, core.events, core.sampling)
         self.app = make_app(
@@ -249,6 +249,7 @@ class Doors:
             ],
         )
         self.app.state.gate = gate
+        self.app.state.origins = frozenset(each.encode() for each in cors_origins)
 
     def drain(self) -> None:
         """Have what stays open for long come to its end."""

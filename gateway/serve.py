@@ -39,7 +39,7 @@ from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
 from gateway.bell import Bell
 from gateway.core import Core, Doors
-from gateway.doors.cross_origin import CrossOriginObserver, cross_origin
+from gateway.doors.cross_origin import CrossOrigin
 from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
 from gateway.fairness import FairQueue
@@ -224,19 +224,20 @@ def _make_lane(gateway: Gateway, doors: Doors, *, is_public: bool) -> Lane:
         ours = doors.v2.body_limit(method, path, body_limit(gateway.max_upload))
         return ours or doors.models.body_limit(method, path)
 
+    pages = CrossOrigin(gateway.cors_origins)
     access = Access(uuid.uuid4().hex[:8], gateway.access_log)
     return Lane(
-        access.around(cross_origin(public(doors.app) if is_public else doors.app, gateway.cors_origins)),
+        access.around(pages.app(public(doors.app) if is_public else doors.app)),
         find_direct=doors.find_direct,
-        refused=doors.refused.http,
-        guard=None if doors.gate is None else LaneGuard(doors.gate),
+        limited=doors.limited.http,
+        guard=None if doors.gate is None else LaneGuard(doors.gate, pages.lines),
         limits=HttpLimits(
             max_body=gateway.max_body,
             max_body_of=max_body_of,
             **{name: getattr(gateway.limits, name) for name in OF_HTTP},
         ),
         error_body=error_body,
-        observer=CrossOriginObserver(access, gateway.cors_origins) if gateway.cors_origins else access,
+        observer=pages.around(access),
     )
 
 
@@ -255,7 +256,7 @@ def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
             max_held=gateway.max_upload,
             **{name: getattr(gateway.limits, name) for name in OF_GRPC},
         ),
-        refused=doors.refused.grpc,
+        limited=doors.limited.grpc,
         guard=CallGuard(doors.gate, is_public=bool(gateway.admin)),
     )
 

@@ -90,6 +90,7 @@ pure_modules = {
     "gateway.admission",
     "gateway.auth.guesses",
     "gateway.auth.keyring",
+    "gateway.auth.origins",
     "gateway.auth.roles",
     "gateway.autoscaler.meter",
     "gateway.autoscaler.policy",

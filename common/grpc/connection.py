@@ -54,12 +54,12 @@ class Connection:
         *,
         guard: Guard | None = None,
         peer: str = "",
-        refused: Counter[str] | None = None,
+        limited: Counter[str] | None = None,
     ) -> None:
         self.draining = False
         self.peer = peer
         self._guard = guard
-        self._refused: Counter[str] = Counter() if refused is None else refused
+        self._limited: Counter[str] = Counter() if limited is None else limited
         self.calls: dict[int, Call] = {}
         self._stream = stream
         self._methods = methods
@@ -102,17 +102,17 @@ class Connection:
         limits = self._limits
         for call in list(self.calls.values()):
             if now > call.stuck_since + limits.stall_time:
-                self._refused["stall_time"] += 1
+                self._limited["stall_time"] += 1
                 self._http.reset(call.id, Code.CANCEL)
                 self._forget(call)
                 self._work.set()
             elif not call.started and now > min(call.deadline, call.began + limits.receive_time):
-                self._refused["receive_time"] += 1
+                self._limited["receive_time"] += 1
                 call.finish(Status.DEADLINE_EXCEEDED, "Deadline exceeded")
         silent = now - self._heard
         is_slow = now > self._http.waits_since + limits.handshake_time
         if is_slow or silent > limits.silence + limits.ping_time:
-            self._refused["handshake_time"] += is_slow
+            self._limited["handshake_time"] += is_slow
             self._nursery.cancel_scope.cancel()
         elif silent > limits.silence and not self._pinged:
             self._pinged = True
@@ -185,7 +185,7 @@ class Connection:
                     with trio.fail_after(self._limits.send_time):
                         await self._stream.send_all(data)
                 except trio.TooSlowError:
-                    self._refused["send_time"] += 1
+                    self._limited["send_time"] += 1
                     return
                 except _GONE:
                     return
@@ -222,7 +222,7 @@ class Connection:
             pass
         except ProtocolError as error:
             log.debug("a connection breaks the protocol: %s", error)
-            self._refused["protocol"] += 1
+            self._limited["protocol"] += 1
             self._broken = True
             self._work.set()
             await trio.sleep(self._limits.linger_time)  # `_write` says why, and ends sooner if it can
@@ -275,7 +275,7 @@ class Connection:
                 if sum(each.held for each in self.calls.values()) > self._limits.max_held:
                     raise Refused(Status.RESOURCE_EXHAUSTED, "the connection has sent too much at once")
         except Refused as error:
-            self._refused["message"] += 1
+            self._limited["message"] += 1
             call.stop(error.status, str(error))
 
     def _on_request(self, stream_id: int, headers: dict[bytes, bytes]) -> None:

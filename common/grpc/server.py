@@ -27,14 +27,14 @@ class GrpcServer:
         limits: GrpcLimits | None = None,
         *,
         guard: Guard | None = None,
-        refused: Counter[str] | None = None,
+        limited: Counter[str] | None = None,
     ) -> None:
         self.connections: set[Connection] = set()
         self.draining = False
         self._methods = methods
         self._guard = guard
         self._limits = limits or GrpcLimits()
-        self.refused: Counter[str] = Counter() if refused is None else refused
+        self.limited: Counter[str] = Counter() if limited is None else limited
         self._crowd = Crowd(self._limits.max_connections_per_address)
         self._drain = trio.Event()
         self._accepting = trio.CancelScope()
@@ -68,7 +68,7 @@ class GrpcServer:
     async def serve(self, stream: trio.abc.HalfCloseableStream, peer: str = "") -> None:
         """Serve one connection of a client at `peer`."""
         connection = Connection(
-            stream, self._methods, self._limits, guard=self._guard, peer=peer, refused=self.refused
+            stream, self._methods, self._limits, guard=self._guard, peer=peer, limited=self.limited
         )
         self.connections.add(connection)
         try:
@@ -103,7 +103,7 @@ class GrpcServer:
                 continue
             above = self._crowd.enter(address[0])
             if above or len(self.connections) >= self._limits.max_connections:
-                self.refused["connections_per_address" if above else "connections"] += 1
+                self.limited["connections_per_address" if above else "connections"] += 1
                 self._crowd.leave(address[0])
                 client.close()
                 continue

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from common.errors import NotFound
+from common.errors import Forbidden, NotFound
 from common.log import event
 from gateway.auth.gate import Gate
+from gateway.auth.origins import is_foreign, refusal
 from gateway.auth.roles import Role
 from gateway.clients import Client
 
@@ -39,9 +40,18 @@ async def admit(scope: Any, role: Role) -> None:
         return
     if role is Role.ADMIN and scope.get(PUBLIC):
         raise NotFound(ELSEWHERE)
-    gate: Gate | None = getattr(scope["app"].state, "gate", None)
+    headers, state = dict(scope["headers"]), scope["app"].state
+    if role is Role.ADMIN:
+        # A page needs no leave to send a request without a body, which is all that some of these take.
+        origin = headers.get(b"origin")
+        is_own = (
+            headers.get(b"sec-fetch-site") == b"same-origin"
+        )  # so says the browser, whatever a proxy does
+        if not is_own and is_foreign(origin, headers.get(b"host", b""), getattr(state, "origins", ())):
+            raise Forbidden(refusal(origin, "change anything here: see --cors_origins"))
+    gate: Gate | None = getattr(state, "gate", None)
     if gate is not None:
-        header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        header = headers.get(b"authorization")
         client = await gate.admit(header, role, (scope.get("client") or ("",))[0])
         scope[CLIENT] = client
         if role is Role.ADMIN:

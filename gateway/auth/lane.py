@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from common.errors import PipelineError
@@ -16,10 +17,12 @@ from gateway.http1.request import Refused
 
 class LaneGuard:
     """Direct handlers predict, and so need that role. Who is known passes at once. A stranger is refused
-    before the body is read, else the bodies of all strangers would have to be kept."""
+    before the body is read, else the bodies of all strangers would have to be kept. `lines` are the header
+    lines that go with that beside its own."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, lines: Callable[[Exchange], bytes] = lambda exchange: b"") -> None:
         self._gate = gate
+        self._lines = lines
 
     def __call__(self, exchange: Exchange, handler: Handler) -> Handler:
         header = exchange.header(b"authorization")
@@ -27,16 +30,15 @@ class LaneGuard:
             client = self._gate.recall(header, Role.PREDICT)
         except PipelineError as error:
             if error.status == 401:
-                raise _refusal(exchange, error) from None
+                raise self._refusal(exchange, error) from None
             return partial(_answer, error)
         if client is not None:
             exchange.client = client
             return handler
-        assert exchange.connection is not None
         try:
-            proof = self._gate.begin(header, exchange.connection.peer[0])
+            proof = self._gate.begin(header, exchange.address)
         except PipelineError as error:
-            raise _refusal(exchange, error) from None
+            raise self._refusal(exchange, error) from None
         return partial(self._prove, proof, handler)
 
     def _prove(self, proof: Proof, handler: Handler, exchange: Exchange) -> None:
@@ -51,10 +53,10 @@ class LaneGuard:
 
         self._gate.prove_soon(proof, Role.PREDICT, proven)
 
-
-def _refusal(exchange: Exchange, error: PipelineError) -> Refused:
-    """It is answered, and its connection closed."""
-    return Refused(error.status, str(error), exchange.path, lines_of(error, error.status))
+    def _refusal(self, exchange: Exchange, error: PipelineError) -> Refused:
+        """It is answered, and its connection closed."""
+        extra = lines_of(error, error.status) + self._lines(exchange)
+        return Refused(error.status, str(error), exchange.path, extra)
 
 
 def _answer(error: PipelineError, exchange: Exchange) -> None:

@@ -23,25 +23,11 @@ READ = (
 KEPT = 600  # seconds that a browser remembers what it may
 
 
-def cross_origin(app: Any, origins: Sequence[str]) -> Any:
-    """The app, which answers preflight requests of these origins, and lets their pages read what it says."""
-    if not origins:
-        return app
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=METHODS,
-        allow_headers=SENT,
-        expose_headers=READ,
-        max_age=KEPT,
-    )
+class CrossOrigin:
+    """What these origins may; nothing, where there are none."""
 
-
-class CrossOriginObserver:
-    """Adds to what the lane answers directly what the middleware adds to the app's answers."""
-
-    def __init__(self, observer: Observer, origins: Sequence[str]) -> None:
-        self._observer = observer
+    def __init__(self, origins: Sequence[str]) -> None:
+        self._origins = origins
         exposed = ", ".join(READ).encode()
         self._lines = {
             origin.encode(): b"vary: Origin\r\naccess-control-allow-origin: %b\r\n"
@@ -49,8 +35,35 @@ class CrossOriginObserver:
             for origin in origins
         }
 
-    def answering(self, exchange: Exchange, status: int, size: int) -> bytes:
-        """The lane answers a request directly; the header lines to add."""
-        lines = self._observer.answering(exchange, status, size)
+    def app(self, app: Any) -> Any:
+        """The app, which answers their preflight requests, and lets their pages read what it says."""
+        if not self._origins:
+            return app
+        return CORSMiddleware(
+            app,
+            allow_origins=self._origins,
+            allow_methods=METHODS,
+            allow_headers=SENT,
+            expose_headers=READ,
+            max_age=KEPT,
+        )
+
+    def lines(self, exchange: Exchange) -> bytes:
+        """The same for what the lane answers by itself: header lines to add."""
+        if not self._lines:
+            return b""
         origin = exchange.header(b"origin")
-        return lines if origin is None else lines + self._lines.get(origin, b"")
+        return b"" if origin is None else self._lines.get(origin, b"")
+
+    def around(self, observer: Observer) -> Observer:
+        """The observer of the lane's answers, which adds these lines."""
+        return _Observer(observer, self) if self._lines else observer
+
+
+class _Observer:
+    def __init__(self, observer: Observer, pages: CrossOrigin) -> None:
+        self._observer = observer
+        self._pages = pages
+
+    def answering(self, exchange: Exchange, status: int, size: int) -> bytes:
+        return self._observer.answering(exchange, status, size) + self._pages.lines(exchange)

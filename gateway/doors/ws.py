@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 
 from common.errors import PipelineError
 from gateway.auth.asking import admit, client_of
+from gateway.auth.origins import is_foreign, refusal
 from gateway.auth.roles import Role
 from gateway.catalog import Catalog
 from gateway.clients import Client
@@ -58,11 +59,9 @@ class SocketDoor:
         headers = dict(scope["headers"])
         origin, host = headers.get(b"origin"), headers.get(b"host", b"")
         await receive()  # websocket.connect
-        if origin is not None and origin not in self._origins and not _is_same(origin, host):
-            shown = origin[:100].decode("latin-1")
-            await _refuse(
-                send, 403, f"A page of {shown} may not open a WebSocket to {host.decode('latin-1')}"
-            )
+        if is_foreign(origin, host, self._origins):
+            shown = host.decode("latin-1")
+            await _refuse(send, 403, refusal(origin, f"open a WebSocket to {shown}"))
         elif self._draining:
             await _refuse(send, 503, "Server is shutting down", RETRY_AFTER)
         else:
@@ -94,13 +93,6 @@ class SocketDoor:
             scope["headers"] = [*scope["headers"], bearer]
         await admit(scope, Role.PREDICT)
         return client_of(scope), protocol
-
-
-def _is_same(origin: bytes, host: bytes) -> bool:
-    """Whether a page is of this server. Its scheme is not compared: a proxy may have taken the TLS off."""
-    scheme, _, place = origin.lower().partition(b"://")
-    default = {b"http": b":80", b"https": b":443"}.get(scheme, b"")
-    return bool(place) and place.removesuffix(default) == host.lower().removesuffix(default)
 
 
 async def _refuse(send: Send, status: int, message: str, lines: bytes = b"") -> None:

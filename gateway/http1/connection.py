@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from typing import Any, Protocol
 
-from gateway.http1.exchange import Exchange, Guard, Handler, Observer
+from gateway.http1.exchange import Exchange, Handler, Observer
 from gateway.http1.heads import KnownHeads
 from gateway.http1.reader import RequestReader
 from gateway.http1.request import Refused
@@ -37,12 +37,11 @@ class LaneView(TransportLane, Protocol):
     known_heads: KnownHeads
     inbox: memoryview
     draining: bool
-    find_direct: Callable[[str, str], Handler | None]
-    guard: Guard | None
     error_body: Callable[[int, str, str], bytes]
     observer: Observer | None
-    refused: Counter[str]
+    limited: Counter[str]
 
+    def handler_of(self, exchange: Exchange) -> Handler | None: ...
     def start_app(self, connection: Connection, exchange: Exchange) -> None: ...
     def hand_over(self, connection: Connection, exchange: Exchange | None, rest: bytes) -> None: ...
 
@@ -106,7 +105,7 @@ class Connection(Transport):
                 self.kill()
         elif self.out:
             if now - self.wrote_at > limits.write_time:
-                self.lane.refused["write_time"] += 1
+                self.lane.limited["write_time"] += 1
                 self.kill()
         elif current is not None:
             if not current.complete and self._is_slow(current, now):
@@ -227,14 +226,11 @@ class Connection(Transport):
             self._hand_over(exchange)
             return False
         exchange.connection = self
-        handler = self.lane.find_direct(exchange.method, exchange.path)
-        if handler is not None and self.lane.guard is not None:
-            try:
-                handler = self.lane.guard(exchange, handler)
-            except Refused as refusal:
-                self.refuse(refusal)
-                return False
-        exchange.handler = handler
+        try:
+            exchange.handler = handler = self.lane.handler_of(exchange)
+        except Refused as refusal:
+            self.refuse(refusal)
+            return False
         if handler is None:
             self.lane.start_app(self, exchange)
         elif exchange.expects and not exchange.complete:
@@ -340,7 +336,7 @@ class Connection(Transport):
         """Answer with an error, unless an answer has begun, and close."""
         current, self.current = self.current, None
         if limit := self.lane.limits.name_of(refusal.status, in_body=current is not None):
-            self.lane.refused[refusal.limit or limit] += 1
+            self.lane.limited[refusal.limit or limit] += 1
         if current is not None:
             if current.discard:
                 self._linger()
@@ -351,8 +347,6 @@ class Connection(Transport):
                 return
         body = self.lane.error_body(refusal.status, refusal.message, refusal.path)
         extra = b"retry-after: 1\r\n" if refusal.status == 503 else refusal.extra
-        if current is not None and self.lane.observer is not None:
-            extra += self.lane.observer.answering(current, refusal.status, len(body))
         head = self.lane.heads.direct(refusal.status, len(body), extra, keep=False, http10=False)
         self.closing = True
         self.write(head + body)

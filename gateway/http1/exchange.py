@@ -54,6 +54,11 @@ class Exchange(Request):
         self.answered = False
         self.gone = False
 
+    @property
+    def address(self) -> str:
+        """The client's."""
+        return "" if self.connection is None else str(self.connection.peer[0])
+
     def respond(self, status: int, body: bytes, extra: bytes = b"", rest: Sequence[Buffer] = ()) -> None:
         """Send head and body; a no-op once the client is gone. The body goes on with the buffers of `rest`,
         which are not copied where they are large and have to stay as they are until they are sent.

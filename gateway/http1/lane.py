@@ -55,14 +55,14 @@ class Lane:
         limits: HttpLimits | None = None,
         error_body: Callable[[int, str, str], bytes] = default_error_body,
         observer: Observer | None = None,
-        refused: Counter[str] | None = None,
+        limited: Counter[str] | None = None,
     ) -> None:
         self.limits = limits or HttpLimits()
-        self.find_direct = find_direct
-        self.guard = guard
+        self._find_direct = find_direct
+        self._guard = guard
         self.error_body = error_body
         self.observer = observer
-        self.refused: Counter[str] = Counter() if refused is None else refused
+        self.limited: Counter[str] = Counter() if limited is None else limited
         self.heads = ResponseHeads(time.time())
         self.known_heads = KnownHeads()
         self.inbox = memoryview(bytearray(_INBOX))  # where each connection's next bytes go, for a moment
@@ -70,7 +70,7 @@ class Lane:
         self.draining = False
         self.now = 0.0
         self._app = app
-        self._handover = Handover(app, self.limits, error_body, self.refused)
+        self._handover = Handover(app, self.limits, error_body, self.limited)
         self._crowd = Crowd(self.limits.max_connections_per_address)
         self._closed = trio.lowlevel.ParkingLot()
         self._drain = trio.Event()
@@ -128,6 +128,12 @@ class Lane:
             self._epoll.unregister(connection.fd)
             self._crowd.leave(connection.peer[0])
         self._closed.unpark_all()
+
+    def handler_of(self, exchange: Exchange) -> Handler | None:
+        """What handles a request whose head is read; None: the app does. `Refused` for one that may not go
+        on. There is no way to a handler around the guard."""
+        handler = self._find_direct(exchange.method, exchange.path)
+        return handler if handler is None or self._guard is None else self._guard(exchange, handler)
 
     def start_app(self, connection: Connection, exchange: Exchange) -> None:
         """Call the ASGI app for this request, in a task of its own."""
@@ -205,7 +211,7 @@ class Lane:
             above = self._crowd.enter(peer[0])
             if count >= self.limits.max_connections + _LINGERING or above > _LINGERING_OF_ONE:
                 self._crowd.leave(peer[0])
-                self.refused["connections_per_address" if above else "connections"] += 1
+                self.limited["connections_per_address" if above else "connections"] += 1
                 sock.close()
                 continue
             connection = Connection(sock, peer, self)

@@ -13,7 +13,7 @@ from gateway.metrics.text import counter, labels
 OF_TOKENS = (Unauthenticated.code, Forbidden.code, RateLimited.code)
 
 
-class Refused:
+class Limited:
     """Doors count in `http` and `grpc`, by the limits' names; `tokens` counts by the errors' words."""
 
     def __init__(self, tokens: Mapping[str, int]) -> None:

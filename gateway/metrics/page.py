@@ -14,7 +14,7 @@ from operator import attrgetter
 from gateway.catalog import Catalog
 from gateway.fleet import Fleet
 from gateway.metrics.carried import Carried
-from gateway.metrics.limits import Refused
+from gateway.metrics.limits import Limited
 from gateway.metrics.reasons import REASONS, reason_of
 from gateway.metrics.recorder import DOORS, OK, SHADOW, Histogram, Recorder
 from gateway.metrics.text import Sample, counter, gauge, histogram, labels
@@ -46,9 +46,9 @@ class Page:
         workforce: Workforce | None,
         *,
         with_triton: bool = False,
-        refused: Refused | None = None,
+        limited: Limited | None = None,
     ) -> None:
-        self._refused = Refused({}) if refused is None else refused
+        self._limited = Limited({}) if limited is None else limited
         self._recorder = recorder
         self._statistics = statistics
         self._catalog = catalog
@@ -65,7 +65,7 @@ class Page:
                 self._recorder.of(door, version.key)
             self._recorder.work_of(version.key)
         self._recorder.fold(self._catalog.serves)
-        parts = [self._requests(), self._queues(), self._caches(), self._workers(), self._refused.lines()]
+        parts = [self._requests(), self._queues(), self._caches(), self._workers(), self._limited.lines()]
         if self._with_triton:
             parts.append(aliases(self._recorder, self._statistics, self._catalog, self._scheduler))
         return "".join(chain(*parts))

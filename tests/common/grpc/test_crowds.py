@@ -22,7 +22,7 @@ async def test_an_address_with_a_connection_too_many_is_cut_and_counted_until_on
             assert await first.receive_some()
             async with await trio.open_tcp_stream("127.0.0.1", port) as second:
                 assert await second.receive_some() == b""
-            assert server.refused == {"connections_per_address": 1}
+            assert server.limited == {"connections_per_address": 1}
             await first.aclose()
             said = b""
             while not said:  # the server hears of the end in its own time

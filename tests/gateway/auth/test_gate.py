@@ -76,7 +76,9 @@ async def test_a_wrong_secret_is_refused_after_a_proof_and_an_unknown_id_without
         assert gate.refused["unauthenticated"] == 2
 
 
-async def test_who_guesses_is_stopped_before_it_costs_anything_and_who_is_known_passes(path, proofs):
+async def test_who_guesses_is_stopped_before_it_costs_anything_and_who_is_known_passes(
+    path, proofs, mock_clock
+):
     async with open_gate(path) as gate:
         await gate.admit(HEADER, Role.PREDICT, "192.0.2.1")
         for _ in range(100):  # which costs nothing, and so counts for nothing
