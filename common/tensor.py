@@ -143,6 +143,8 @@ def values(buffer: Buffer, datatype: str) -> list[Any]:
     """A buffer's elements as Python numbers, flat; those of BYTES as `bytes`."""
     if datatype == BYTES:
         return elements(buffer)
+    if datatype == "FP32":  # nearly always
+        return memoryview(buffer).cast("B").cast("f").tolist()
     code: Any = DATATYPES[datatype].code
     view = memoryview(buffer).cast("B")
     if datatype == "FP16":

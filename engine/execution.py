@@ -24,7 +24,7 @@ from engine.answering import Answering, Ran, answer_known, refuse_all
 from engine.batching import Layout, Outcome, failure, run_rows
 from engine.cache import Claim, PredictionCache, Value
 from engine.rounding import round_columns
-from engine.rows import Rows, row_key
+from engine.rows import Rows, digest, row_key
 from engine.runtimes.runtime import Runtime, check_inputs
 
 MAX_SHAPES = 1024  # shapes of input rows that a model of free shapes is remembered by
@@ -43,6 +43,7 @@ class Execution:
         self._layouts: dict[bytes, Layout] = {}
         self._is_shape_known = runtime.inputs is not None
         self._has_free_shapes = any(-1 in spec.row_shape for spec in runtime.inputs or ())
+        self._signatures: dict[tuple[TensorSpec, ...], bytes] = {}
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...] | None:
@@ -83,8 +84,8 @@ class Execution:
         buffers = round_columns(part.inputs, buffers, self.cache.round_decimals)
         signature = self._signature(part.inputs)
         rows = Rows(part.inputs, buffers, sum(part.counts))
-        keys = rows.keys(signature)
         cache = self._cache_of(signature)
+        keys = rows.keys(signature, is_kept=bool(cache.capacity))
         asked = time.perf_counter()
         claim = cache.claim(keys)
         lookup = time.perf_counter() - asked
@@ -143,8 +144,12 @@ class Execution:
 
     def _signature(self, inputs: tuple[TensorSpec, ...]) -> bytes:
         """What tells rows of equal bytes and unlike shape apart: nothing, where all shapes are fixed."""
-        if not self._is_shape_known:
-            return repr(inputs).encode()
-        if not self._has_free_shapes:
+        if self._is_shape_known and not self._has_free_shapes:
             return b""
-        return repr([spec.row_shape for spec in inputs]).encode()
+        signature = self._signatures.get(inputs)
+        if signature is None:
+            said = repr([spec.row_shape for spec in inputs] if self._is_shape_known else inputs)
+            if len(self._signatures) >= MAX_SHAPES:
+                self._signatures.clear()
+            signature = self._signatures[inputs] = digest(said.encode())
+        return signature

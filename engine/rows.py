@@ -39,17 +39,23 @@ class Rows:
         self._buffers = buffers
         self.columns = [_split(spec, buffer, count) for buffer, spec in zip(buffers, specs, strict=True)]
 
-    def keys(self, signature: bytes) -> list[bytes]:
+    def keys(self, signature: bytes, *, is_kept: bool = True) -> list[bytes]:
         """The cache's key of each row: its exact bytes where they are short, else a 128-bit digest of them.
 
-        `signature` tells apart rows of equal bytes and unlike shape; it is empty where there are none. Rows
-        of any size are all digested: an exact one could be what another's digest is.
+        `signature` tells apart rows of equal bytes and unlike shape; it is empty where there are none, else
+        as long as a digest, so that no exact key is as long as one. Rows of any size are all digested: an
+        exact one could be what another's digest is. Of keys that are not kept none is: equal rows of batches
+        that run now are told by their bytes for less.
         """
         keys = self.columns[0]
         if signature or len(self.columns) > 1:
             keys = [signature + b"".join(row) for row in zip(*self.columns, strict=True)]
-        if keys and (len(keys[0]) > EXACT_KEY_BYTES or not all(spec.is_sized for spec in self._specs)):
-            return [hashlib.blake2b(key, digest_size=16).digest() for key in keys]
+        if (
+            is_kept
+            and keys
+            and (len(keys[0]) > EXACT_KEY_BYTES or not all(spec.is_sized for spec in self._specs))
+        ):
+            return list(map(digest, keys))
         return keys
 
     def arrays(self, indexes: Collection[int]) -> list[Array]:
@@ -102,7 +108,12 @@ def _split(spec: TensorSpec, buffer: Buffer, count: int) -> list[bytes]:
 def row_key(signature: bytes, columns: Sequence[bytes]) -> bytes:
     """The key that `Rows.keys` gives a row, of its bytes for each input."""
     key = columns[0] if not signature and len(columns) == 1 else signature + b"".join(columns)
-    return key if len(key) <= EXACT_KEY_BYTES else hashlib.blake2b(key, digest_size=16).digest()
+    return key if len(key) <= EXACT_KEY_BYTES else digest(key)
+
+
+def digest(data: bytes) -> bytes:
+    """128 bits that stand for the data."""
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def split_rows(data: Buffer, width: int, count: int) -> list[bytes]:

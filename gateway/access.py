@@ -39,8 +39,9 @@ class Access:
 
     def answering(self, exchange: Exchange, status: int, size: int) -> bytes:
         """The lane answers a request directly; the header lines to add."""
-        name = self.name(exchange.header(HEADER))
-        if self._is_due():
+        given = exchange.header(HEADER)
+        name = b"%b%d" % (self._prefix, next(self._numbers)) if given is None else self.name(given)
+        if self._rate and self._is_due():
             self._note(exchange.method, exchange.path, status, size, exchange.began, name)
         return b"x-request-id: %b\r\n" % name
 

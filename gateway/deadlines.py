@@ -24,7 +24,11 @@ class DeadlineWheel(Generic[T]):
     def add(self, item: T, deadline: float) -> None:
         """Watch `item`; the same `deadline` is needed to remove it."""
         spoke = self._spoke(deadline)
-        self._spokes.setdefault(spoke, {})[item] = None
+        items = self._spokes.get(spoke)
+        if items is None:
+            self._spokes[spoke] = {item: None}
+        else:
+            items[item] = None
 
     def remove(self, item: T, deadline: float) -> None:
         """Watch `item` no longer; nothing happens if it is not watched."""

@@ -53,7 +53,9 @@ class Loads:
         if holders is None:
             if not rows:
                 return None
-            if request.route is None or len(rows) == 1:
+            if len(rows) == 1:
+                return next(iter(rows))
+            if request.route is None:
                 return least_busy(rows, rows)
             return choose(self._preferences.order(request.route), rows, request.rows, self.total)
         own = [worker for worker in holders if worker in rows]

@@ -86,7 +86,8 @@ class PredictDoor:
     def __call__(self, exchange: Asked) -> None:
         many = False
         try:
-            timeout = read_timeout(exchange.header(b"x-timeout-ms"))
+            asked = exchange.header(b"x-timeout-ms")
+            timeout = None if asked is None else read_timeout(asked)
             sent = self._read(exchange)
             many = sent.many
             found = self._find(exchange)
@@ -140,7 +141,7 @@ def _choose_render(
     exchange: Asked, settings: ModelSettings, sent: Body | Cut | Plain, rows: int
 ) -> tuple[Render, bytes]:
     """What makes the answer's body, and its content type as a header line: empty where that is JSON."""
-    top_n = read_top_n(exchange.query, settings)
+    top_n = read_top_n(exchange.query, settings) if exchange.query else settings.output.top_n
     if isinstance(sent, Body) and settings.output_type == "raw":
         if sent.inputs is not None:
             return render_tensors, b""
@@ -203,14 +204,15 @@ def read_body(raw: bytes | bytearray) -> Body:
 def read_input(body: Body, max_rows: int, wanted: Signature = ()) -> Input:
     """(signature, buffers, rows) of what was sent, as the model's signature `wanted` says where it is known;
     `InvalidRequest` or `TooLarge` in words about numbers."""
-    given = (body.vector, body.vectors, body.data, body.inputs)
-    if sum(each is not None for each in given) > 1:
+    vector = body.vector
+    others = body.vectors is not None, body.data is not None, body.inputs is not None
+    if sum(others) > (vector is None):
         raise InvalidRequest("give one of vector, vectors, data and inputs, not several")
-    if body.vector is not None:
-        plain = vector_spec(len(body.vector))
-        if wanted and wanted != plain and (fitted := read_rows([body.vector], wanted)) is not None:
+    if vector is not None:
+        plain = vector_spec(len(vector))
+        if wanted and wanted != plain and (fitted := read_rows([vector], wanted)) is not None:
             return fitted
-        return plain, (pack_vector(body.vector),), 1
+        return plain, (pack_vector(vector),), 1
     if body.vectors is not None:
         if not body.vectors:
             raise InvalidRequest("vectors is empty: give at least one row")

@@ -143,7 +143,7 @@ class Connection(Transport):
     def _receive(self) -> None:
         inbox = self.lane.inbox
         try:
-            size = self.sock.recv_into(inbox, self._room())
+            size = self.sock.recv_into(inbox, 0 if self.current is None else self._room())
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -163,10 +163,9 @@ class Connection(Transport):
             current.on_news()
 
     def _room(self) -> int:
-        """How much to read at once: all there is room for, within what the app may leave unread."""
+        """How much to read at once while a request is served, within what the app may leave unread."""
         current = self.current
-        if current is None:
-            return len(self.lane.inbox)
+        assert current is not None
         if current.complete:
             return _RECEIVE
         return max(_RECEIVE, min(len(self.lane.inbox), self.lane.limits.max_unread - len(current.body)))
@@ -330,7 +329,8 @@ class Connection(Transport):
             # Another task answered: what comes next starts in the lane's own turn, never inside respond().
             reader = self.reader
             self.again = bool(reader.requests or self.backlog or reader.ended or self.eof or current.discard)
-            self.rearm()
+            if self.again or self.mask != EPOLLIN:  # else it is watched as it should be
+                self.rearm()
 
     def refuse(self, refusal: Refused) -> None:
         """Answer with an error, unless an answer has begun, and close."""

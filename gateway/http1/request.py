@@ -73,7 +73,8 @@ class Request:
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the header `name` (lower case), or None."""
-        return self._first_values().get(name)
+        fields = self.fields
+        return (self._first_values() if fields is None else fields).get(name)
 
     def _first_values(self) -> dict[bytes, bytes]:
         if self.fields is None:

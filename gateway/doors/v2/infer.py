@@ -70,6 +70,25 @@ class InferResponse(NamedTuple):
     answer: Answer
 
 
+class Checked(NamedTuple):
+    """A request that was held against the version that answers it; `signature` is what its rows are."""
+
+    request: InferRequest
+    version: Version
+    signature: Signature
+    rows: int
+
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Its tensors' data, in the order of the signature."""
+        by_name = {tensor.name: tensor.data for tensor in self.request.inputs}
+        return tuple([by_name[spec.name] for spec in self.signature])
+
+    def respond(self, answer: Answer) -> InferResponse:
+        """What it is answered; `InvalidRequest` where an output that was asked for is not there."""
+        request = self.request
+        return make_response(request.model, request.id, request.outputs, self.version, answer, self.rows)
+
+
 class Inference:
     """What the doors of this protocol have in common."""
 
@@ -93,29 +112,63 @@ class Inference:
         `timeout` is the transport's deadline in seconds from now. What is wrong is raised as a
         `PipelineError`; then there is no reply.
         """
-        check_parameters(request.parameters)
-        seconds = combine_timeouts(request.parameters, timeout)
-        version = self._find(request, header)
-        check_wanted(request.outputs, version.outputs)
-        takes = version.inputs or version.settings.signature
-        signature, rows = read_inputs(request.inputs, takes, max_rows=self._predictions.max_rows)
-        by_name = {tensor.name: tensor.data for tensor in request.inputs}
-        buffers = tuple([by_name[spec.name] for spec in signature])
-        outputs = request.outputs
+        checked = self.check(request, header)
 
         def answered(answer: Answer | PipelineError) -> None:
             if isinstance(answer, PipelineError):
                 reply(answer)
                 return
             try:
-                response = make_response(request.model, request.id, outputs, version, answer, rows)
+                response = checked.respond(answer)
             except PipelineError as error:
                 reply(error)
             else:
                 reply(response)
 
+        return self.begin(
+            checked,
+            checked.buffers(),
+            header=header,
+            timeout=timeout,
+            reply=answered,
+            door=door,
+            client=client,
+        )
+
+    def check(self, request: InferRequest, header: Callable[[bytes], bytes | None]) -> Checked:
+        """Everything that `start` asks of a request; nothing has begun."""
+        check_parameters(request.parameters)
+        combine_timeouts(request.parameters, None)
+        version = self.find(request, header)
+        check_wanted(request.outputs, version.outputs)
+        takes = version.inputs or version.settings.signature
+        signature, rows = read_inputs(request.inputs, takes, max_rows=self._predictions.max_rows)
+        return Checked(request, version, signature, rows)
+
+    def begin(
+        self,
+        checked: Checked,
+        buffers: tuple[Buffer, ...],
+        *,
+        header: Callable[[bytes], bytes | None],
+        timeout: float | None,
+        reply: Callable[[Answer | PipelineError], None],
+        door: str,
+        client: Client | None = None,
+    ) -> Request:
+        """Admit a request that was checked, with its rows in the order of the signature."""
+        parameters = checked.request.parameters
+        seconds = combine_timeouts(parameters, timeout) if parameters else timeout
         return self._predictions.start(
-            version, signature, buffers, rows, seconds, answered, door=door, header=header, client=client
+            checked.version,
+            checked.signature,
+            buffers,
+            checked.rows,
+            seconds,
+            reply,
+            door=door,
+            header=header,
+            client=client,
         )
 
     def cancel(self, request: Request) -> None:
@@ -126,7 +179,8 @@ class Inference:
         """A door answered with an error what could not be started; `model` may be unknown ("")."""
         self._predictions.refused(door, model, error)
 
-    def _find(self, request: InferRequest, header: Callable[[bytes], bytes | None]) -> Version:
+    def find(self, request: InferRequest, header: Callable[[bytes], bytes | None]) -> Version:
+        """What answers it."""
         if request.version:
             return self._catalog.find(request.model, request.version)
         return self._catalog.choose(request.model, header)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,10 +27,11 @@ from gateway.doors.results import provenance
 from gateway.doors.v2 import codec, coding, rest_api
 from gateway.doors.v2.describe import Description
 from gateway.doors.v2.failures import error_body, failure
-from gateway.doors.v2.infer import Inference, InferRequest, InferResponse
+from gateway.doors.v2.infer import Checked, Inference, InferRequest
+from gateway.doors.v2.known import Known, KnownRequests
 from gateway.doors.v2.repository import FILE, Repository
 from gateway.openapi.operation import Described, NotOffered
-from gateway.requests import Request
+from gateway.requests import Answer, Request
 
 log = logging.getLogger("pipeline.http")
 
@@ -58,18 +59,21 @@ class InferDoor:
         max_body: int,
         model: str = "",
         version: str | None = None,
+        known: KnownRequests | None = None,
     ) -> None:
         self._inference = inference
         self._catalog = catalog
         self._max_body = max_body
         self._model = model
         self._version = version
+        self._known = known or KnownRequests()
 
     def of(self, model: str, version: str | None) -> InferDoor:
         """The same for one model."""
         return InferDoor(
-            self._inference, self._catalog, max_body=self._max_body, model=model, version=version
-        )
+            self._inference, self._catalog, max_body=self._max_body, model=model, version=version,
+            known=self._known,
+        )  # fmt: skip
 
     def __call__(self, exchange: Asked) -> None:
         encoding = exchange.header(b"content-encoding")
@@ -100,16 +104,12 @@ class InferDoor:
     def _start(self, exchange: Asked, body: Buffer) -> None:
         try:
             timeout = read_timeout(exchange.header(b"x-timeout-ms"))
-            request = self._read(body, codec.read_header_length(exchange.header(codec.HEADER_LENGTH)))
-            reply = _replier(exchange, request)
-            started = self._inference.start(
-                request,
-                header=exchange.header,
-                timeout=timeout,
-                reply=reply,
-                door=DOOR,
-                client=exchange.client,
-            )
+            length = codec.read_header_length(exchange.header(codec.HEADER_LENGTH))
+            checked, buffers, known = self._check(exchange, memoryview(body), length)
+            started = self._inference.begin(
+                checked, buffers, header=exchange.header, timeout=timeout, door=DOOR,
+                reply=_replier(exchange, checked, known), client=exchange.client,
+            )  # fmt: skip
         except PipelineError as error:
             self._refuse(exchange, error)
         else:
@@ -118,6 +118,23 @@ class InferDoor:
     def _refuse(self, exchange: Asked, error: PipelineError) -> None:
         self._inference.refused(DOOR, self._model, error)
         exchange.respond(*failure(error))
+
+    def _check(
+        self, exchange: Asked, body: memoryview, header_length: int | None
+    ) -> tuple[Checked, tuple[Buffer, ...], Known | None]:
+        """The request and its tensors; and what is known of it, or from now on will be."""
+        name = self._model, self._version, bytes(body[: header_length or 0])
+        known = self._known.find(name) if header_length else None
+        if known is not None:
+            version = self._inference.find(known.checked.request, exchange.header)
+            raw = body[header_length:]
+            if known.fits(version, len(raw)):
+                return known.checked, known.buffers(raw), known
+        checked = self._inference.check(self._read(body, header_length), exchange.header)
+        known = None
+        if header_length:
+            known = self._known.learn(name, checked, len(body) - header_length)
+        return checked, checked.buffers(), known
 
     def _read(self, body: Buffer, header_length: int | None) -> InferRequest:
         if header_length == 0:
@@ -142,13 +159,15 @@ def _canceller(inference: Inference, request: Request) -> Callable[[], None]:
     return lambda: inference.cancel(request)
 
 
-def _replier(exchange: Asked, request: InferRequest) -> Callable[[InferResponse | PipelineError], None]:
-    def reply(response: InferResponse | PipelineError) -> None:
-        if isinstance(response, PipelineError):
-            exchange.respond(*failure(response))
+def _replier(
+    exchange: Asked, checked: Checked, known: Known | None
+) -> Callable[[Answer | PipelineError], None]:
+    def reply(answer: Answer | PipelineError) -> None:
+        if isinstance(answer, PipelineError):
+            exchange.respond(*failure(answer))
             return
         try:
-            head, buffers = codec.write_response(response, request)
+            head, buffers = _write(answer, checked, known)
         except PipelineError as error:
             exchange.respond(*failure(error))
             return
@@ -158,9 +177,21 @@ def _replier(exchange: Asked, request: InferRequest) -> Callable[[InferResponse 
         if wanted is not None:
             head, buffers = coding.compress(b"".join([head, *buffers]), wanted), []
             extra += b"content-encoding: %b\r\n" % wanted
-        exchange.respond(200, head, extra + provenance(response.answer), buffers)
+        exchange.respond(200, head, extra + provenance(answer), buffers)
 
     return reply
+
+
+def _write(answer: Answer, checked: Checked, known: Known | None) -> tuple[bytes, Sequence[Buffer]]:
+    """The JSON of an answer and the tensors behind it."""
+    head = None if known is None else known.head(answer)
+    if head is not None:
+        return head, answer.buffers
+    response = checked.respond(answer)
+    head, buffers = codec.write_response(response, checked.request)
+    if known is not None:
+        known.learn_head(response, head, buffers)
+    return head, buffers
 
 
 class V2Door:
