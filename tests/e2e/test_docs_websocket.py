@@ -6,34 +6,17 @@ import json
 import re
 from pathlib import Path
 
-import pytest
-
 from gateway.doors import events as events_door
 from gateway.doors.messages import Message
 from gateway.doors.ws_session import SocketLimits
 from gateway.events import Events
 from gateway.http1 import HttpLimits
-from tests.e2e.weights import ONE, stored
 
 PAGE = (Path(__file__).parents[2] / "docs" / "websocket.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-
-
-def test_every_python_block_runs_after_those_before_it(site):
-    pytest.importorskip("websockets")
-    gateway = site.start_gateway()
-    site.spawn_worker()
-    gateway.wait_ready(1)
-    gateway.set_weights(ONE, stored(ONE))
-    found = blocks("python")
-    assert len(found) == 4
-    names: dict[str, object] = {}
-    exec("\n".join(found).replace("127.0.0.1:54321", f"127.0.0.1:{gateway.port}"), names)
-    assert len(names["answers"]) == 64  # type: ignore[arg-type]
-    assert names["first"] == b"retry: 1000\n"
 
 
 def test_the_messages_shown_are_json_of_fields_that_are_there():
