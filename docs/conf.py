@@ -1,6 +1,6 @@
 """How Sphinx makes the site of these pages: `scripts/docs` builds it into build/site.
 
-Nothing is fetched while it is built, and nothing by the pages: fonts are the reader's own, and the search is a
+Nothing is fetched while it is built, nor by the pages: fonts are the reader's own, and the search is a
 script beside the pages, which works from files too.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -43,3 +44,15 @@ html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 copybutton_exclude = ".linenos, .gp, .go"
+
+
+def name_pages(_app: Any, doctree: Any) -> None:
+    """Links that are called by the file of a page, as a forge shows them, are called by its title here."""
+    for link in doctree.findall(lambda node: node.tagname == "pending_xref"):
+        if link.astext().endswith(".md"):
+            link["refexplicit"] = False
+            link.children[0].children.clear()
+
+
+def setup(app: Any) -> None:
+    app.connect("doctree-read", name_pages)
