@@ -58,6 +58,16 @@ class Page(NamedTuple):
         found = _RUN_BY.search(self.text)
         return found and found[1]
 
+    @property
+    def starts(self) -> bool:
+        """Whether it has its reader start what it asks."""
+        return any(block.note == "starts" for block in self.blocks())
+
+    @property
+    def directives(self) -> int:
+        """How many fenced blocks are the site's, and no code."""
+        return len(re.findall(r"^```+\{", self.text, re.MULTILINE))
+
     def blocks(self) -> Iterator[Block]:
         """Its code blocks in order; directives of the site are none."""
         for found in _BLOCK.finditer(self.text):

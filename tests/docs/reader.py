@@ -126,10 +126,11 @@ class Reader:
 
     def _run_python(self, block: Block) -> str:
         if self._python is None:
-            self._python = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM], cwd=self._folder, env=self._environment,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
+            with (self._folder / "python.log").open("w") as log:
+                self._python = subprocess.Popen(
+                    [sys.executable, "-c", PROGRAM], cwd=self._folder, env=self._environment,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                )  # fmt: skip
         assert self._python.stdin is not None
         assert self._python.stdout is not None
         code = "\n" * (block.line - 1) + self._here(block.code)
@@ -162,11 +163,7 @@ class Reader:
             return
         if isinstance(started, Gateway):
             started.port = self._site.rest_port
-            wait_for(
-                lambda: started.lines("erves on ") or not started.is_alive,
-                "the gateway's greeting",
-                2 * START,
-            )
+            wait_for(lambda: started.lines("erves on ") or not started.is_alive, "its greeting", 2 * START)
         assert started.is_alive, started.output
         gateway = next(each for each in self._site.processes if isinstance(each, Gateway))
         wait_for(lambda: gateway.ask("GET", "/health/startup").status == 200, "the gateway has started")
