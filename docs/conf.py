@@ -27,11 +27,12 @@ myst_enable_extensions = ["colon_fence"]
 # Answers are shown with … where they differ from one time to the next, which is no JSON.
 suppress_warnings = ["misc.highlighting_failure"]
 
-# Docstrings are plain sentences with code in single backquotes.
-default_role = "code"
+# Docstrings are plain sentences with code in single backquotes; what is on the page, too, becomes a link.
+default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 80
 
 html_theme = "furo"
 html_title = "Pipeline"
