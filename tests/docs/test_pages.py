@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,13 @@ def test_pages_with_a_test_of_their_own_have_it() -> None:
     for page in PAGES:
         if page.run_by is not None:
             assert Path(page.name).name in (ROOT / page.run_by).read_text()
+
+
+def test_every_file_that_the_readme_links_to_is_there() -> None:
+    """Links of docs/ are held by the site's own build."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
+    assert "docs/quickstart.md" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_json_and_yaml_can_be_read() -> None:

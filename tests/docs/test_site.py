@@ -41,8 +41,7 @@ def test_a_dead_link_fails_the_build(tmp_path: Path) -> None:
     source = tmp_path / "docs"
     source.mkdir()
     (source / "conf.py").write_text((ROOT / "docs" / "conf.py").read_text())
-    (source / "static").mkdir()
-    (source / "static" / "site.css").touch()
+    (source / "static").symlink_to(ROOT / "docs" / "static")
     (source / "index.md").write_text("# A page\n\n[none](none.md), [nowhere](index.md#nowhere)\n")
     (source / "lost.md").write_text("# Nobody knows me\n")
     done = build(source, tmp_path / "html")
@@ -79,6 +78,16 @@ def test_pages_load_nothing_from_elsewhere_and_fit_a_phone(site: Path, context: 
         if page.evaluate("document.documentElement.scrollWidth") > 390:
             too_wide.append(path.name)
     assert (elsewhere, complaints, too_wide) == ([], [], [])
+
+
+@NEEDS_BROWSER
+@pytest.mark.parametrize("name", ["index", "quickstart", "flags", "performance"])
+def test_axe_finds_no_serious_violation(name: str, site: Path, context: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = context.new_page()
+    page.goto((site / f"{name}.html").as_uri())
+    found = axe.run(page).response["violations"]
+    assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
 
 
 @NEEDS_BROWSER
