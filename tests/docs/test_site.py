@@ -67,7 +67,7 @@ def context(site: Path) -> Iterator[Any]:
 
 
 @NEEDS_BROWSER
-def test_pages_load_nothing_from_elsewhere_and_fit_a_phone(site: Path, context: Any) -> None:
+def test_pages_load_nothing_from_elsewhere_and_fit_a_phone_and_a_desk(site: Path, context: Any) -> None:
     page = context.new_page()
     elsewhere, complaints = [], []
     page.on("request", lambda asked: asked.url.startswith(("file:", "data:")) or elsewhere.append(asked.url))
@@ -75,8 +75,10 @@ def test_pages_load_nothing_from_elsewhere_and_fit_a_phone(site: Path, context: 
     too_wide = []
     for path in sorted(site.glob("*.html")):
         page.goto(path.as_uri())
-        if page.evaluate("document.documentElement.scrollWidth") > 390:
-            too_wide.append(path.name)
+        for width in (390, 1320):
+            page.set_viewport_size({"width": width, "height": 844})
+            if page.evaluate("document.documentElement.scrollWidth") > width:
+                too_wide.append((path.name, width))
     assert (elsewhere, complaints, too_wide) == ([], [], [])
 
 
