@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 
 import client
 import server
@@ -92,3 +93,8 @@ def test_every_file_that_is_named_for_deploying_is_there() -> None:
     named = re.findall(r"(?:scripts|data)/[a-z_]+\.[a-z0-9]+", page("deploy"))
     assert len(named) >= 9
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_the_runbook_has_a_section_for_each_alert_and_for_no_other() -> None:
+    rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
+    assert re.findall(r"^### (\w+)$", page("operations"), re.MULTILINE) == [rule["alert"] for rule in rules]
