@@ -14,9 +14,9 @@ from typing import Any
 from tests.docs.pages import Block, matches
 from tests.e2e.processes import MARK, ROOT, START, Gateway, Process, Site, clean_environment, wait_for
 
-TIMEOUT = 60.0  # of one block
+TIMEOUT = 120.0  # of one block
 PARTS = ("gw.py", "worker.py", "server.py", "client.py", "scripts", "data", "deploy", "examples")
-SHELL = 'set -eo pipefail\ncurl() { command curl -sS -m 20 --fail-with-body "$@"; }\n'
+SHELL = 'set -eo pipefail\ncurl() { command curl -sS -m 60 --fail-with-body "$@"; }\n'
 
 # Runs the blocks it is sent, one after the other, as one program.
 PROGRAM = """
