@@ -54,8 +54,8 @@ class Reader:
         self._said = ""
         self._python: subprocess.Popen[str] | None = None
         self._addresses = {
-            "127.0.0.1:54321": f"127.0.0.1:{site.rest_port}",
-            "127.0.0.1:8001": f"127.0.0.1:{grpc_port}",
+            ":54321": f":{site.rest_port}",
+            ":8001": f":{grpc_port}",
             "python server.py": f"python server.py --port {grpc_port}",
             "5440": str(grpc_port),
         }

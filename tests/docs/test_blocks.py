@@ -53,7 +53,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, int
         grpc_port = site.ports.take()
         gateway = site.start_gateway(
             "--min_workers", "1", "--max_workers", "2", "--addr_grpc", f"127.0.0.1:{grpc_port}",
-            "--batch_root", str(site.folder / "batch"),
+            "--batch_root", str(site.folder / "batch"), ephemeral=False,
         )  # fmt: skip
         gateway.wait_ready(1)
         assert gateway.set_weights(ONE, stored(ONE)).json["status"] is True
@@ -70,7 +70,8 @@ def test_a_page_about_a_running_gateway_can_be_followed(page: Page, served: tupl
     site, grpc_port = served
     folder = site.folder / Path(page.name).stem
     folder.mkdir()
-    (folder / "batch").symlink_to(site.folder / "batch")
+    for name in ("batch", "state"):
+        (folder / name).symlink_to(site.folder / name)
     follow(page, folder, site, grpc_port)
 
 
