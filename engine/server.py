@@ -217,7 +217,7 @@ class ModelServer:
         self, model_id: str, rows: Any, version: str | None = None, *, timeout: float | None = None
     ) -> Answers:
         """Each row's prediction, in order: `rows` is a sequence of features, or an array of shape
-        (n, *row_shape). A row that fails has its error (a `PipelineError`) in its place, the others their
+        `(n, *row_shape)`. A row that fails has its error (a `PipelineError`) in its place, the others their
         predictions. Raises `ModelNotFound`, `QueueFull` and `NotRunning` as `predict` does."""
         return self._routes.find(model_id, version).predict_batch(rows, timeout)
 

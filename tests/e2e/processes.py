@@ -232,7 +232,7 @@ class Site:
         self.rest_port = self.ports.take()
         self.addr_service = f"ws://127.0.0.1:{self.ports.take()}"
         self.addr_worker = f"ws://127.0.0.1:{self.ports.take()}"
-        self._mark = uuid.uuid4().hex
+        self.mark = uuid.uuid4().hex
         self._names: dict[str, int] = {}
 
     @property
@@ -281,7 +281,7 @@ class Site:
         process = kind(
             name,
             [sys.executable, str(program), *flags],
-            {**clean_environment(), MARK: self._mark, **environment},
+            {**clean_environment(), MARK: self.mark, **environment},
             self.folder / f"{name}.log",
         )
         self.processes.append(process)
@@ -301,7 +301,7 @@ class Site:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                is_ours = process.environ().get(MARK) == self._mark
+                is_ours = process.environ().get(MARK) == self.mark
                 if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found

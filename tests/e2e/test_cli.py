@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import pty
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,18 +84,6 @@ def installed(folder: Path, gateway: Gateway) -> dict[str, str]:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cli "$@"\n')
     program.chmod(0o755)
     return {**clean_environment(), "PATH": f"{folder}:/usr/bin:/bin", "PIPELINE_URL": gateway.url}
-
-
-def test_what_the_documentation_shows_works(gateway, tmp_path):
-    (script,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "cli.md").read_text(), re.DOTALL)
-    done = subprocess.run(
-        ["bash", "-ec", script], env=installed(tmp_path, gateway), cwd=ROOT, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
-    first, second, *_ = done.stdout.splitlines()
-    assert first == f"{ONE} answers now: 2 workers loaded it"
-    assert is_right(float(second), ONE, 0.3, 0.7)
 
 
 def test_weights_are_set_and_rows_are_predicted(run, tmp_path):

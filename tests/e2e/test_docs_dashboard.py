@@ -9,23 +9,9 @@ from pathlib import Path
 from gateway.doors import events, live
 from gateway.doors.dashboard import FOLDER
 from gateway.history import LENGTH, STEP
-from tests.e2e.processes import wait_for
-from tests.e2e.weights import ONE, stored
 
 PATH = Path(__file__).parents[2] / "docs" / "dashboard.md"
 PAGE = PATH.read_text()
-
-
-def test_the_program_shown_reads_the_hour(site, capsys):
-    gateway = site.start_gateway()
-    site.spawn_worker()
-    gateway.wait_ready(1)
-    gateway.set_weights(ONE, stored(ONE))
-    gateway.predict(0.3, 0.7)
-    wait_for(lambda: sum(gateway.ask("GET", "/history").json["requests_per_second"]), "a step with a request")
-    [program] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    exec(program.replace("127.0.0.1:54321", f"127.0.0.1:{gateway.port}"), {})
-    assert re.fullmatch(r"at most 0\.2 requests a second, p99 up to [0-9.]+ ms\n", capsys.readouterr().out)
 
 
 def test_its_figures_are_those_of_the_programs():

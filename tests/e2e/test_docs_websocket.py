@@ -13,6 +13,8 @@ from gateway.doors.messages import Message
 from gateway.doors.ws_session import SocketLimits
 from gateway.events import Events
 from gateway.http1 import HttpLimits
+from tests.e2e.browser import find_browser, open_browser
+from tests.e2e.processes import wait_for
 from tests.e2e.weights import ONE, stored
 
 PAGE = (Path(__file__).parents[2] / "docs" / "websocket.md").read_text()
@@ -20,20 +22,6 @@ PAGE = (Path(__file__).parents[2] / "docs" / "websocket.md").read_text()
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-
-
-def test_every_python_block_runs_after_those_before_it(site):
-    pytest.importorskip("websockets")
-    gateway = site.start_gateway()
-    site.spawn_worker()
-    gateway.wait_ready(1)
-    gateway.set_weights(ONE, stored(ONE))
-    found = blocks("python")
-    assert len(found) == 4
-    names: dict[str, object] = {}
-    exec("\n".join(found).replace("127.0.0.1:54321", f"127.0.0.1:{gateway.port}"), names)
-    assert len(names["answers"]) == 64  # type: ignore[arg-type]
-    assert names["first"] == b"retry: 1000\n"
 
 
 def test_the_messages_shown_are_json_of_fields_that_are_there():
@@ -60,3 +48,23 @@ def test_the_figures_shown_are_the_defaults():
     }
     missing = {each for each in shown if each not in PAGE.replace("\n", " ")}
     assert missing == set()
+
+
+@pytest.mark.skipif(find_browser() is None, reason="there is no browser here: apt install chromium")
+def test_what_is_shown_for_browsers_is_answered_and_nothing_complains(site, tmp_path):
+    gateway = site.start_gateway()
+    site.spawn_worker()
+    gateway.wait_ready(1)
+    gateway.set_weights(ONE, stored(ONE))
+    asking, watching = blocks("js")
+    with open_browser(find_browser(), tmp_path) as page:
+        page.open(f"{gateway.url}/docs")
+        wait_for(lambda: page.run("document.readyState") == "complete", "the page")
+        page.run(
+            f"window.said = []; {asking} ws.addEventListener('message', (each) => said.push(each.data));"
+        )
+        answers = wait_for(lambda: page.run("said.length > 1 && said"), "the greeting and the answer")
+        page.run(f"{watching} events.addEventListener('open', () => said.push('open'));")
+        wait_for(lambda: page.run("said.length > 2"), "the stream is open")
+        assert page.complaints() == []
+    assert json.loads(answers[1])["result"] == pytest.approx(1.0, abs=0.01)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.e2e.processes import Gateway, wait_for
 from tests.e2e.rest import Answer
@@ -75,24 +71,3 @@ def test_a_file_of_settings_that_changes_counts_without_a_new_version(site, tmp_
     assert predict(gateway, 0.25, 1.0) == 2.25
     (model / "model.toml").write_text('architecture = "linear"\nround_decimals = 0')
     wait_for(lambda: predict(gateway, 0.25, 1.0) == 2.0, "the new settings to count")
-
-
-@pytest.fixture
-def documented() -> list[list[str]]:
-    """The curl commands that docs/models.md shows of settings, as words."""
-    text = (ROOT / "docs" / "models.md").read_text().split("### Settings")[1].split("\n## ")[0]
-    (block,) = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    return [shlex.split(line) for line in block.splitlines()]
-
-
-def test_what_the_documentation_shows_is_answered_as_it_says(site, documented):
-    gateway = site.start_gateway()
-    said = []
-    for curl, _, method, url, _, body in documented:
-        answer = gateway.ask(method, url.partition(":54321")[2], body.encode())
-        assert (curl, answer.json["status"]) == ("curl", True)
-        said.append(answer.json["settings"])
-    assert said == [
-        {"labels": ["setosa", "other"], "max_batch": 256, "max_wait_ms": 2.0},
-        {"labels": ["setosa", "other"], "max_batch": 256, "device": "cuda"},
-    ]
