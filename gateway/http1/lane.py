@@ -30,7 +30,9 @@ from gateway.http1.responses import ResponseHeads, default_error_body
 log = logging.getLogger("pipeline.http")
 
 _BATCH = 64
-"""Connections served before trio's other tasks get their turn."""
+"""Connections that are looked at together."""
+_TURN_TIME = 0.0005
+"""Seconds after which trio's other tasks get their turn, though more connections are ready."""
 _INBOX = 256 * 1024
 _LINGERING = 256
 """Connections above `max_connections` that are still told 503; above these they are closed without a word."""
@@ -160,26 +162,33 @@ class Lane:
     async def _serve_ready(self) -> None:
         epoll = self._epoll
         assert epoll is not None
-        connections = self.connections
         while True:
             await trio.lowlevel.wait_readable(epoll)
             self.now = trio.current_time()
-            waiting = []
-            for fd, events in epoll.poll(0, _BATCH):
-                connection = connections.get(fd)
-                if connection is None:
-                    # A listener, served last: a socket accepted now may get the number of one closed in this
-                    # batch, whose event would then be taken for its own.
-                    waiting.append(fd)
-                    continue
-                try:
-                    connection.on_events(events)
-                except Exception:
-                    log.exception("serving a connection failed")
-                    connection.kill()
-            for fd in waiting:
-                if fd in self._listeners:
-                    self._accept(self._listeners[fd])
+            # What came meanwhile is served too: a turn of trio's loop costs as much as a request.
+            while ready := epoll.poll(0, _BATCH):
+                self._serve(ready)
+                if trio.current_time() - self.now > _TURN_TIME:
+                    break
+
+    def _serve(self, ready: list[tuple[int, int]]) -> None:
+        """Connections and listeners by what they are ready for, as epoll says it."""
+        waiting = []
+        for fd, events in ready:
+            connection = self.connections.get(fd)
+            if connection is None:
+                # A listener, served last: a socket accepted now may get the number of one closed in this
+                # batch, whose event would then be taken for its own.
+                waiting.append(fd)
+                continue
+            try:
+                connection.on_events(events)
+            except Exception:
+                log.exception("serving a connection failed")
+                connection.kill()
+        for fd in waiting:
+            if fd in self._listeners:
+                self._accept(self._listeners[fd])
 
     async def _sweep(self) -> None:
         pause = self.limits.sweep_time
