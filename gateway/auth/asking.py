@@ -57,5 +57,5 @@ async def admit(scope: Any, role: Role) -> None:
         if role is Role.ADMIN:
             event(
                 log, logging.INFO, "administration",
-                token=client.id, holder=client.token.name, method=scope["method"], path=scope["path"],
+                client=client.id, holder=client.token.name, method=scope["method"], path=scope["path"],
             )  # fmt: skip

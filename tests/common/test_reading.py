@@ -93,8 +93,9 @@ config = "other.toml"
     tables = "addresses, "
     assert [each.removeprefix(f"{path}:").partition(tables)[0] for each in found] == [
         "1: queue_max stands in no table: there are ",
-        "3: there is no queue_maxx in [limits]: did you mean queue_max? Allowed are queue_max, timeout,"
-        " max_body, max_upload, max_rows",
+        "3: there is no queue_maxx in [limits]: did you mean queue_max? Allowed are max_body, max_upload,"
+        " max_rows, max_head, max_target, max_connections, max_connections_per_address, head_time, body_time,"
+        " min_body_rate, max_calls, ws_window, ws_messages_per_second, queue_max, timeout",
         "4: timeout must be a number of seconds, not 'soon'",
         "5: max_rows in [limits] should be one value, not a table",
         "6: there is no table [limitz]: did you mean limits? Allowed are ",
@@ -136,9 +137,9 @@ def test_what_two_settings_differ_in_is_told_as_people_write_it():
     before = GatewaySettings(queue_max=10, max_body=8 << 20)
     after = GatewaySettings(queue_max=20, max_body=1 << 20, scale_to_zero=True, webhook_hosts=("a", "b"))
     assert [str(each) for each in differences(before, after)] == [
+        "max_body 8 MiB -> 1 MiB",
         "scale_to_zero false -> true",
         "queue_max 10 -> 20",
-        "max_body 8 MiB -> 1 MiB",
         "webhook_hosts none -> a,b",
     ]
 

@@ -162,7 +162,7 @@ def test_nothing_is_administered_at_the_public_address(guarded):
         guarded.administer("PUT", "/set_weights", body, token="read", content_type=content_type).status == 403
     )
     said = guarded.gateway.wait_for_line("administration", "method=PUT", "path=/set_weights")
-    assert f"token={guarded.tokens['admin'].split('_')[1]}" in said
+    assert f"client={guarded.tokens['admin'].split('_')[1]}" in said
     assert guarded.administer("POST", "/predict", ROW, token="predict").status == 200
 
 
