@@ -64,7 +64,8 @@ def run(seconds: float, rate: float, folder: Path, say: Callable[[str], None]) -
             start = time.monotonic()
             history.changes[:] = [each._replace(begun=-2.0, ended=-1.0) for each in history.changes]
             load = traffic(None, where, rate, seconds, clock, history.asked.append)
-            with _looks(gateway, clock) as samples, load:
+            doors = {int(url.rpartition(":")[2]) for url in where}
+            with _looks(gateway, doors, clock) as samples, load:
                 replaced = _replace(gateway, seconds, REPLACE * quick, clock, say)
         operations.collect()
         idle = left(temporary)
@@ -107,7 +108,7 @@ def _replace(
 
 
 @contextmanager
-def _looks(gateway: Gateway, clock: Callable[[], float]) -> Iterator[dict[str, Samples]]:
+def _looks(gateway: Gateway, doors: set[int], clock: Callable[[], float]) -> Iterator[dict[str, Samples]]:
     """Look at the gateway, at what it starts workers from, and at the worker that stays."""
     stays = gateway.status()["workers"][0]
     watched = {"gateway": psutil.Process(gateway.pid), "the worker that stays": psutil.Process(stays["pid"])}
@@ -120,7 +121,7 @@ def _looks(gateway: Gateway, clock: Callable[[], float]) -> Iterator[dict[str, S
     def look() -> None:
         while not over.wait(LOOK):
             for name, process in watched.items():
-                seen[name].append((clock(), footprint(process)))
+                seen[name].append((clock(), footprint(process, doors)))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

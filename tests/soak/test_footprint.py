@@ -30,6 +30,16 @@ def test_what_is_opened_is_counted_and_what_is_closed_is_not():
     assert before.rss > 1 << 20
 
 
+def test_clients_are_not_counted():
+    own = psutil.Process()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        before = footprint(own, {port})
+        with socket.create_connection(("127.0.0.1", port)), server.accept()[0]:
+            during = footprint(own, {port})
+    assert (during.sockets, during.descriptors) == (before.sockets + 1, before.descriptors + 1)  # our own end
+
+
 def test_files_that_are_left_have_their_names(tmp_path: Path):
     before = left(tmp_path)
     (tmp_path / "folder").mkdir()
