@@ -264,12 +264,10 @@ class Scheduler:
     # --- inside
 
     def _would_be_late(self, request: Request, lane: Lane) -> bool:
-        """Whether what waits there is too long for a new request, and no worker that is being started may come
-        in time to take its share."""
-        left = request.deadline - request.admitted
-        if lane.has_time_for(request) or (
-            self.unrouted.is_worker_starting and left > self.unrouted.worker_wait
-        ):
+        """Whether what waits there is too long for a new request, and no worker is expected that may come in
+        time to take its share."""
+        is_patient = request.deadline - request.admitted > self.unrouted.worker_wait
+        if lane.has_time_for(request) or (is_patient and self.unrouted.has_hope(request.key)):
             return False
         lane.pressed = PRESSED
         return True
