@@ -88,8 +88,8 @@ def make(seed: int, duration: float, workers: int, kinds: Sequence[str] = tuple(
 
 
 def _next(kind: Kind, free: dict[str, float], chance: random.Random, workers: int, *, after: float) -> Fault:
-    """As soon as what it holds is free, and not before the one before it: else those that hold little would all
-    come at the beginning."""
+    """As soon as what it holds is free, and not before the one before it: those that hold little would else
+    all come at the beginning."""
     at = max(after, *(free[what] for what in kind.holds)) + chance.uniform(0, JITTER)
     target = chance.randint(1, workers) if kind.is_of_worker else 0
     return Fault(round(at, 3), kind.name, target, kind.lasts)
