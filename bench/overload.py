@@ -31,6 +31,7 @@ from bench.executor.payloads import Tensor
 from bench.executor.records import Records
 from bench.figures import EXIT_FAILED, Figure, exit_code, table
 from bench.overloading import Asked, Plan, figures
+from bench.page import replaced
 from bench.programs import Server, gateway
 from bench.schedule import Row
 
@@ -40,6 +41,7 @@ MAX_BATCH = 16
 CLIENTS = 48  # of the closed loop: three batches
 CLOSED_TIME = 6.0  # seconds, of which the second half is counted
 HOT = "hot"
+PLACE = "overload"
 HOT_ROWS = 20
 LOOK = 0.5  # seconds between two looks at the memory
 
@@ -68,14 +70,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; an exit code."""
     arguments = _parser().parse_args(argv)
     try:
+        page = arguments.write.read_text() if arguments.write else None
+        if page is not None:
+            replaced(page, PLACE, "")  # so that a minute's work is not lost
         with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as directory:
             found = measure(Path(directory), arguments.seconds, arguments.times, arguments.deadline)
     except (RuntimeError, OSError, ValueError) as error:
         print(f"bench overload: {error}", file=sys.stderr)
         return EXIT_FAILED
     commit, is_dirty = about.commit()
-    print(table(found))
-    print(f"\n{date.today():%Y-%m-%d}, commit {commit or 'unknown'}{' and changes' * is_dirty}")
+    text = f"```\n{table(found)}\n```\n\n{arguments.seconds:g} s at {arguments.times:g} times, deadline"
+    text += f" {arguments.deadline:g} s; {date.today():%Y-%m-%d}, commit {commit or 'unknown'}"
+    text += f"{' and changes' * is_dirty}.\n"
+    print(text)
+    if page is not None:
+        arguments.write.write_text(replaced(page, PLACE, text))
     return exit_code(found)
 
 
@@ -158,4 +167,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=60.0, help="of the overload")
     parser.add_argument("--times", type=float, default=4.0, help="what is found to be the capacity")
     parser.add_argument("--deadline", type=float, default=0.5, help="seconds, of every request")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the markers there")
     return parser

@@ -19,13 +19,15 @@ from bench import about
 from bench.client import Client
 from bench.closed import ClosedLoop, generator
 from bench.figures import number
+from bench.page import markers, replaced
 from bench.programs import Server, gateway
 from bench.run import upload_sample
 from bench.workloads import MLP784, TINY, TRANSFORMER, Workload, make_models, wait_served
 from bench.wrk import Load
 
 EXIT_OK, EXIT_FAILED_REQUESTS, EXIT_FAILED = 0, 1, 2
-BEGIN, END = "<!-- bench quick -->\n", "<!-- end of bench quick -->\n"
+PLACE = "bench quick"
+BEGIN, END = markers(PLACE)
 START = "start to first answer"
 COLUMNS = ("one gateway, one worker", "requests/s", "p50", "p99", "servers' CPU per 1,000")
 
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         page = arguments.write.read_text() if arguments.write else None
         if page is not None:
-            replaced(page, "")  # so that a minute's work is not lost
+            replaced(page, PLACE, "")  # so that a minute's work is not lost
         with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as directory:
             first, lines = measure(Path(directory), arguments.seconds)
     except (RuntimeError, OSError, ValueError, subprocess.CalledProcessError) as error:
@@ -73,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = table(first, lines) + "\n" + circumstances()
     print(text)
     if page is not None:
-        arguments.write.write_text(replaced(page, text))
+        arguments.write.write_text(replaced(page, PLACE, text))
     failed = sum(line.load.errors for line in lines)
     if failed:
         print(f"bench quick: {failed:,} requests failed", file=sys.stderr)
@@ -133,15 +135,6 @@ def circumstances() -> str:
         f" ({machine.cpu or 'of an unknown processor'}), with {generator('http:', 'v1')} on the same ones;"
         f" Python {machine.python}, commit {commit or 'unknown'}{' and changes' * is_dirty}.\n"
     )
-
-
-def replaced(page: str, text: str) -> str:
-    """The page with the text between its markers; `ValueError` where it has none. Pure."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page has no place for the table: lines {BEGIN.strip()} and {END.strip()}")
-    return before + begin + text + end + after
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -68,17 +68,14 @@ class Scheduler:
         if room <= 0 or room_of_model <= 0:
             raise QueueFull("Server is busy")
         worker = self._loads.choose(request)
-        lane = None if worker is None else self._lanes[worker]
-        late = None if lane is None or lane.has_time_for(request) else lane
-        if late is not None:
-            late.pressed = PRESSED
-            if request not in self.known_rows:
-                raise QueueFull("Server is busy")
+        is_late = worker is not None and self._would_be_late(request, self._lanes[worker])
+        if is_late and request not in self.known_rows:
+            raise QueueFull("Server is busy")
         if request.client is not None:
             request.client.admit(model, room, room_of_model)
         self.live_by_version[request.key] += 1
         self._deadlines.add(request, request.deadline)
-        return self._put(request, worker, first=late is not None)
+        return self._put(request, worker, first=is_late)
 
     def cancel(self, request: Request) -> None:
         """The client has gone: forget the request, and never run it if it still waits."""
@@ -265,6 +262,15 @@ class Scheduler:
         return min(earliest, now + HOPE_TICK) if self.unrouted.versions() else earliest
 
     # --- inside
+
+    def _would_be_late(self, request: Request, lane: Lane) -> bool:
+        """Whether what waits there is too long for a new request, and no worker is expected that may come in
+        time to take its share."""
+        is_patient = request.deadline - request.admitted > self.unrouted.worker_wait
+        if lane.has_time_for(request) or (is_patient and self.unrouted.has_hope(request.key)):
+            return False
+        lane.pressed = PRESSED
+        return True
 
     def _route(self, request: Request) -> str | None:
         """Put a request into a queue; the worker to wake."""

@@ -64,6 +64,10 @@ class Unrouted:
         """Whether somebody is being given a version."""
         return self._expected[key] > 0
 
+    def has_hope(self, key: ModelKey) -> bool:
+        """Whether there will soon be a worker more with a version, or any worker at all."""
+        return self.is_worker_starting or self.is_expected(key)
+
     def hopeless(self, now: float) -> list[Request]:
         """Who has waited too long."""
         if self.is_worker_starting:

@@ -53,6 +53,8 @@ pure_modules = {
     "bench.executor.records",
     "bench.executor.summary",
     "bench.intervals",
+    "bench.overloading",
+    "bench.page",
     "bench.peers.answers",
     "bench.peers.catalog",
     "bench.peers.earlier",

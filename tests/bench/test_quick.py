@@ -9,7 +9,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.closed import ClosedLoop
-from bench.quick import BEGIN, CASES, COLUMNS, END, START, Line, replaced, table
+from bench.quick import CASES, COLUMNS, START, Line, table
 from bench.workloads import TINY
 from bench.wrk import Load
 from tests.bench.pages import table_cells
@@ -37,13 +37,6 @@ def test_a_table_has_a_line_for_each_case():
         "| 32 clients | 10,000 | 2.50 ms | 4.12 ms | 0.11 s |\n"
         "| start to first answer | | 2.41 s | | |\n"
     )
-
-
-def test_only_what_stands_between_the_markers_is_replaced():
-    page = f"# A title\n{BEGIN}old\n{END}the rest\n"
-    assert replaced(page, "new\n") == f"# A title\n{BEGIN}new\n{END}the rest\n"
-    with pytest.raises(ValueError, match="no place for the table"):
-        replaced("# A title\n", "new\n")
 
 
 def test_a_page_without_markers_is_refused_before_anything_is_measured(

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 from tests.chaos.history import Row
@@ -41,7 +42,10 @@ def v2_binary(body: bytes) -> Said:
 
 def grpc(body: bytes) -> Said:
     """ModelInferResponse."""
-    said: Any = service_pb2.ModelInferResponse.FromString(body)
+    try:
+        said: Any = service_pb2.ModelInferResponse.FromString(body)
+    except DecodeError as error:
+        raise ValueError(str(error)) from None
     return said.model_version, _number(said.outputs[0].datatype, said.raw_output_contents[0])
 
 

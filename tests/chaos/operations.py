@@ -10,19 +10,18 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from tests.chaos.answers import NETWORK, linear
 from tests.chaos.history import Change, History, Job
-from tests.chaos.site import Site
 from tests.chaos.traffic import LINE
+from tests.e2e.processes import Gateway
 from tests.e2e.rest import Answer
 from tests.e2e.weights import ONE, THREE, TWO, stored, upload
 
-PAUSE = 3.0  # between two changes of a model
-JOB_PAUSE = 2.0
 AGAIN = 0.5  # after a refusal
 ROWS, FILE_ROWS = 20, 300
 FILE_EVERY = 5
@@ -32,12 +31,31 @@ Clock = Callable[[], float]
 Lost = (OSError, http.client.HTTPException)
 
 
+class Paces(NamedTuple):
+    """Seconds between two changes of the weights, two of the versions, and two jobs."""
+
+    weights: float = 3.0
+    versions: float = 3.0
+    jobs: float = 2.0
+
+
+class Target(Protocol):
+    """The gateway that is there now, and the folder whose files it may read and write."""
+
+    @property
+    def gateway(self) -> Gateway: ...
+
+    @property
+    def batch(self) -> Path: ...
+
+
 class Operations:
     """Three people: one changes weights, one a model's versions, one submits jobs. None does two things at
     once, so a model's changes come one after the other."""
 
-    def __init__(self, site: Site, history: History, clock: Clock) -> None:
+    def __init__(self, site: Target, history: History, clock: Clock, paces: Paces) -> None:
         self._site = site
+        self._paces = paces
         self._history = history
         self._clock = clock
         self._over = threading.Event()
@@ -49,7 +67,7 @@ class Operations:
         weights, versions = self._weights(), self._versions()
         next(weights)
         next(versions)
-        steps = ((weights, PAUSE), (versions, PAUSE), (self._jobs(), JOB_PAUSE))
+        steps = zip((weights, versions, self._jobs()), self._paces, strict=True)
         threads = [threading.Thread(target=self._go_on, args=each, daemon=True) for each in steps]
         for thread in threads:
             thread.start()
@@ -170,7 +188,7 @@ class Operations:
                 return
             cursor = f"&cursor={page['cursor']}"
 
-    def _output(self, job: Job) -> Any:
+    def _output(self, job: Job) -> Path:
         return self._site.batch / f"{job.key}.out.jsonl"
 
 

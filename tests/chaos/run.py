@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tests.chaos.answers import NETWORK, of_linear
 from tests.chaos.checker import violations
 from tests.chaos.history import History, Row, Trouble
-from tests.chaos.operations import Lost, Operations
+from tests.chaos.operations import Lost, Operations, Paces
 from tests.chaos.schedule import Fault
 from tests.chaos.site import WHERE, Site, open_site
 from tests.chaos.traffic import traffic
@@ -47,7 +47,7 @@ def run(
         def clock() -> float:
             return time.monotonic() - start
 
-        operations = Operations(site, history, clock)
+        operations = Operations(site, history, clock, Paces())
         with operations.going_on():
             start = time.monotonic()  # the first versions are there: the load begins
             _rewind(history)

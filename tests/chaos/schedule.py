@@ -76,7 +76,7 @@ def make(seed: int, duration: float, workers: int, kinds: Sequence[str] = tuple(
     found: list[Fault] = []
     for round_ in range(max(1, int(duration))):
         for name in chance.sample(list(kinds), len(kinds)):
-            fault = _next(KINDS[name], free, chance, workers)
+            fault = _next(KINDS[name], free, chance, workers, after=found[-1].at if found else 0.0)
             if fault.healed + LAST > duration:
                 if not round_:
                     raise ValueError(f"{duration:g} seconds are too short for every kind of fault: give more")
@@ -87,8 +87,10 @@ def make(seed: int, duration: float, workers: int, kinds: Sequence[str] = tuple(
     return sorted(found)
 
 
-def _next(kind: Kind, free: dict[str, float], chance: random.Random, workers: int) -> Fault:
-    at = max(free[what] for what in kind.holds) + chance.uniform(0, JITTER)
+def _next(kind: Kind, free: dict[str, float], chance: random.Random, workers: int, *, after: float) -> Fault:
+    """As soon as what it holds is free, and not before the one before it: those that hold little would else
+    all come at the beginning."""
+    at = max(after, *(free[what] for what in kind.holds)) + chance.uniform(0, JITTER)
     target = chance.randint(1, workers) if kind.is_of_worker else 0
     return Fault(round(at, 3), kind.name, target, kind.lasts)
 

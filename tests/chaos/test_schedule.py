@@ -51,6 +51,8 @@ def test_a_seed_always_makes_the_same_schedule_and_a_file_of_it_is_read_as_it_wa
 def test_ten_minutes_have_every_kind_more_than_once():
     kinds = [fault.kind for fault in make(1, 600, 3)]
     assert min(map(kinds.count, KINDS)) >= 3
+    clocks = [fault.at for fault in make(1, 600, 3) if fault.kind == "clock jumps"]
+    assert max(clocks) - min(clocks) > 200  # and not all of them at the beginning
 
 
 def test_what_is_too_short_is_said_to_be():

@@ -136,6 +136,18 @@ def test_a_request_with_time_is_admitted_where_one_in_a_hurry_is_not():
     assert len(server.refused) == refused + 1
 
 
+def test_while_a_worker_is_started_whoever_has_time_for_it_is_not_turned_away():
+    server = Server()
+    server.scheduler.unrouted.is_worker_starting = True
+    for at in poisson(4 * CAPACITY, 0.0, 5.0):
+        server.ask(request(at))
+    assert server.refused != []
+    before = len(server.refused)
+    for at in poisson(4 * CAPACITY, 5.0, 20.0):
+        server.ask(request(at, 6.0))
+    assert len(server.refused) == before
+
+
 def test_pace_is_what_went_while_more_waited():
     pace = Pace()
     assert pace.time_for(100) == 0.0

@@ -44,7 +44,7 @@ class Scaled:
     async def ask(self, rate: float, seconds: float) -> None:
         """So many requests a second for so long, evenly, and wait for no answers."""
         for _ in range(round(rate * seconds)):
-            self.asked.append(self.site.ask(float(len(self.asked))))
+            self.asked.append(self.site.ask(float(len(self.asked)), seconds=30))
             await trio.sleep(1 / rate)
 
     async def answered(self) -> None:
