@@ -44,7 +44,8 @@ from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
 from gateway.fairness import FairQueue
 from gateway.fronts.fronts import Fronts
-from gateway.http1 import HttpLimits, Lane
+from gateway.http1 import HttpLimits
+from gateway.http1.lane import Lane
 from gateway.launchers.choose import Hiring, open_launcher
 from gateway.launchers.launcher import Launcher
 from gateway.links import Links, socket_directory

@@ -16,7 +16,8 @@ from common.sockets import bind
 from gateway.fronts.desk import Desk
 from gateway.fronts.front import Front
 from gateway.fronts.hub import Hub
-from gateway.http1 import Handler, HttpLimits, Lane
+from gateway.http1 import Handler, HttpLimits
+from gateway.http1.lane import Lane
 from tests.gateway.http1.conftest import Served, ServeLane, echo, no_app
 
 
