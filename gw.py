@@ -33,7 +33,7 @@ from common.link.nng import limit_threads
 from common.log import configure
 from common.service_manager import READY, notify
 from common.settings import GatewaySettings, settings_or_exit, settings_reader
-from common.sockets import bind
+from common.sockets import bind, bind_shares
 from common.tracing import Spans, open_spans
 from gateway.auth.gate import Gate
 from gateway.deploy.command import read_command, with_a_worker
@@ -109,9 +109,10 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
     try:
         credentials = settings.certificates and read_credentials(*settings.certificates, listens=True)
         gate = None if settings.tokens is None else Gate(Path(settings.tokens))
-        rest = listen(settings.addr_rest)
-        admin = [] if settings.addr_admin is None else listen(settings.addr_admin)
-        grpc = listen(settings.addr_grpc) if settings.addr_grpc is not None else []
+        shares = listen(settings.addr_rest, settings.processes)
+        rest = shares[0]
+        admin = [] if settings.addr_admin is None else listen(settings.addr_admin)[0]
+        grpc = listen(settings.addr_grpc)[0] if settings.addr_grpc is not None else []
 
         async def greet() -> None:
             line = greeting(rest, grpc, settings)
@@ -126,7 +127,9 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
             gc.freeze()
 
         with open_spans(settings.otel, "pipeline-gateway", settings.otel_sample) as spans:
-            gateway = make_gateway(settings, rest, grpc, credentials, spans, admin=admin, gate=gate)
+            gateway = make_gateway(
+                settings, rest, grpc, credentials, spans, admin=admin, gate=gate, fronts=shares[1:] and shares
+            )
             trio.run(serve, gateway, greet, reload)
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
@@ -141,10 +144,11 @@ def local_url(rest: list[socket.socket]) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def listen(address: str) -> list[socket.socket]:
-    """Sockets that listen on host:port; `LinkError` if there can be none."""
+def listen(address: str, count: int = 1) -> list[list[socket.socket]]:
+    """Sockets that listen on host:port, for each of so many processes; `LinkError` if there can be none."""
     try:
-        return bind(*parse_host_port(address))
+        host, port = parse_host_port(address)
+        return [bind(host, port)] if count == 1 else bind_shares(host, port, count)
     except OSError as error:
         raise LinkError(f"cannot listen on {address}: {error.strerror}") from None
 
@@ -158,10 +162,12 @@ def make_gateway(
     *,
     admin: list[socket.socket] | None = None,
     gate: Gate | None = None,
+    fronts: Sequence[list[socket.socket]] = (),
 ) -> Gateway:
     """What the settings ask for."""
     return Gateway(
         rest=rest,
+        fronts=fronts,
         grpc=grpc,
         addr_service=settings.addr_service,
         addr_worker=settings.addr_worker,

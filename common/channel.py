@@ -131,6 +131,11 @@ class Channel:
             os.close(self._fds.pop())
 
 
+def packed(kind: int, body: bytes) -> bytes:
+    """A frame without descriptors, for whoever sends as much of it as there is room for."""
+    return _HEAD.pack(len(body), kind, 0) + body
+
+
 def pair() -> tuple[socket.socket, socket.socket]:
     """Two ends, for two processes."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

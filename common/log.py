@@ -63,6 +63,14 @@ def configure(level: str, style: str = "text") -> None:
     set_level(level)
 
 
+def set_up() -> tuple[str, str]:
+    """What `configure` was told, or would have to be, for a process that logs as this one does."""
+    level = logging.getLevelName(logging.getLogger("pipeline").getEffectiveLevel()).lower()
+    formatters = [type(handler.formatter) for handler in logging.getLogger().handlers]
+    style = next((name for name, kind in FORMATS.items() if kind in formatters), "text")
+    return level, style
+
+
 def set_level(level: str) -> None:
     """Log at another level from now on."""
     ours = logging.getLevelName(level.upper())

@@ -114,6 +114,9 @@ class GatewaySettings(LimitSettings, ObservingSettings, ScalingSettings, FleetSe
     """What `gw.py` is told. An address that others can reach takes `insecure`."""
 
     addr_rest: str = option("127.0.0.1:54321", HOST_PORT, "addresses", "where clients come; port 0: any")
+    processes: int = option(
+        1, COUNT, "addresses", "processes for HTTP; more than 1 are put in front of the gateway, on its port"
+    )
     addr_grpc: str | None = option(
         None, HOST_PORT, "addresses", "where gRPC clients come; alone: 127.0.0.1:8001", bare="127.0.0.1:8001"
     )

@@ -14,8 +14,9 @@ _AT_ONCE = 256
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address of `host` ("" is all of them); port 0 picks one free port for all.
+def bind(host: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:
+    """Listen on every address of `host` ("" is all of them); port 0 picks one free port for all. Others may
+    listen there too where it `is_shared`.
 
     The sockets do not block. Raises OSError; then none of them is left open.
     """
@@ -28,6 +29,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
             sock = socket.socket(family, kind, proto)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if is_shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             # Linux hands this on to every accepted socket.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if family == socket.AF_INET6:
@@ -41,6 +44,26 @@ def bind(host: str, port: int) -> list[socket.socket]:
             sock.close()
         raise
     return sockets
+
+
+def bind_shares(host: str, port: int, count: int) -> list[list[socket.socket]]:
+    """Listen there `count` times over: the kernel deals clients out to all that listen on one address.
+
+    Raises OSError, also where somebody else listens there who would share it.
+    """
+    shares: list[list[socket.socket]] = []
+    alone = bind(host, port)  # which nobody else may be
+    port = alone[0].getsockname()[1]
+    for sock in alone:
+        sock.close()
+    try:
+        for _ in range(count):
+            shares.append(bind(host, port, is_shared=True))
+    except BaseException:
+        for sock in (sock for share in shares for sock in share):
+            sock.close()
+        raise
+    return shares
 
 
 def accept_waiting(listener: socket.socket) -> tuple[list[tuple[socket.socket, Any]], bool]:

@@ -16,7 +16,7 @@ import logging
 import signal
 import socket
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -43,7 +43,9 @@ from gateway.doors.cross_origin import CrossOrigin
 from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
 from gateway.fairness import FairQueue
-from gateway.http1 import HttpLimits, Lane
+from gateway.fronts.fronts import Fronts
+from gateway.http1 import HttpLimits
+from gateway.http1.lane import Lane
 from gateway.launchers.choose import Hiring, open_launcher
 from gateway.launchers.launcher import Launcher
 from gateway.links import Links, socket_directory
@@ -71,6 +73,7 @@ class Gateway:
     """What a gateway is made of; all values, nothing open."""
 
     rest: list[socket.socket]
+    fronts: Sequence[list[socket.socket]] = ()  # what each process in front listens on, instead of `rest`
     grpc: list[socket.socket]
     addr_service: str
     addr_worker: str
@@ -203,10 +206,11 @@ async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
 
 def _make_listeners(
     gateway: Gateway, core: Core, doors: Doors
-) -> list[tuple[Lane | GrpcServer, list[socket.socket]]]:
+) -> list[tuple[Lane | Fronts | GrpcServer, list[socket.socket]]]:
     """What clients meet, and where."""
-    listeners: list[tuple[Lane | GrpcServer, list[socket.socket]]] = [
-        (_make_lane(gateway, doors, is_public=bool(gateway.admin)), gateway.rest)
+    lane = _make_lane(gateway, doors, is_public=bool(gateway.admin))
+    listeners: list[tuple[Lane | Fronts | GrpcServer, list[socket.socket]]] = [
+        (_make_fronts(gateway, lane), []) if gateway.fronts else (lane, gateway.rest)
     ]
     if gateway.admin:
         listeners.append((_make_lane(gateway, doors, is_public=False), gateway.admin))
@@ -239,6 +243,11 @@ def _make_lane(gateway: Gateway, doors: Doors, *, is_public: bool) -> Lane:
         error_body=error_body,
         observer=pages.around(access),
     )
+
+
+def _make_fronts(gateway: Gateway, lane: Lane) -> Fronts:
+    """The processes before a lane. Only what the gateway puts into words itself has a length to be logged."""
+    return Fronts(lane, gateway.fronts, with_rows=not gateway.access_log)
 
 
 def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:

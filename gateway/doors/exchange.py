@@ -12,19 +12,30 @@ from starlette.responses import Response
 from common.tensor import Buffer
 from gateway.auth.asking import client_of
 from gateway.clients import Client
+from gateway.requests import Answer
 
 
 class Asked(Protocol):
     """The lane's `Exchange`, or an ASGI request in its clothes."""
 
-    body: bytes | bytearray
     query: bytes
     on_gone: Callable[[], None] | None
     client: Client | None
 
+    @property
+    def body(self) -> bytes | bytearray: ...
+
     def header(self, name: bytes) -> bytes | None: ...
 
     def respond(self, status: int, body: bytes, extra: bytes = b"", rest: Sequence[Buffer] = ()) -> None: ...
+
+
+class AskedRow(Asked, Protocol):
+    """A request of one row that is packed already, whose asker can put an answer into words."""
+
+    vector: bytes
+
+    def reply(self, answer: Answer, nn_id: str) -> None: ...
 
 
 class _AsgiExchange:

@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.errors import InvalidRequest, NotFound, TooLarge
-from common.media import INPUT_TYPES
 from common.models import ModelSettings
 from common.tensor import TensorSpec
 from gateway.blobs import Blob
@@ -41,6 +40,7 @@ from gateway.doors.models_api import (
     Typed,
     VersionShown,
 )
+from gateway.doors.paths import PREDICT
 from gateway.doors.predict import PredictDoor
 from gateway.doors.settings import merged, read_settings, replaced
 from gateway.fleet import Fleet
@@ -53,7 +53,6 @@ from gateway.state import State, VersionRecord
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-_PREDICT = re.compile(rf"/models/([^/]+)(?:/versions/([^/]+))?/(predict|{'|'.join(INPUT_TYPES)})\Z")
 _UPLOAD = re.compile(r"/models/[^/]+/versions/[^/]+\Z")
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256=(?::([A-Za-z0-9+/]{43}=):)?")
 _BOOLS = {"true": True, "1": True, "": True, "false": False, "0": False}
@@ -103,7 +102,7 @@ class ModelsDoor:
 
     def find_direct(self, method: str, path: str) -> PredictDoor | None:
         """What answers a prediction on the lane."""
-        if method != "POST" or (match := _PREDICT.match(path)) is None:
+        if method != "POST" or (match := PREDICT.match(path)) is None:
             return None
         return self._predict.of(match[1], match[2], None if match[3] == "predict" else match[3])
 

@@ -16,7 +16,7 @@ from common.errors import InvalidRequest, NotFound, PipelineError, TooLarge
 from common.models import ModelSettings
 from common.tensor import all_finite, floats, pack_vector, pack_vectors, vector_spec
 from gateway.catalog import DEFAULT_MODEL, Catalog, Version
-from gateway.doors.exchange import Asked, answer_over_asgi
+from gateway.doors.exchange import Asked, AskedRow, answer_over_asgi
 from gateway.doors.inputs import Input, Signature, Tensor, read_plain, read_rows, read_tensors
 from gateway.doors.media import Cut, cut
 from gateway.doors.results import provenance, render_many, render_one, render_tensors
@@ -104,6 +104,32 @@ class PredictDoor:
         else:
             exchange.on_gone = _canceller(self._predictions, request)
 
+    def take_row(self, asked: AskedRow) -> None:
+        """The same of a request whose body is one vector. It is answered as a row where rows are what the
+        model takes and gives."""
+        likely = self._catalog.peek(self._model, self._version)
+        if likely is None or not _is_plain(likely, asked.vector):
+            self(asked)
+            return
+        try:
+            milliseconds = asked.header(b"x-timeout-ms")
+            timeout = None if milliseconds is None else read_timeout(milliseconds)
+            found = self._find(asked)
+            if found is not likely and not _is_plain(found, asked.vector):
+                self(asked)
+                return
+            spec = vector_spec(len(asked.vector) // 4)
+            reply = _row_replier(asked, found.nn_id)
+            request = self._predictions.start(
+                found, spec, (asked.vector,), 1, timeout, reply,
+                door=DOOR, header=asked.header, client=asked.client,
+            )  # fmt: skip
+        except PipelineError as error:
+            self._predictions.refused(DOOR, self._model, error)
+            asked.respond(*predict_failure(error, many=False))
+        else:
+            asked.on_gone = _canceller(self._predictions, request)
+
     def _read(self, exchange: Asked) -> Body | Cut | Plain:
         """What was sent, as the model's input type says."""
         likely = self._catalog.peek(self._model, self._version)
@@ -150,6 +176,24 @@ def _choose_render(
     if not many and wants_png(settings, exchange.header(b"accept")):
         return render_png, PNG
     return renderer(settings, top_n, many=many), b""
+
+
+def _is_plain(version: Version, vector: bytes) -> bool:
+    """Whether a packed vector is what a version takes, and its answers need no words of their own."""
+    settings = version.settings
+    if settings.is_decoded or settings.output_type != "raw":
+        return False
+    return not version.inputs or version.inputs == vector_spec(len(vector) // 4)
+
+
+def _row_replier(asked: AskedRow, nn_id: str) -> Callable[[Answer | PipelineError], None]:
+    def reply(answer: Answer | PipelineError) -> None:
+        if isinstance(answer, PipelineError):
+            asked.respond(*predict_failure(answer, many=False))
+        else:
+            asked.reply(answer, nn_id)
+
+    return reply
 
 
 def _canceller(predictions: Predictions, request: Request) -> Callable[[], None]:

@@ -90,6 +90,14 @@ class Connection(Transport):
             self._advance()
             self.rearm()
 
+    def take(self, read: bytes) -> None:
+        """Bytes of this connection that were read before it was made."""
+        if self.over or self.lingering:
+            return
+        self.reader.feed(read)
+        self._advance()
+        self.rearm()
+
     def local_address(self) -> Any:
         """Host and port that the client reached us on."""
         if self.local is None:

@@ -13,6 +13,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
@@ -71,6 +72,7 @@ class Lane:
         self.connections: dict[int, Connection] = {}
         self.draining = False
         self.now = 0.0
+        self.feeders = 0  # others that may still have a connection for it to `adopt`
         self._app = app
         self._handover = Handover(app, self.limits, error_body, self.limited)
         self._crowd = Crowd(self.limits.max_connections_per_address)
@@ -78,6 +80,7 @@ class Lane:
         self._drain = trio.Event()
         self._listeners: dict[int, socket.socket] = {}
         self._accepting = False
+        self._is_over = False
         self._epoll: select.epoll | None = None
         self._work: trio.Nursery | None = None
 
@@ -116,6 +119,23 @@ class Lane:
         for connection in tuple(self.connections.values()):
             connection.shutdown_if_idle()
         self._drain.set()
+
+    def adopt(self, sock: socket.socket, read: bytes) -> None:
+        """Serve a connection that another process has accepted and `read` these bytes from."""
+        self.now = trio.current_time()
+        sock.setblocking(False)
+        try:
+            connection = self._add(sock, sock.getpeername())
+        except OSError:
+            sock.close()  # its client has gone meanwhile
+            return
+        if connection is not None:
+            connection.take(read)
+
+    def feeder_left(self) -> None:
+        """One of `feeders` has none any more."""
+        self.feeders -= 1
+        self._closed.unpark_all()
 
     # What connections ask for.
 
@@ -204,7 +224,7 @@ class Lane:
         try:
             await self._drain.wait()
             await self._handover.shutdown()
-            while self.connections or self._handover.open:
+            while self.connections or self._handover.open or self.feeders:
                 await self._closed.park()
         finally:
             # Cancelled, or past the grace: Hypercorn's shielded writes end only when their socket does.
@@ -216,21 +236,30 @@ class Lane:
         if not room:
             self._watch_listeners(False)  # the sweeper tries again
         for sock, peer in accepted:
-            count = len(self.connections) + self._handover.open
-            above = self._crowd.enter(peer[0])
-            if count >= self.limits.max_connections + _LINGERING or above > _LINGERING_OF_ONE:
-                self._crowd.leave(peer[0])
-                self.limited["connections_per_address" if above else "connections"] += 1
-                sock.close()
-                continue
-            connection = Connection(sock, peer, self)
-            self.connections[connection.fd] = connection
-            self._epoll.register(connection.fd, connection.mask)
-            if count >= self.limits.max_connections:
-                connection.refuse(Refused(503, "The server has as many connections as it may."))
-            elif above:
-                sentence = f"This address has {self._crowd.most} connections, as many as it may."
-                connection.refuse(Refused(503, sentence, limit="connections_per_address"))
+            self._add(sock, peer)
+
+    def _add(self, sock: socket.socket, peer: Any) -> Connection | None:
+        """A connection to be served; None where there are too many even to say so."""
+        assert self._epoll is not None
+        if self._is_over:
+            sock.close()
+            return None
+        count = len(self.connections) + self._handover.open
+        above = self._crowd.enter(peer[0])
+        if count >= self.limits.max_connections + _LINGERING or above > _LINGERING_OF_ONE:
+            self._crowd.leave(peer[0])
+            self.limited["connections_per_address" if above else "connections"] += 1
+            sock.close()
+            return None
+        connection = Connection(sock, peer, self)
+        self.connections[connection.fd] = connection
+        self._epoll.register(connection.fd, connection.mask)
+        if count >= self.limits.max_connections:
+            connection.refuse(Refused(503, "The server has as many connections as it may."))
+        elif above:
+            sentence = f"This address has {self._crowd.most} connections, as many as it may."
+            connection.refuse(Refused(503, sentence, limit="connections_per_address"))
+        return connection
 
     def _watch_listeners(self, accepting: bool) -> None:
         assert self._epoll is not None
@@ -250,7 +279,7 @@ class Lane:
             self._listeners.popitem()[1].close()
 
     def _kill(self) -> None:
-        self.draining = True
+        self.draining = self._is_over = True
         self._close_listeners()
         for connection in tuple(self.connections.values()):
             connection.kill()

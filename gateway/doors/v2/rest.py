@@ -22,6 +22,7 @@ from common.tensor import Buffer
 from gateway.catalog import Catalog
 from gateway.doors.answers import json_response
 from gateway.doors.exchange import Asked, answer_over_asgi
+from gateway.doors.paths import INFER
 from gateway.doors.predict import read_timeout
 from gateway.doors.results import provenance
 from gateway.doors.v2 import codec, coding, rest_api
@@ -35,7 +36,6 @@ from gateway.requests import Answer, Request
 
 log = logging.getLogger("pipeline.http")
 
-_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer\Z")
 _LOAD = re.compile(r"/v2/repository/models/[^/]+/load\Z")
 _MODEL = "/v2/models/{model}"
 DOOR = "v2"  # as figures call it
@@ -204,7 +204,7 @@ class V2Door:
 
     def find_direct(self, method: str, path: str) -> InferDoor | None:
         """What answers an inference on the lane."""
-        if method != "POST" or (match := _INFER.match(path)) is None:
+        if method != "POST" or (match := INFER.match(path)) is None:
             return None
         return self._infer.of(match[1], match[2])
 

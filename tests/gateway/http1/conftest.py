@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from common.sockets import bind
-from gateway.http1 import Exchange, Handler, HttpLimits, Lane
+from gateway.http1 import Exchange, Handler, HttpLimits
+from gateway.http1.lane import Lane
 
 
 class Client:

@@ -10,7 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from common.sockets import bind
-from gateway.http1 import Exchange, Lane
+from gateway.http1 import Exchange
+from gateway.http1.lane import Lane
 
 ServeLane = Callable[..., Any]
 POST = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"

@@ -1,0 +1,150 @@
+"""The fronts of a gateway, kept at their number: started, listened to, started again, drained.
+
+Each front has listening sockets of its own on the one address (SO_REUSEPORT has the kernel deal clients out
+to them). They are the gateway's: while a front is being replaced, its clients wait in the kernel's queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import trio
+
+from common.channel import Channel, pair
+from common.log import event, set_up
+from common.processes import ending
+from gateway.fronts.desk import Desk
+from gateway.fronts.hub import Hub
+from gateway.fronts.messages import Options, plain
+from gateway.http1.lane import Lane
+
+log = logging.getLogger("pipeline.fronts")
+
+ROOT = Path(__file__).resolve().parents[2]
+BACKOFF_MIN, BACKOFF_MAX = 0.1, 5.0
+STEADY = 10.0  # a front that lived so long did not fail at start: its successor comes at once
+CLOSE_TIME = 2.0  # for a front whose channel is closed
+LATE = 1.0  # a drained front has so much longer than it was told
+
+
+class Fronts:
+    """A listener like the lane, whose sockets others accept from. What is not for them, `lane` serves."""
+
+    def __init__(self, lane: Lane, shares: Sequence[list[socket.socket]], *, with_rows: bool) -> None:
+        self._lane = lane
+        self._shares = shares
+        self._with_rows = with_rows
+        self._options = Options(plain(lane.limits), *set_up())
+        self._hub = Hub()
+        self._desks: set[Desk] = set()
+        self._scope = trio.CancelScope()
+        self._drain = trio.Event()
+
+    async def run(
+        self,
+        sockets: list[socket.socket],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Keep a front for each share of the sockets, until all have drained or until cancelled. `sockets`
+        is empty: nobody accepts here."""
+        self._lane.feeders = 1
+        try:
+            async with trio.open_nursery() as reading:
+                reading.start_soon(self._hub.run)
+                async with trio.open_nursery() as serving:
+                    await serving.start(self._lane.run, sockets)
+                    with self._scope:
+                        async with trio.open_nursery() as fronts:
+                            for number, share in enumerate(self._shares):
+                                fronts.start_soon(self._keep, number, share)
+                            task_status.started()  # their sockets listen, whether they are there yet or not
+                    self._lane.feeder_left()
+                reading.cancel_scope.cancel()
+        finally:
+            self._close_listeners()
+
+    def drain(self, grace: float) -> None:
+        """As `Lane.drain`, for every front and for the lane."""
+        self._drain.set()
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + grace + LATE)
+        for desk in self._desks:
+            desk.drain(grace)
+        self._close_listeners()
+        self._lane.drain(grace)
+
+    def _close_listeners(self) -> None:
+        for share in self._shares:
+            for sock in share:
+                sock.close()
+
+    async def _keep(self, number: int, share: list[socket.socket]) -> None:
+        backoff = 0.0
+        while not self._drain.is_set():
+            began = trio.current_time()
+            try:
+                how = await self._run_front(number, share)
+            except OSError as error:  # no memory or no process number left: there may be one later
+                how = f"could not start: {error}"
+            if self._drain.is_set():
+                return
+            lived = trio.current_time() - began
+            backoff = 0.0 if lived > STEADY else min(max(BACKOFF_MIN, 2 * backoff), BACKOFF_MAX)
+            event(log, logging.ERROR, "front ended", front=number, how=how, again_in=backoff)
+            with trio.move_on_after(backoff):
+                await self._drain.wait()
+
+    async def _run_front(self, number: int, share: list[socket.socket]) -> str:
+        """Run a front until it ends; how it did. `OSError` where it could not start."""
+        ours, theirs = pair()
+        channel = Channel(ours)
+        try:
+            with theirs:
+                process = await self._start(theirs, share)
+        except BaseException:
+            channel.close()
+            raise
+        event(log, logging.INFO, "front started", front=number, pid=process.pid)
+        desk = Desk(channel, self._lane, with_rows=self._with_rows)
+        try:
+            if not self._drain.is_set():  # which may have begun meanwhile
+                self._desks.add(desk)
+                self._hub.join(desk)
+                await desk.ended.wait()
+        finally:
+            self._desks.discard(desk)
+            self._hub.leave(desk)
+            channel.close()
+            await _finish(process)
+        code = process.returncode or 0
+        return ending(-code if code < 0 else code << 8)
+
+    async def _start(self, channel: socket.socket, share: list[socket.socket]) -> trio.Process:
+        fds = [channel.fileno(), *(sock.fileno() for sock in share)]
+        arguments = [str(fds[0]), msgspec.json.encode(self._options).decode(), *map(str, fds[1:])]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_")}
+        path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+        return await trio.lowlevel.open_process(
+            [sys.executable, "-m", "gateway.fronts", *arguments],
+            stdin=subprocess.DEVNULL,
+            pass_fds=fds,
+            env=environment | {"PYTHONPATH": path},
+            start_new_session=True,
+        )
+
+
+async def _finish(process: trio.Process) -> None:
+    """Wait for a front that has no gateway any more."""
+    with trio.CancelScope(shield=True):
+        with trio.move_on_after(CLOSE_TIME):
+            await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
