@@ -26,7 +26,7 @@ from typing import Any
 import trio
 
 from common.addresses import parse_address, parse_host_port
-from common.credentials import Credentials, read_credentials
+from common.credentials import Credentials, read_credentials, read_fleet_token
 from common.errors import LinkError, PipelineError
 from common.limit_settings import LimitSettings
 from common.link.nng import limit_threads
@@ -109,6 +109,7 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
     try:
         credentials = settings.certificates and read_credentials(*settings.certificates, listens=True)
         gate = None if settings.tokens is None else Gate(Path(settings.tokens))
+        token = read_fleet_token(settings.fleet_token_file, settings.fleet_token)
         rest = listen(settings.addr_rest)
         admin = [] if settings.addr_admin is None else listen(settings.addr_admin)
         grpc = listen(settings.addr_grpc) if settings.addr_grpc is not None else []
@@ -126,7 +127,7 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
             gc.freeze()
 
         with open_spans(settings.otel, "pipeline-gateway", settings.otel_sample) as spans:
-            gateway = make_gateway(settings, rest, grpc, credentials, spans, admin=admin, gate=gate)
+            gateway = make_gateway(settings, rest, grpc, credentials, token, spans, admin=admin, gate=gate)
             trio.run(serve, gateway, greet, reload)
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
@@ -154,6 +155,7 @@ def make_gateway(
     rest: list[socket.socket],
     grpc: list[socket.socket],
     credentials: Credentials | None,
+    token: str | None = None,
     spans: Spans | None = None,
     *,
     admin: list[socket.socket] | None = None,
@@ -166,8 +168,9 @@ def make_gateway(
         addr_service=settings.addr_service,
         addr_worker=settings.addr_worker,
         credentials=credentials,
+        token=token,
         state=settings.state_directory,
-        hiring=make_hiring(settings),
+        hiring=make_hiring(settings, token),
         queue_max=settings.queue_max,
         timeout=settings.timeout,
         max_body=settings.max_body,
@@ -189,8 +192,8 @@ def make_gateway(
     )  # fmt: skip
 
 
-def make_hiring(settings: GatewaySettings) -> Hiring:
-    """The workers that the settings ask for."""
+def make_hiring(settings: GatewaySettings, token: str | None) -> Hiring:
+    """The workers that the settings ask for. Those on other machines find the token there."""
     is_local = settings.launcher == "local"
     cpus = 1.0 if settings.worker_cpus is None else settings.worker_cpus
     cores = (os.cpu_count() or 1) if is_local else max(1, math.ceil(cpus))
@@ -214,6 +217,7 @@ def make_hiring(settings: GatewaySettings) -> Hiring:
         spec=WorkerSpec(
             service=settings.service or ("local" if is_local else "pipeline"),
             arguments=arguments,
+            environment={"PIPELINE_FLEET_TOKEN": token} if token is not None and is_local else {},
             cpus=cpus,
             gpus=settings.worker_gpus or 0.0,
             memory=settings.worker_memory,
@@ -245,6 +249,8 @@ def greeting(rest: list[socket.socket], grpc: list[socket.socket], settings: Gat
     if settings.scale.first:
         return f"Pipeline serves on {where} with {settings.scale.first} workers. Next: curl {url}/status"
     fleet = f"--addr_service {dialled(settings.addr_service)} --addr_worker {dialled(settings.addr_worker)}"
+    if settings.fleet_token_file is not None:
+        fleet += " --fleet_token_file …"
     if settings.certificates:
         fleet += " --fleet_ca … --fleet_cert … --fleet_key …"
     return f"Pipeline serves on {where}. Next, on any host: python worker.py {fleet}"

@@ -79,7 +79,7 @@ def _check(path: Path, device: torch.device) -> int:
 
 
 def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[None]) -> int:
-    from common.credentials import read_credentials
+    from common.credentials import read_credentials, read_fleet_token
     from common.errors import LinkError, PipelineError
     from common.link.nng import limit_threads
     from common.tracing import open_spans
@@ -96,9 +96,10 @@ def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[No
     )
     try:
         credentials = settings.certificates and read_credentials(*settings.certificates, listens=False)
+        token = read_fleet_token(settings.fleet_token_file, settings.fleet_token)
         service = WorkerService(
             identity,
-            Addresses(settings.addr_service, settings.addr_worker, credentials),
+            Addresses(settings.addr_service, settings.addr_worker, credentials, token),
             device=device,
             cache_size=settings.cache_size,
             allowed=allowed,

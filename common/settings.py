@@ -32,6 +32,7 @@ from common.flags import (
     PATTERNS,
     SECONDS,
     SECONDS_OR_ZERO,
+    SECRET,
     SERVICE,
     WORKER,
     SettingsError,
@@ -57,6 +58,11 @@ class FleetSettings(TellingSettings):
     fleet_ca: str | None = option(None, PATH, "addresses", "authority that the other end's certificate is of")
     fleet_cert: str | None = option(None, PATH, "addresses", "own certificate, for wss and tls+tcp")
     fleet_key: str | None = option(None, PATH, "addresses", "key of the own certificate")
+    fleet_token_file: str | None = option(
+        None, PATH, "addresses", "a secret that both ends have, and prove to each other to have"
+    )
+    # Not shown: a command line is no place for a secret, a variable is.
+    fleet_token: str | None = option(None, SECRET, "addresses", "", excludes="fleet_token_file")
     threads: int | None = option(None, COUNT, "workers", "torch threads (default: cores / local workers)")
     cache_size: int = option(10_000, COUNT_OR_ZERO, "workers", "rows in the prediction cache, 0 for none")
     memory_mb: int | None = option(
@@ -214,16 +220,26 @@ class GatewaySettings(LimitSettings, ObservingSettings, ScalingSettings, FleetSe
             and not is_loopback_host(parse_host_port(self.addr_grpc)[0]),
             "addr_admin": self.addr_admin is not None
             and not is_loopback_host(parse_host_port(self.addr_admin)[0]),
-            "addr_service": not parse_address(self.addr_service).is_private,
-            "addr_worker": not parse_address(self.addr_worker).is_private,
         }
         for name, is_reachable in reachable.items():
-            is_door = name in ("addr_rest", "addr_grpc", "addr_admin")
-            if is_reachable and not self.insecure and not (is_door and self.tokens):
+            if is_reachable and not self.insecure and not self.tokens:
                 yield (
                     f"--{name} {getattr(self, name)} can be reached from other machines, and anybody who"
-                    f" reaches it can use it and replace the weights: give {'--tokens, or ' * is_door}"
-                    "--insecure if that is what you want"
+                    " reaches it can use it and replace the weights: give --tokens, or --insecure if that is"
+                    " what you want"
+                )
+        yield from self._contradictions_of_fleet()
+
+    def _contradictions_of_fleet(self) -> Iterator[str]:
+        """Who reaches the fleet's sockets has to prove something, by a token or by a certificate."""
+        has_token = self.fleet_token_file is not None or self.fleet_token is not None
+        for name in ("addr_service", "addr_worker"):
+            address = getattr(self, name)
+            if not (parse_address(address).is_private or has_token or self.insecure):
+                yield (
+                    f"--{name} {address} can be reached from other machines, and anybody who reaches it can"
+                    " pose as a worker: give --fleet_token_file, or wss:// with certificates, or --insecure"
+                    " if that is what you want"
                 )
 
     def _contradictions_of_manager(self) -> Iterator[str]:

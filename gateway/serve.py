@@ -49,6 +49,7 @@ from gateway.launchers.launcher import Launcher
 from gateway.links import Links, socket_directory
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
+from gateway.proving import open_contact
 from gateway.scheduler import Scheduler
 from gateway.state import open_state
 from gateway.tracing import Tracing
@@ -75,6 +76,7 @@ class Gateway:
     addr_service: str
     addr_worker: str
     credentials: Credentials | None = None  # for wss and tls+tcp
+    token: str | None = None  # the fleet's
     state: Path | None
     hiring: Hiring
     queue_max: int
@@ -117,15 +119,17 @@ async def serve(
             links.held_port(),
             open_launcher(gateway.hiring, gateway.state) as launcher,
             open_surveyor(links.services, came.ring, came.ring, gateway.credentials) as surveyor,
+            open_contact(gateway.token, surveyor, links, came) as contact,
         ):
             core = Core(
-                state, surveyor, came, links.open_link,
+                state, contact.asker, came, contact.open_link,
                 Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT),
                 timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
                 webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
             )  # fmt: skip
             if gateway.gate is not None:
                 core.scheduler.new_queue = FairQueue
+            core.fleet.strangers = contact.strangers
             if gateway.spans is not None:
                 core.predictions.tracing = Tracing(gateway.spans)
             workforce = _employ(gateway, links, launcher, core)

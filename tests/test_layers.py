@@ -77,6 +77,7 @@ pure_modules = {
     "common.launching",
     "common.model_file",
     "common.models",
+    "common.proving",
     "common.stats",
     "common.tensor",
     "common.wire",

@@ -97,6 +97,8 @@ class ControlPlane:
             if me not in message.workers:
                 return None
             return self._change(message, buffers)
+        if isinstance(message, wire.Veiled):
+            raise WireError("the gateway asks who holds its fleet token: give --fleet_token_file")
         raise WireError(f"a survey does not ask {type(message).__name__}")
 
     def _change(
