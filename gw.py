@@ -197,6 +197,7 @@ def make_hiring(settings: GatewaySettings, token: str | None) -> Hiring:
     is_local = settings.launcher == "local"
     cpus = 1.0 if settings.worker_cpus is None else settings.worker_cpus
     cores = (os.cpu_count() or 1) if is_local else max(1, math.ceil(cpus))
+    trusted_keys = str(Path(settings.trusted_keys or "").absolute())
     threads = settings.threads or max(1, cores // max(1, settings.scale.most if is_local else 1))
     arguments = (
         "--threads", str(threads),
@@ -208,6 +209,8 @@ def make_hiring(settings: GatewaySettings, token: str | None) -> Hiring:
         *(["--allow_pickle"] if settings.allow_pickle else []),
         *(["--allow_code", ",".join(settings.allow_code)] if settings.allow_code else []),
         *(["--trusted", ",".join(settings.trusted)] if settings.trusted else []),
+        *(["--trust_files"] if settings.trust_files else []),
+        *([] if settings.trusted_keys is None else ["--require_signed", "--trusted_keys", trusted_keys]),
         "--log_level", settings.log_level,
         "--log_format", settings.log_format,
         *([] if settings.otel is None else ["--otel", settings.otel]),

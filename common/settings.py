@@ -74,6 +74,13 @@ class FleetSettings(TellingSettings):
         (), PATTERNS, "models", "modules that models may name, as module:name: my_nets or shop.*"
     )
     trusted: tuple[str, ...] = option((), PATTERNS, "models", "types that skops may load beside its own")
+    require_signed: bool = option(False, FLAG, "models", "load only files that one of --trusted_keys signed")
+    trusted_keys: str | None = option(
+        None, PATH, "models", "public keys, as pipeline keys create writes them"
+    )
+    trust_files: bool = option(
+        False, FLAG, "models", "load files without trying them first in a process of their own"
+    )
 
     def __post_init__(self) -> None:
         mistakes = list(find_mistakes(self)) or list(self._contradictions())
@@ -82,6 +89,8 @@ class FleetSettings(TellingSettings):
 
     def _contradictions(self) -> Iterator[str]:
         """A sentence for everything that makes no sense together."""
+        if self.require_signed is not (self.trusted_keys is not None):
+            yield "--require_signed and --trusted_keys need each other: whose signatures are to count"
         files = {name: getattr(self, name) for name in ("fleet_ca", "fleet_cert", "fleet_key")}
         addresses = {name: parse_address(getattr(self, name)) for name in ("addr_service", "addr_worker")}
         lacking = [f"--{name}" for name, file in files.items() if file is None]

@@ -17,6 +17,7 @@ from common.credentials import Credentials
 from common.link.worker import Answerer, answer_requests, answer_surveys
 from common.log import event
 from common.proving import WorkerProver, fleet_key
+from common.signatures import TrustedKeys
 from common.tracing import Spans
 from engine.planes.contact import kept_contact
 from engine.planes.control import ControlPlane
@@ -27,6 +28,7 @@ from engine.planes.proving import Guard
 from engine.registry import NOTHING_ALLOWED, Registry
 from engine.runtimes.options import LoadOptions
 from engine.staging import Staging
+from engine.trials import Trials
 
 log = logging.getLogger("pipeline.worker")
 
@@ -56,7 +58,8 @@ class WorkerService:
     `run` serves until `stop` is called from anywhere, a signal handler too, and then drains.
 
     `gateway_timeout` is how many seconds it stays without a gateway (0: for ever); a `spot` worker leaves
-    after one batch. `stops` is what `stop` writes to and `run` waits for; given by whoever may want to stop
+    after one batch. Files are `trusted` of who signed them, where that is asked for, and have `trials` before
+    they are loaded. `stops` is what `stop` writes to and `run` waits for; given by whoever may want to stop
     it before it is.
     """
 
@@ -73,6 +76,8 @@ class WorkerService:
         gateway_timeout: float = 0.0,
         spot: bool = False,
         stops: SimpleQueue[None] | None = None,
+        trusted: TrustedKeys | None = None,
+        trials: Trials | None = None,
     ) -> None:
         self.identity = identity
         self._addresses = addresses
@@ -100,6 +105,8 @@ class WorkerService:
             on_link=self._open_link,
             on_drain=self.stop,
             models=models,
+            trusted=trusted,
+            trials=trials,
         )
         self._guard: Guard | None = None  # where there is a token
         if addresses.token is not None:
