@@ -44,6 +44,7 @@ from gateway.launchers.choose import Hiring
 from gateway.launchers.launcher import WorkerSpec
 from gateway.reloading import policy_of, reloading
 from gateway.serve import Gateway, serve
+from gateway.tls import Certificate
 
 EXIT_OK, EXIT_FAILED = 0, 1
 
@@ -97,10 +98,8 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
     )
     settings = settings_or_exit(read, "gw.py")
     configure(settings.log_level, settings.log_format)
-    reload = None
-    if settings.config is not None:
+    if settings.config is not None or settings.certfile is not None:
         signal.signal(signal.SIGHUP, lambda *_: None)  # one that comes before anybody hears it ends nothing
-        reload = reloading(settings, read)
     # Before and after `serve` hears signals, Ctrl-C ends the process like any other, without a stack trace.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Answers wait for whichever thread holds the interpreter: NNG's callbacks need it for microseconds.
@@ -109,6 +108,7 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
     try:
         credentials = settings.certificates and read_credentials(*settings.certificates, listens=True)
         gate = None if settings.tokens is None else Gate(Path(settings.tokens))
+        certificate = doors_certificate(settings)
         token = read_fleet_token(settings.fleet_token_file, settings.fleet_token)
         rest = listen(settings.addr_rest)
         admin = [] if settings.addr_admin is None else listen(settings.addr_admin)
@@ -127,7 +127,10 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
             gc.freeze()
 
         with open_spans(settings.otel, "pipeline-gateway", settings.otel_sample) as spans:
-            gateway = make_gateway(settings, rest, grpc, credentials, token, spans, admin=admin, gate=gate)
+            gateway = make_gateway(
+                settings, rest, grpc, credentials, token, certificate, spans, admin=admin, gate=gate
+            )
+            reload = reloading(settings, read, certificate)
             trio.run(serve, gateway, greet, reload)
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
@@ -140,6 +143,13 @@ def local_url(rest: list[socket.socket]) -> str:
     host, port = rest[0].getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def doors_certificate(settings: GatewaySettings) -> Certificate | None:
+    """What REST and gRPC show, where they speak TLS."""
+    if settings.certfile is None or settings.keyfile is None:
+        return None
+    return Certificate(Path(settings.certfile), Path(settings.keyfile))
 
 
 def listen(address: str) -> list[socket.socket]:
@@ -156,6 +166,7 @@ def make_gateway(
     grpc: list[socket.socket],
     credentials: Credentials | None,
     token: str | None = None,
+    certificate: Certificate | None = None,
     spans: Spans | None = None,
     *,
     admin: list[socket.socket] | None = None,
@@ -169,6 +180,7 @@ def make_gateway(
         addr_worker=settings.addr_worker,
         credentials=credentials,
         token=token,
+        certificate=certificate,
         state=settings.state_directory,
         hiring=make_hiring(settings, token),
         queue_max=settings.queue_max,
@@ -247,7 +259,7 @@ def own_settings(settings: GatewaySettings) -> dict[str, Any]:
 def greeting(rest: list[socket.socket], grpc: list[socket.socket], settings: GatewaySettings) -> str:
     """The one line on start: where it listens and what to run next."""
     url, *others = ("{}:{}".format(*each[0].getsockname()[:2]) for each in (rest, grpc) if each)
-    url = f"http://{url}"
+    url = f"{'http' if settings.certfile is None else 'https'}://{url}"
     where = "".join([url, *(f" and, for gRPC, on {other}" for other in others)])
     if settings.scale.first:
         return f"Pipeline serves on {where} with {settings.scale.first} workers. Next: curl {url}/status"

@@ -10,7 +10,7 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +80,26 @@ def read_fleet_token(file: str | None, given: str | None) -> str | None:
             " (openssl rand -hex 32)"
         )
     return token
+
+
+def server_context(certfile: Path, keyfile: Path, protocols: Sequence[str]) -> ssl.SSLContext:
+    """How a door speaks TLS, of version 1.2 at least, with `protocols` that ALPN may choose of.
+
+    Raises `CertificateError` for files that cannot be read, or do not belong together.
+    """
+    _read("certfile", certfile, "CERTIFICATE")
+    _read("keyfile", keyfile, "PRIVATE KEY")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise CertificateError(f"--keyfile {keyfile} is not the key of --certfile {certfile}") from None
+        raise CertificateError(f"--certfile {certfile} or --keyfile {keyfile} is damaged: {error}") from None
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
 
 
 def _read(flag: str, path: Path, label: str) -> str:

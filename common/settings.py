@@ -132,6 +132,8 @@ class GatewaySettings(LimitSettings, ObservingSettings, ScalingSettings, FleetSe
     addr_grpc: str | None = option(
         None, HOST_PORT, "addresses", "where gRPC clients come; alone: 127.0.0.1:8001", bare="127.0.0.1:8001"
     )
+    certfile: str | None = option(None, PATH, "addresses", "certificate chain: REST and gRPC speak TLS alone")
+    keyfile: str | None = option(None, PATH, "addresses", "its key; both are read again on SIGHUP")
     insecure: bool = option(
         False, FLAG, "addresses", "listen where others can reach it, use it and replace the weights"
     )
@@ -219,6 +221,8 @@ class GatewaySettings(LimitSettings, ObservingSettings, ScalingSettings, FleetSe
 
     def _contradictions(self) -> Iterator[str]:
         yield from super()._contradictions()
+        if (self.certfile is None) is not (self.keyfile is None):
+            yield "--certfile and --keyfile need each other: give both, or neither"
         if self.watch and self.models is None:
             yield "--watch follows a folder of models: give --models too"
         yield from self._contradictions_of_manager()

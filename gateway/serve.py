@@ -52,6 +52,7 @@ from gateway.predictions import Predictions
 from gateway.proving import open_contact
 from gateway.scheduler import Scheduler
 from gateway.state import open_state
+from gateway.tls import GRPC, HTTP, Certificate, TlsListener
 from gateway.tracing import Tracing
 from gateway.workforce import Limits, Workforce
 
@@ -77,6 +78,7 @@ class Gateway:
     addr_worker: str
     credentials: Credentials | None = None  # for wss and tls+tcp
     token: str | None = None  # the fleet's
+    certificate: Certificate | None = None  # of the doors
     state: Path | None
     hiring: Hiring
     queue_max: int
@@ -97,6 +99,9 @@ class Gateway:
     admin: list[socket.socket] = field(default_factory=list)  # where what needs `admin` is served alone
     gate: Gate | None = None
     cors_origins: tuple[str, ...] = ()
+
+
+Listener = Lane | GrpcServer | TlsListener
 
 
 async def serve(
@@ -205,17 +210,20 @@ async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
         await folder.run()
 
 
-def _make_listeners(
-    gateway: Gateway, core: Core, doors: Doors
-) -> list[tuple[Lane | GrpcServer, list[socket.socket]]]:
-    """What clients meet, and where."""
-    listeners: list[tuple[Lane | GrpcServer, list[socket.socket]]] = [
-        (_make_lane(gateway, doors, is_public=bool(gateway.admin)), gateway.rest)
+def _make_listeners(gateway: Gateway, core: Core, doors: Doors) -> list[tuple[Listener, list[socket.socket]]]:
+    """What clients meet, and where; behind TLS nothing listens by itself."""
+    found: list[tuple[Lane | GrpcServer, list[socket.socket], tuple[str, ...]]] = [
+        (_make_lane(gateway, doors, is_public=bool(gateway.admin)), gateway.rest, HTTP)
     ]
     if gateway.admin:
-        listeners.append((_make_lane(gateway, doors, is_public=False), gateway.admin))
+        found.append((_make_lane(gateway, doors, is_public=False), gateway.admin, HTTP))
     if gateway.grpc:
-        listeners.append((_make_grpc(gateway, core, doors), gateway.grpc))
+        found.append((_make_grpc(gateway, core, doors), gateway.grpc, GRPC))
+    if gateway.certificate is None:
+        return [(server, sockets) for server, sockets, _ in found]
+    listeners: list[tuple[Listener, list[socket.socket]]] = []
+    for server, sockets, protocols in found:
+        listeners += [(server, []), (TlsListener(gateway.certificate, protocols, server.adopt), sockets)]
     return listeners
 
 

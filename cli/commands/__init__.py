@@ -9,6 +9,7 @@ from cli.commands import (
     config,
     experiments,
     jobs,
+    keys,
     models,
     predict,
     rollout,
@@ -33,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     tree = Tree(parser)
     for each in (
         status, top, predict, models, weights, rollout, experiments, jobs, workers, config, tokens,
-        completion,
+        keys, completion,
     ):  # fmt: skip
         each.add(tree)
     return parser

@@ -62,9 +62,10 @@ def _check_is_state(state: Any) -> None:
                 "has a tensor: save the network's state_dict() alone"
             )
         # A tensor can be said to repeat one number for ever, and to compute with it takes that memory.
-        stored = value.untyped_storage().nbytes() if value.layout == torch.strided else value.nbytes
-        if value.nbytes > max(stored, _REPEATED):
-            raise LoadError(f"{_short(key)} is said to have {value.nbytes} bytes, and has {stored}")
+        if value.layout == torch.strided:
+            stored = value.untyped_storage().nbytes()
+            if value.nbytes > max(stored, _REPEATED):
+                raise LoadError(f"{_short(key)} is said to have {value.nbytes} bytes, and has {stored}")
 
 
 def _check_state(state: dict[str, torch.Tensor], network: nn.Module) -> None:

@@ -13,6 +13,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
@@ -202,26 +203,33 @@ class Lane:
             self._kill()
 
     def _accept(self, listener: socket.socket) -> None:
-        assert self._epoll is not None
         accepted, room = accept_waiting(listener)
         if not room:
             self._watch_listeners(False)  # the sweeper tries again
         for sock, peer in accepted:
-            count = len(self.connections) + self._handover.open
-            above = self._crowd.enter(peer[0])
-            if count >= self.limits.max_connections + _LINGERING or above > _LINGERING_OF_ONE:
-                self._crowd.leave(peer[0])
-                self.limited["connections_per_address" if above else "connections"] += 1
-                sock.close()
-                continue
-            connection = Connection(sock, peer, self)
-            self.connections[connection.fd] = connection
-            self._epoll.register(connection.fd, connection.mask)
-            if count >= self.limits.max_connections:
-                connection.refuse(Refused(503, "The server has as many connections as it may."))
-            elif above:
-                sentence = f"This address has {self._crowd.most} connections, as many as it may."
-                connection.refuse(Refused(503, sentence, limit="connections_per_address"))
+            self.adopt(sock, peer)
+
+    def adopt(self, sock: socket.socket, peer: Any) -> None:
+        """Serve a connected socket that does not block; `peer` is the address of its client."""
+        assert self._epoll is not None
+        if self.draining:
+            sock.close()
+            return
+        count = len(self.connections) + self._handover.open
+        above = self._crowd.enter(peer[0])
+        if count >= self.limits.max_connections + _LINGERING or above > _LINGERING_OF_ONE:
+            self._crowd.leave(peer[0])
+            self.limited["connections_per_address" if above else "connections"] += 1
+            sock.close()
+            return
+        connection = Connection(sock, peer, self)
+        self.connections[connection.fd] = connection
+        self._epoll.register(connection.fd, connection.mask)
+        if count >= self.limits.max_connections:
+            connection.refuse(Refused(503, "The server has as many connections as it may."))
+        elif above:
+            sentence = f"This address has {self._crowd.most} connections, as many as it may."
+            connection.refuse(Refused(503, sentence, limit="connections_per_address"))
 
     def _watch_listeners(self, accepting: bool) -> None:
         assert self._epoll is not None
