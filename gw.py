@@ -109,6 +109,8 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
         credentials = settings.certificates and read_credentials(*settings.certificates, listens=True)
         gate = None if settings.tokens is None else Gate(Path(settings.tokens))
         certificate = doors_certificate(settings)
+        if certificate is not None and package is not None:
+            raise LinkError("deploy asks its own gateway in plain HTTP: leave out --certfile, or use --to")
         token = read_fleet_token(settings.fleet_token_file, settings.fleet_token)
         rest = listen(settings.addr_rest)
         admin = [] if settings.addr_admin is None else listen(settings.addr_admin)

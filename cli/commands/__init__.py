@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cli.commands import (
+    certs,
     completion,
     config,
     experiments,
@@ -34,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     tree = Tree(parser)
     for each in (
         status, top, predict, models, weights, rollout, experiments, jobs, workers, config, tokens,
-        keys, completion,
+        certs, keys, completion,
     ):  # fmt: skip
         each.add(tree)
     return parser
