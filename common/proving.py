@@ -30,9 +30,9 @@ from typing import NamedTuple
 from common import wire
 from common.addresses import parse_address
 from common.errors import Unproven
+from common.sealing import ANSWER, Session, Window, eight_of, hmac_of
 
 NONCE = 16
-_WINDOW = 4096  # how far numbers may overtake each other: a busy thread answers late
 _FORGOTTEN = 1200  # surveys without an answer, ten minutes at least
 _AGAIN = 20  # surveys after which a proof that nobody used is made anew
 _PENDING = 2 * _AGAIN
@@ -40,12 +40,10 @@ _MOST_UNKNOWN = 64
 _LONGEST_ID = 64
 _LONGEST_ADDRESS = 512
 
-QUESTION, ANSWER = b"question", b"answer"
-
 
 def fleet_key(token: str) -> bytes:
     """The key that all others come of."""
-    return _hmac(b"pipeline fleet token", token.encode())
+    return hmac_of(b"pipeline fleet token", token.encode())
 
 
 def is_same_address(dialled: str, own: str) -> bool:
@@ -68,61 +66,6 @@ def _is_number(host: str) -> bool:
     return ":" in host or host.replace(".", "").isdigit()
 
 
-class Session:
-    """What two processes have in common once both have proved themselves. Thread-safe."""
-
-    def __init__(self, secret: bytes) -> None:
-        self._keyed = {use: hmac.new(_hmac(secret, use), b"", "sha256") for use in (QUESTION, ANSWER)}
-        self._numbers = itertools.count(1)
-        self._asked = Window()
-
-    def seal(self, use: bytes, worker: str, frame: bytes, number: int | None = None) -> tuple[int, bytes]:
-        """A frame sealed: the number it carries (a new one, for a question), and its bytes."""
-        number = next(self._numbers) if number is None else number
-        return number, wire.encode(
-            wire.Sealed(worker, number, self._mac(use, worker, number, frame)), [frame]
-        )
-
-    def fits(self, use: bytes, sealed: wire.Sealed, frame: memoryview) -> bool:
-        """Whether the other end sealed this."""
-        return hmac.compare_digest(sealed.mac, self._mac(use, sealed.worker, sealed.number, frame))
-
-    def open_question(self, sealed: wire.Sealed, frame: memoryview) -> bool:
-        """Whether it is one of the other end's, for the first time."""
-        return self.fits(QUESTION, sealed, frame) and self._asked.is_new(sealed.number)
-
-    def _mac(self, use: bytes, worker: str, number: int, frame: bytes | memoryview) -> bytes:
-        keyed = self._keyed[use].copy()
-        keyed.update(_eight(number) + len(worker).to_bytes(8, "little") + worker.encode())
-        keyed.update(frame)
-        return keyed.digest()
-
-
-class Window:
-    """Which numbers came already; of those long before the highest, all did. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._highest = 0
-        self._seen = 0  # bit i: the one i below the highest
-        self._lock = threading.Lock()
-
-    def is_new(self, number: int) -> bool:
-        """Whether it came now for the first time."""
-        with self._lock:
-            ahead = number - self._highest
-            if number < 0:
-                return False
-            if ahead > 0:
-                kept = self._seen << ahead if ahead < _WINDOW else 0
-                self._seen = (kept | 1) & ((1 << _WINDOW) - 1)
-                self._highest = number
-                return True
-            if -ahead >= _WINDOW or self._seen >> -ahead & 1:
-                return False
-            self._seen |= 1 << -ahead
-            return True
-
-
 class _Transcript(NamedTuple):
     """What a proof is over."""
 
@@ -134,7 +77,7 @@ class _Transcript(NamedTuple):
 
     def prove(self, key: bytes, role: bytes) -> bytes:
         fields = [each if isinstance(each, bytes) else each.encode() for each in self]
-        return _hmac(key, b"".join(len(each).to_bytes(4, "little") + each for each in (role, *fields)))
+        return hmac_of(key, b"".join(len(each).to_bytes(4, "little") + each for each in (role, *fields)))
 
     def session(self, key: bytes) -> Session:
         return Session(self.prove(key, b"session"))
@@ -152,8 +95,8 @@ class _Veil:
     """The text of one gateway process's surveys."""
 
     def __init__(self, key: bytes, gateway: str) -> None:
-        self._mask = _hmac(key, b"survey mask" + gateway.encode())
-        self._seal = _hmac(key, b"survey seal" + gateway.encode())
+        self._mask = hmac_of(key, b"survey mask" + gateway.encode())
+        self._seal = hmac_of(key, b"survey seal" + gateway.encode())
 
     def mask(self, nonce: bytes, text: bytes | memoryview) -> bytes:
         """Masked text of text, and the other way round."""
@@ -162,7 +105,7 @@ class _Veil:
         return whole.to_bytes(len(text), "little")
 
     def mac(self, nonce: bytes, number: int, masked: bytes | memoryview) -> bytes:
-        keyed = hmac.new(self._seal, nonce + _eight(number), "sha256")
+        keyed = hmac.new(self._seal, nonce + eight_of(number), "sha256")
         keyed.update(masked)
         return keyed.digest()
 
@@ -332,12 +275,3 @@ class WorkerProver:
                     None if answer is None else session.seal(ANSWER, self._worker, answer, message.number)[1]
                 )
         raise Unproven("a frame over the link is not sealed by the gateway, or came a second time")
-
-
-def _eight(number: int) -> bytes:
-    """Any integer of msgpack's, by its bits."""
-    return (number % 2**64).to_bytes(8, "little")
-
-
-def _hmac(key: bytes, data: bytes) -> bytes:
-    return hmac.digest(key, data, "sha256")

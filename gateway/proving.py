@@ -17,7 +17,8 @@ import trio
 from common import wire
 from common.errors import NotSent, PipelineError, Unproven, WireError, WorkerLost
 from common.log import OncePer, event
-from common.proving import ANSWER, QUESTION, GatewayProver, fleet_key, is_same_address
+from common.proving import GatewayProver, fleet_key, is_same_address
+from common.sealing import ANSWER, QUESTION
 from gateway.bell import Bell
 from gateway.fleet import FleetLink, OpenLink
 from gateway.links import Links

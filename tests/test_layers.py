@@ -79,6 +79,7 @@ pure_modules = {
     "common.model_file",
     "common.models",
     "common.proving",
+    "common.sealing",
     "common.stats",
     "common.tensor",
     "common.wire",

@@ -13,16 +13,13 @@ from hypothesis import strategies as st
 from common import wire
 from common.errors import Unproven, WireError
 from common.proving import (
-    ANSWER,
-    QUESTION,
     GatewayProver,
-    Session,
     Survey,
-    Window,
     WorkerProver,
     fleet_key,
     is_same_address,
 )
+from common.sealing import ANSWER, QUESTION, Session, Window
 
 KEY = fleet_key("correct horse battery staple")
 OTHER = fleet_key("correct horse battery stable")

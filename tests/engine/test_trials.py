@@ -120,6 +120,10 @@ def test_time_is_bounded_and_nothing_is_left_behind(monkeypatch: pytest.MonkeyPa
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
+def test_code_that_the_operator_allows_is_not_tried(trials: Trials) -> None:
+    trials.check(load_of("code"), f"{__name__}:Crashes".encode())
+
+
 def test_what_a_format_says_of_a_file_is_said(trials: Trials) -> None:
     assert refusal(trials, load_of("nonsense"), b"nonsense").startswith(
         "the file is of none of the known formats: "
