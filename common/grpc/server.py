@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from typing import Any
 from collections import Counter
+from typing import Any
 
 import trio
 
