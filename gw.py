@@ -26,7 +26,7 @@ from typing import Any
 import trio
 
 from common.addresses import parse_address, parse_host_port
-from common.credentials import Credentials, read_credentials
+from common.credentials import Credentials, read_credentials, read_fleet_token
 from common.errors import LinkError, PipelineError
 from common.limit_settings import LimitSettings
 from common.link.nng import limit_threads
@@ -44,6 +44,7 @@ from gateway.launchers.choose import Hiring
 from gateway.launchers.launcher import WorkerSpec
 from gateway.reloading import policy_of, reloading
 from gateway.serve import Gateway, serve
+from gateway.tls import Certificate
 
 EXIT_OK, EXIT_FAILED = 0, 1
 
@@ -97,10 +98,8 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
     )
     settings = settings_or_exit(read, "gw.py")
     configure(settings.log_level, settings.log_format)
-    reload = None
-    if settings.config is not None:
+    if settings.config is not None or settings.certfile is not None:
         signal.signal(signal.SIGHUP, lambda *_: None)  # one that comes before anybody hears it ends nothing
-        reload = reloading(settings, read)
     # Before and after `serve` hears signals, Ctrl-C ends the process like any other, without a stack trace.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Answers wait for whichever thread holds the interpreter: NNG's callbacks need it for microseconds.
@@ -109,6 +108,10 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
     try:
         credentials = settings.certificates and read_credentials(*settings.certificates, listens=True)
         gate = None if settings.tokens is None else Gate(Path(settings.tokens))
+        certificate = doors_certificate(settings)
+        if certificate is not None and package is not None:
+            raise LinkError("deploy asks its own gateway in plain HTTP: leave out --certfile, or use --to")
+        token = read_fleet_token(settings.fleet_token_file, settings.fleet_token)
         shares = listen(settings.addr_rest, settings.processes)
         rest = shares[0]
         admin = [] if settings.addr_admin is None else listen(settings.addr_admin)[0]
@@ -128,8 +131,10 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
 
         with open_spans(settings.otel, "pipeline-gateway", settings.otel_sample) as spans:
             gateway = make_gateway(
-                settings, rest, grpc, credentials, spans, admin=admin, gate=gate, fronts=shares[1:] and shares
-            )
+                settings, rest, grpc, credentials, token, certificate, spans,
+                admin=admin, gate=gate, fronts=shares[1:] and shares,
+            )  # fmt: skip
+            reload = reloading(settings, read, certificate)
             trio.run(serve, gateway, greet, reload)
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
@@ -142,6 +147,13 @@ def local_url(rest: list[socket.socket]) -> str:
     host, port = rest[0].getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def doors_certificate(settings: GatewaySettings) -> Certificate | None:
+    """What REST and gRPC show, where they speak TLS."""
+    if settings.certfile is None or settings.keyfile is None:
+        return None
+    return Certificate(Path(settings.certfile), Path(settings.keyfile))
 
 
 def listen(address: str, count: int = 1) -> list[list[socket.socket]]:
@@ -158,6 +170,8 @@ def make_gateway(
     rest: list[socket.socket],
     grpc: list[socket.socket],
     credentials: Credentials | None,
+    token: str | None = None,
+    certificate: Certificate | None = None,
     spans: Spans | None = None,
     *,
     admin: list[socket.socket] | None = None,
@@ -172,8 +186,10 @@ def make_gateway(
         addr_service=settings.addr_service,
         addr_worker=settings.addr_worker,
         credentials=credentials,
+        token=token,
+        certificate=certificate,
         state=settings.state_directory,
-        hiring=make_hiring(settings),
+        hiring=make_hiring(settings, token),
         queue_max=settings.queue_max,
         timeout=settings.timeout,
         max_body=settings.max_body,
@@ -195,11 +211,12 @@ def make_gateway(
     )  # fmt: skip
 
 
-def make_hiring(settings: GatewaySettings) -> Hiring:
-    """The workers that the settings ask for."""
+def make_hiring(settings: GatewaySettings, token: str | None) -> Hiring:
+    """The workers that the settings ask for. Those on other machines find the token there."""
     is_local = settings.launcher == "local"
     cpus = 1.0 if settings.worker_cpus is None else settings.worker_cpus
     cores = (os.cpu_count() or 1) if is_local else max(1, math.ceil(cpus))
+    trusted_keys = str(Path(settings.trusted_keys or "").absolute())
     threads = settings.threads or max(1, cores // max(1, settings.scale.most if is_local else 1))
     arguments = (
         "--threads", str(threads),
@@ -211,6 +228,8 @@ def make_hiring(settings: GatewaySettings) -> Hiring:
         *(["--allow_pickle"] if settings.allow_pickle else []),
         *(["--allow_code", ",".join(settings.allow_code)] if settings.allow_code else []),
         *(["--trusted", ",".join(settings.trusted)] if settings.trusted else []),
+        *(["--trust_files"] if settings.trust_files else []),
+        *([] if settings.trusted_keys is None else ["--require_signed", "--trusted_keys", trusted_keys]),
         "--log_level", settings.log_level,
         "--log_format", settings.log_format,
         *([] if settings.otel is None else ["--otel", settings.otel]),
@@ -220,6 +239,7 @@ def make_hiring(settings: GatewaySettings) -> Hiring:
         spec=WorkerSpec(
             service=settings.service or ("local" if is_local else "pipeline"),
             arguments=arguments,
+            environment={"PIPELINE_FLEET_TOKEN": token} if token is not None and is_local else {},
             cpus=cpus,
             gpus=settings.worker_gpus or 0.0,
             memory=settings.worker_memory,
@@ -246,11 +266,13 @@ def own_settings(settings: GatewaySettings) -> dict[str, Any]:
 def greeting(rest: list[socket.socket], grpc: list[socket.socket], settings: GatewaySettings) -> str:
     """The one line on start: where it listens and what to run next."""
     url, *others = ("{}:{}".format(*each[0].getsockname()[:2]) for each in (rest, grpc) if each)
-    url = f"http://{url}"
+    url = f"{'http' if settings.certfile is None else 'https'}://{url}"
     where = "".join([url, *(f" and, for gRPC, on {other}" for other in others)])
     if settings.scale.first:
         return f"Pipeline serves on {where} with {settings.scale.first} workers. Next: curl {url}/status"
     fleet = f"--addr_service {dialled(settings.addr_service)} --addr_worker {dialled(settings.addr_worker)}"
+    if settings.fleet_token_file is not None:
+        fleet += " --fleet_token_file …"
     if settings.certificates:
         fleet += " --fleet_ca … --fleet_cert … --fleet_key …"
     return f"Pipeline serves on {where}. Next, on any host: python worker.py {fleet}"

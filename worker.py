@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -79,13 +80,15 @@ def _check(path: Path, device: torch.device) -> int:
 
 
 def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[None]) -> int:
-    from common.credentials import read_credentials
+    from common.credentials import read_credentials, read_fleet_token
     from common.errors import LinkError, PipelineError
     from common.link.nng import limit_threads
+    from common.signatures import read_trusted_keys
     from common.tracing import open_spans
     from engine.planes.identity import identify
     from engine.planes.service import Addresses, WorkerService
     from engine.runtimes.options import LoadOptions
+    from engine.trials import open_trials
 
     # A batch waits for whichever thread holds the interpreter: 5 ms by default, a frame's whole life is less.
     sys.setswitchinterval(0.0005)
@@ -96,20 +99,27 @@ def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[No
     )
     try:
         credentials = settings.certificates and read_credentials(*settings.certificates, listens=False)
-        service = WorkerService(
-            identity,
-            Addresses(settings.addr_service, settings.addr_worker, credentials),
-            device=device,
-            cache_size=settings.cache_size,
-            allowed=allowed,
-            models=settings.models,
-            memory_limit=None if settings.memory_mb is None else settings.memory_mb << 20,
-            gateway_timeout=settings.gateway_timeout,
-            spot=settings.spot,
-            stops=stops,
-        )
-        with open_spans(settings.otel, "pipeline-worker", **{"service.instance.id": identity.name}) as spans:
-            service.run(spans)
+        token = read_fleet_token(settings.fleet_token_file, settings.fleet_token)
+        trusted = None if settings.trusted_keys is None else read_trusted_keys(Path(settings.trusted_keys))
+        # First of all what is forked: then come threads.
+        with nullcontext() if settings.trust_files else open_trials(allowed) as trials:
+            service = WorkerService(
+                identity,
+                Addresses(settings.addr_service, settings.addr_worker, credentials, token),
+                device=device,
+                cache_size=settings.cache_size,
+                allowed=allowed,
+                models=settings.models,
+                memory_limit=None if settings.memory_mb is None else settings.memory_mb << 20,
+                gateway_timeout=settings.gateway_timeout,
+                spot=settings.spot,
+                stops=stops,
+                trusted=trusted,
+                trials=trials,
+            )
+            name = {"service.instance.id": identity.name}
+            with open_spans(settings.otel, "pipeline-worker", **name) as spans:
+                service.run(spans)
     except LinkError as error:
         return _failed(f"cannot dial {settings.addr_service}: {error}")
     except PipelineError as error:

@@ -1,6 +1,6 @@
 """What one end of the fleet proves itself by on wss and tls+tcp: a certificate, its key, and the authority
 that the other end's certificate must come from. Read and tried here, so that what is wrong with a file is
-said at once: a connection would only fail, again and again.
+said at once: a connection would only fail, again and again. And the token of a fleet, which both ends have.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from common.log import event
 
 log = logging.getLogger("pipeline.certificates")
 
+SHORTEST = 16  # characters of a token
 FLIGHTS = 4  # each way: more than any handshake takes
 SOON = 14 * 86_400.0  # seconds before its end in which a certificate is warned of
 
@@ -49,6 +50,56 @@ def read_credentials(ca: Path, cert: Path, key: Path, *, listens: bool) -> Crede
         days = round((until - time.time()) / 86_400, 1)
         event(log, logging.WARNING, "the certificate expires soon", fleet_cert=cert, days=days)
     return credentials
+
+
+def read_fleet_token(file: str | None, given: str | None) -> str | None:
+    """The fleet's token: of a file, or as it was `given`; None without either.
+
+    Raises `CertificateError` for one that cannot be read, or is too short to be a secret.
+    """
+    if file is None:
+        if given is None:
+            return None
+        token, where = given, "PIPELINE_FLEET_TOKEN"
+    else:
+        where, path = f"--fleet_token_file {file}", Path(file)
+        try:
+            token = path.read_text("utf-8")
+            if os.stat(path).st_mode & 0o077:
+                event(
+                    log, logging.WARNING, "others on this machine can read the token", fleet_token_file=path
+                )
+        except OSError as error:
+            raise CertificateError(f"{where} cannot be read: {error.strerror}") from None
+        except ValueError:
+            raise CertificateError(f"{where} is no text") from None
+    token = token.strip()
+    if len(token) < SHORTEST:
+        raise CertificateError(
+            f"{where} has a token of {len(token)} characters: give {SHORTEST} or more, that nobody can guess"
+            " (openssl rand -hex 32)"
+        )
+    return token
+
+
+def server_context(certfile: Path, keyfile: Path, protocols: Sequence[str]) -> ssl.SSLContext:
+    """How a door speaks TLS, of version 1.2 at least, with `protocols` that ALPN may choose of.
+
+    Raises `CertificateError` for files that cannot be read, or do not belong together.
+    """
+    _read("certfile", certfile, "CERTIFICATE")
+    _read("keyfile", keyfile, "PRIVATE KEY")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise CertificateError(f"--keyfile {keyfile} is not the key of --certfile {certfile}") from None
+        raise CertificateError(f"--certfile {certfile} or --keyfile {keyfile} is damaged: {error}") from None
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
 
 
 def _read(flag: str, path: Path, label: str) -> str:

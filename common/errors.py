@@ -209,6 +209,12 @@ class WireError(PipelineError):
         self.frame = frame
 
 
+class Unproven(WireError):
+    """Raised when a frame comes from somebody who has not proved to hold the fleet's token."""
+
+    code = "unproven"
+
+
 class StateError(PipelineError):
     """Raised when the state directory cannot be used: locked, damaged, or of a newer release."""
 

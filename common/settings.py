@@ -32,6 +32,7 @@ from common.flags import (
     PATTERNS,
     SECONDS,
     SECONDS_OR_ZERO,
+    SECRET,
     SERVICE,
     WORKER,
     SettingsError,
@@ -57,6 +58,11 @@ class FleetSettings(TellingSettings):
     fleet_ca: str | None = option(None, PATH, "addresses", "authority that the other end's certificate is of")
     fleet_cert: str | None = option(None, PATH, "addresses", "own certificate, for wss and tls+tcp")
     fleet_key: str | None = option(None, PATH, "addresses", "key of the own certificate")
+    fleet_token_file: str | None = option(
+        None, PATH, "addresses", "a secret that both ends have, and prove to each other to have"
+    )
+    # Not shown: a command line is no place for a secret, a variable is.
+    fleet_token: str | None = option(None, SECRET, "addresses", "", excludes="fleet_token_file")
     threads: int | None = option(None, COUNT, "workers", "torch threads (default: cores / local workers)")
     cache_size: int = option(10_000, COUNT_OR_ZERO, "workers", "rows in the prediction cache, 0 for none")
     memory_mb: int | None = option(
@@ -68,6 +74,13 @@ class FleetSettings(TellingSettings):
         (), PATTERNS, "models", "modules that models may name, as module:name: my_nets or shop.*"
     )
     trusted: tuple[str, ...] = option((), PATTERNS, "models", "types that skops may load beside its own")
+    require_signed: bool = option(False, FLAG, "models", "load only files that one of --trusted_keys signed")
+    trusted_keys: str | None = option(
+        None, PATH, "models", "public keys, as pipeline keys create writes them"
+    )
+    trust_files: bool = option(
+        False, FLAG, "models", "load files without trying them first in a process of their own"
+    )
 
     def __post_init__(self) -> None:
         mistakes = list(find_mistakes(self)) or list(self._contradictions())
@@ -76,6 +89,8 @@ class FleetSettings(TellingSettings):
 
     def _contradictions(self) -> Iterator[str]:
         """A sentence for everything that makes no sense together."""
+        if self.require_signed is not (self.trusted_keys is not None):
+            yield "--require_signed and --trusted_keys need each other: whose signatures are to count"
         files = {name: getattr(self, name) for name in ("fleet_ca", "fleet_cert", "fleet_key")}
         addresses = {name: parse_address(getattr(self, name)) for name in ("addr_service", "addr_worker")}
         lacking = [f"--{name}" for name, file in files.items() if file is None]
@@ -120,6 +135,8 @@ class GatewaySettings(LimitSettings, ObservingSettings, ScalingSettings, FleetSe
     addr_grpc: str | None = option(
         None, HOST_PORT, "addresses", "where gRPC clients come; alone: 127.0.0.1:8001", bare="127.0.0.1:8001"
     )
+    certfile: str | None = option(None, PATH, "addresses", "certificate chain: REST and gRPC speak TLS alone")
+    keyfile: str | None = option(None, PATH, "addresses", "its key; both are read again on SIGHUP")
     insecure: bool = option(
         False, FLAG, "addresses", "listen where others can reach it, use it and replace the weights"
     )
@@ -207,6 +224,10 @@ class GatewaySettings(LimitSettings, ObservingSettings, ScalingSettings, FleetSe
 
     def _contradictions(self) -> Iterator[str]:
         yield from super()._contradictions()
+        if (self.certfile is None) is not (self.keyfile is None):
+            yield "--certfile and --keyfile need each other: give both, or neither"
+        if self.certfile is not None and self.processes > 1:
+            yield "--processes are for plain HTTP: leave them out with --certfile, or have a proxy speak TLS"
         if self.watch and self.models is None:
             yield "--watch follows a folder of models: give --models too"
         yield from self._contradictions_of_manager()
@@ -217,16 +238,26 @@ class GatewaySettings(LimitSettings, ObservingSettings, ScalingSettings, FleetSe
             and not is_loopback_host(parse_host_port(self.addr_grpc)[0]),
             "addr_admin": self.addr_admin is not None
             and not is_loopback_host(parse_host_port(self.addr_admin)[0]),
-            "addr_service": not parse_address(self.addr_service).is_private,
-            "addr_worker": not parse_address(self.addr_worker).is_private,
         }
         for name, is_reachable in reachable.items():
-            is_door = name in ("addr_rest", "addr_grpc", "addr_admin")
-            if is_reachable and not self.insecure and not (is_door and self.tokens):
+            if is_reachable and not self.insecure and not self.tokens:
                 yield (
                     f"--{name} {getattr(self, name)} can be reached from other machines, and anybody who"
-                    f" reaches it can use it and replace the weights: give {'--tokens, or ' * is_door}"
-                    "--insecure if that is what you want"
+                    " reaches it can use it and replace the weights: give --tokens, or --insecure if that is"
+                    " what you want"
+                )
+        yield from self._contradictions_of_fleet()
+
+    def _contradictions_of_fleet(self) -> Iterator[str]:
+        """Who reaches the fleet's sockets has to prove something, by a token or by a certificate."""
+        has_token = self.fleet_token_file is not None or self.fleet_token is not None
+        for name in ("addr_service", "addr_worker"):
+            address = getattr(self, name)
+            if not (parse_address(address).is_private or has_token or self.insecure):
+                yield (
+                    f"--{name} {address} can be reached from other machines, and anybody who reaches it can"
+                    " pose as a worker: give --fleet_token_file, or wss:// with certificates, or --insecure"
+                    " if that is what you want"
                 )
 
     def _contradictions_of_manager(self) -> Iterator[str]:

@@ -266,9 +266,46 @@ class Done(Message, frozen=True, array_like=True):
     worker: str
 
 
+# --- where there is a fleet token: see common/proving.py ------------------------------------------------
+
+
+class Veiled(Message, frozen=True, array_like=True):
+    """A survey for who holds the token; its one buffer is masked, and is a frame of `Proofs`."""
+
+    gateway: str
+    nonce: bytes
+    number: int
+    mac: bytes
+
+
+class Proofs(Message, frozen=True, array_like=True):
+    """The question as its one buffer, and by worker the gateway's proof for it; an empty one asks it to
+    introduce itself again."""
+
+    of: dict[str, bytes]
+
+
+class Introduction(Message, frozen=True, array_like=True):
+    """A worker's proof to the gateway whose survey it answers; `address` is what it dialled."""
+
+    worker: str
+    address: str
+    nonce: bytes
+    proof: bytes
+
+
+class Sealed(Message, frozen=True, array_like=True):
+    """A frame as its one buffer, of or for a worker; an answer has the number of what it answers."""
+
+    worker: str
+    number: int
+    mac: bytes
+
+
 AnyMessage = Union[  # noqa: UP007 - msgspec reads it at run time on 3.10 too
     Batch, Chunk, BatchAnswer, Refused, ChunkStored,
     Hello, HelloAnswer, LinkUp, Load, LoadAnswer, Commit, Drop, Status, StatusAnswer, Drain, Done,
+    Veiled, Proofs, Introduction, Sealed,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

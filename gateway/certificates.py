@@ -1,7 +1,9 @@
 """`python gw.py certs`: an authority of the fleet's own, and the certificates that it gives its two ends.
 
     certs init DIR --hosts gw.example.com,10.0.0.5    makes them all
-    certs renew DIR                                   gives the two ends new ones
+    certs init DIR --hosts gw --workers host-1,host-2    a certificate for each worker's host, rather than one
+    certs renew DIR                                   gives all ends new ones
+    certs show DIR                                    says whose they are, and until when
 
 A gateway's certificate is good for listening under the names of its hosts, a worker's for dialling, and
 neither for the other: whoever steals a worker's cannot pose as a gateway.
@@ -33,32 +35,34 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from common.errors import CertificateError
 
 DAYS, AUTHORITY_DAYS = 365, 3650
-FILES = ("ca.pem", "ca.key", "gateway.pem", "gateway.key", "worker.pem", "worker.key")
 _DNS = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
 _AGO = timedelta(hours=1)  # clocks of hosts differ
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], prog: str = "gw.py certs") -> int:
     """Do what the command says; an exit code."""
-    options = _parser().parse_args(argv)
+    options = _parser(prog).parse_args(argv)
     try:
+        if options.command == "show":
+            print("\n".join(show(options.directory)))
+            return 0
         if options.command == "init":
-            init(options.directory, options.hosts, days=options.days)
+            init(options.directory, options.hosts, options.workers, days=options.days)
         else:
             renew(options.directory, options.hosts, days=options.days)
     except CertificateError as error:
-        print(f"gw.py certs: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         return 1
     print(
-        f"{options.directory} has ca.pem and gateway.* for the gateway, ca.pem and worker.* for workers."
+        f"{options.directory} has ca.pem and gateway.* for the gateway, ca.pem and worker*.* for workers."
         " ca.key makes more of them: keep it elsewhere."
     )
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="gw.py certs", description="Make certificates for a fleet.", allow_abbrev=False
+        prog=prog, description="Make certificates for a fleet.", allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, help in (("init", "an authority and both ends' certificates"), ("renew", "both ends' anew")):
@@ -71,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--days", type=_days, default=DAYS, metavar="N", help=f"how long they last (default: {DAYS})"
         )
+        if name == "init":
+            command.add_argument(
+                "--workers", type=_workers, default=[""], metavar="NAME,…",
+                help="hosts of workers, for a certificate each (default: one for all)",
+            )  # fmt: skip
+    command = commands.add_parser("show", help="whose they are, and until when", allow_abbrev=False)
+    command.add_argument("directory", type=Path, metavar="DIR")
     return parser
 
 
@@ -78,6 +89,14 @@ def _days(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= AUTHORITY_DAYS:
         raise argparse.ArgumentTypeError(f"must be 1 to {AUTHORITY_DAYS} days, not {text!r}")
     return int(text)
+
+
+def _workers(text: str) -> list[str]:
+    names = [each.strip() for each in text.split(",")]
+    for name in names:
+        if not _DNS.match(name) or name.startswith("*"):
+            raise argparse.ArgumentTypeError(f"{name!r} is no host's name")
+    return names
 
 
 def _hosts(text: str) -> list[x509.GeneralName]:
@@ -94,9 +113,12 @@ def _host(text: str) -> x509.GeneralName:
     return x509.DNSName(text)
 
 
-def init(directory: Path, hosts: Sequence[x509.GeneralName], *, days: int = DAYS) -> None:
-    """Make an authority and both ends' certificates in a folder; `CertificateError` if any is there."""
-    there = [name for name in FILES if (directory / name).exists()]
+def init(
+    directory: Path, hosts: Sequence[x509.GeneralName], workers: Sequence[str] = ("",), *, days: int = DAYS
+) -> None:
+    """Make an authority and all ends' certificates in a folder; `CertificateError` if any is there. Each of
+    the `workers` has one of its own; one without a name is for all."""
+    there = [path.name for ending in ("pem", "key") for path in sorted(directory.glob(f"*.{ending}"))]
     if there:
         raise CertificateError(f"{directory} has {there[0]} already: renew it, or name another folder")
     key, name = _new_key(), _name("authority")
@@ -109,7 +131,32 @@ def init(directory: Path, hosts: Sequence[x509.GeneralName], *, days: int = DAYS
     )
     _write(directory / "ca.key", _key_text(key))
     _write(directory / "ca.pem", authority.public_bytes(Encoding.PEM))
-    _issue_both(directory, authority, key, hosts, days)
+    _issue_all(directory, authority, key, hosts, workers, days)
+
+
+def show(directory: Path) -> list[str]:
+    """A line for each certificate of a folder: for whom it is, and until when."""
+    found = sorted(directory.glob("*.pem"))
+    if not found:
+        raise CertificateError(f"{directory} has no certificates: init makes them")
+    return [f"{path.name}: {_described(path)}" for path in found]
+
+
+def _described(path: Path) -> str:
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except OSError as error:
+        raise CertificateError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        return "no certificate"
+    names: list[object] = []
+    with contextlib.suppress(x509.ExtensionNotFound):
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = [each.value for each in alternatives]
+    until = certificate.not_valid_after_utc
+    days = (until - datetime.now(timezone.utc)).days
+    left = f"{days} days" if days >= 0 else "expired"
+    return f"{', '.join(map(str, names)) or 'authority'}, until {until:%Y-%m-%d} ({left})"
 
 
 def renew(directory: Path, hosts: Sequence[x509.GeneralName] | None, *, days: int = DAYS) -> None:
@@ -125,20 +172,23 @@ def renew(directory: Path, hosts: Sequence[x509.GeneralName] | None, *, days: in
         raise CertificateError(f"{directory} holds files that init did not make: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CertificateError(f"{directory}/ca.key is not a key that init made")
-    _issue_both(directory, authority, key, hosts or list(names), days)
+    workers = [path.stem.removeprefix("worker").removeprefix("-") for path in directory.glob("worker*.pem")]
+    _issue_all(directory, authority, key, hosts or list(names), workers, days)
 
 
-def _issue_both(
+def _issue_all(
     directory: Path,
     authority: x509.Certificate,
     authority_key: ec.EllipticCurvePrivateKey,
     hosts: Sequence[x509.GeneralName],
+    workers: Sequence[str],
     days: int,
 ) -> None:
-    ends = (
-        ("gateway", ExtendedKeyUsageOID.SERVER_AUTH, hosts),
-        ("worker", ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName("worker")]),
-    )
+    ends: list[tuple[str, x509.ObjectIdentifier, Sequence[x509.GeneralName]]]
+    ends = [("gateway", ExtendedKeyUsageOID.SERVER_AUTH, hosts)]
+    for worker in workers:
+        name = f"worker-{worker}" if worker else "worker"
+        ends.append((name, ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(worker or "worker")]))
     for end, purpose, names in ends:
         key = _new_key()
         certificate = (

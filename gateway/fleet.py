@@ -44,7 +44,8 @@ REMEMBERED = 256  # workers that are gone
 class FleetLink(Exchanger, Protocol):
     """A link whose connection can be dropped, and that can be closed; it knows the size of what went last."""
 
-    last_frame: int
+    @property
+    def last_frame(self) -> int: ...
 
     def kick(self) -> None: ...
 
@@ -84,6 +85,7 @@ class Fleet:
     left: Callable[[str], None] = staticmethod(lambda worker: None)
     changed: Callable[[Worker, Event], None] = staticmethod(lambda worker, what: None)
     publish: Publish = staticmethod(nobody)
+    strangers: Callable[[], int] = staticmethod(lambda: 0)  # that came, and had no token
 
     def __init__(self, surveys: Surveys, dispatcher: Dispatcher, *, open_link: OpenLink, came: Bell) -> None:
         self.roster = Roster(silence=SILENCE)

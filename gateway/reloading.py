@@ -11,6 +11,7 @@ from common.settings import GatewaySettings
 from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
 from gateway.core import Core
+from gateway.tls import Certificate
 
 Setter = Callable[[Core, GatewaySettings], None]
 
@@ -21,9 +22,12 @@ def policy_of(settings: ScalingSettings) -> Parameters:
 
 
 def reloading(
-    settings: GatewaySettings, read: Callable[[], GatewaySettings]
-) -> Callable[[Core], Callable[[], None]]:
-    """What a core is given as soon as there is one; then, each time it is called, it reads anew."""
+    settings: GatewaySettings, read: Callable[[], GatewaySettings], certificate: Certificate | None = None
+) -> Callable[[Core], Callable[[], None]] | None:
+    """What a core is given as soon as there is one; then, each time it is called, it reads anew the file of
+    settings and the certificate of the doors. None where there is neither."""
+    if settings.config is None and certificate is None:
+        return None
 
     def of(core: Core) -> Callable[[], None]:
         def is_live(name: str, after: GatewaySettings) -> bool:
@@ -35,7 +39,15 @@ def reloading(
             for setter in dict.fromkeys(LIVE[name] for name in names):
                 setter(core, after)
 
-        return Reloading(settings, read, is_live, change).reload
+        of_settings = None if settings.config is None else Reloading(settings, read, is_live, change)
+
+        def reload() -> None:
+            if of_settings is not None:
+                of_settings.reload()
+            if certificate is not None:
+                certificate.reload()
+
+        return reload
 
     return of
 

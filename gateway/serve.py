@@ -51,8 +51,10 @@ from gateway.launchers.launcher import Launcher
 from gateway.links import Links, socket_directory
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
+from gateway.proving import open_contact
 from gateway.scheduler import Scheduler
 from gateway.state import open_state
+from gateway.tls import GRPC, HTTP, Certificate, TlsListener
 from gateway.tracing import Tracing
 from gateway.workforce import Limits, Workforce
 
@@ -78,6 +80,8 @@ class Gateway:
     addr_service: str
     addr_worker: str
     credentials: Credentials | None = None  # for wss and tls+tcp
+    token: str | None = None  # the fleet's
+    certificate: Certificate | None = None  # of the doors
     state: Path | None
     hiring: Hiring
     queue_max: int
@@ -100,6 +104,9 @@ class Gateway:
     cors_origins: tuple[str, ...] = ()
 
 
+Listener = Lane | Fronts | GrpcServer | TlsListener
+
+
 async def serve(
     gateway: Gateway,
     on_ready: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
@@ -120,15 +127,17 @@ async def serve(
             links.held_port(),
             open_launcher(gateway.hiring, gateway.state) as launcher,
             open_surveyor(links.services, came.ring, came.ring, gateway.credentials) as surveyor,
+            open_contact(gateway.token, surveyor, links, came) as contact,
         ):
             core = Core(
-                state, surveyor, came, links.open_link,
+                state, contact.asker, came, contact.open_link,
                 Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT),
                 timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
                 webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
             )  # fmt: skip
             if gateway.gate is not None:
                 core.scheduler.new_queue = FairQueue
+            core.fleet.strangers = contact.strangers
             if gateway.spans is not None:
                 core.predictions.tracing = Tracing(gateway.spans)
             workforce = _employ(gateway, links, launcher, core)
@@ -204,18 +213,20 @@ async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
         await folder.run()
 
 
-def _make_listeners(
-    gateway: Gateway, core: Core, doors: Doors
-) -> list[tuple[Lane | Fronts | GrpcServer, list[socket.socket]]]:
-    """What clients meet, and where."""
+def _make_listeners(gateway: Gateway, core: Core, doors: Doors) -> list[tuple[Listener, list[socket.socket]]]:
+    """What clients meet, and where; behind TLS, or processes of their own, nothing listens by itself."""
     lane = _make_lane(gateway, doors, is_public=bool(gateway.admin))
-    listeners: list[tuple[Lane | Fronts | GrpcServer, list[socket.socket]]] = [
-        (_make_fronts(gateway, lane), []) if gateway.fronts else (lane, gateway.rest)
-    ]
+    found: list[tuple[Lane | GrpcServer, list[socket.socket], tuple[str, ...]]] = [(lane, gateway.rest, HTTP)]
     if gateway.admin:
-        listeners.append((_make_lane(gateway, doors, is_public=False), gateway.admin))
+        found.append((_make_lane(gateway, doors, is_public=False), gateway.admin, HTTP))
     if gateway.grpc:
-        listeners.append((_make_grpc(gateway, core, doors), gateway.grpc))
+        found.append((_make_grpc(gateway, core, doors), gateway.grpc, GRPC))
+    if gateway.certificate is None:
+        others = [(server, sockets) for server, sockets, _ in found[1:]]
+        return [(_make_fronts(gateway, lane), []) if gateway.fronts else (lane, gateway.rest), *others]
+    listeners: list[tuple[Listener, list[socket.socket]]] = []
+    for server, sockets, protocols in found:
+        listeners += [(server, []), (TlsListener(gateway.certificate, protocols, server.adopt), sockets)]
     return listeners
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 
 from cli.commands import (
+    certs,
     completion,
     config,
     experiments,
     jobs,
+    keys,
     models,
     predict,
     rollout,
@@ -33,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     tree = Tree(parser)
     for each in (
         status, top, predict, models, weights, rollout, experiments, jobs, workers, config, tokens,
-        completion,
+        certs, keys, completion,
     ):  # fmt: skip
         each.add(tree)
     return parser

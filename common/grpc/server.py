@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections import Counter
+from typing import Any
 
 import trio
 
@@ -91,7 +92,6 @@ class GrpcServer:
                 listener.close()
 
     async def _accept(self, listener: trio.socket.SocketType) -> None:
-        assert self._work is not None
         while True:
             try:
                 client, address = await listener.accept()
@@ -101,13 +101,23 @@ class GrpcServer:
                 log.error("cannot accept connections for now: %s", error)
                 await trio.sleep(_EXHAUSTED_PAUSE)
                 continue
-            above = self._crowd.enter(address[0])
-            if above or len(self.connections) >= self._limits.max_connections:
-                self.limited["connections_per_address" if above else "connections"] += 1
-                self._crowd.leave(address[0])
-                client.close()
-                continue
-            self._work.start_soon(self._serve_one, client, address[0])
+            self._take(client, address[0])
+
+    def adopt(self, sock: socket.socket, peer: Any) -> None:
+        """Serve a connected socket that does not block; `peer` is the address of its client."""
+        self._take(trio.socket.from_stdlib_socket(sock), peer[0])
+
+    def _take(self, client: trio.socket.SocketType, address: str) -> None:
+        if self._work is None or self.draining:
+            client.close()
+            return
+        above = self._crowd.enter(address)
+        if above or len(self.connections) >= self._limits.max_connections:
+            self.limited["connections_per_address" if above else "connections"] += 1
+            self._crowd.leave(address)
+            client.close()
+            return
+        self._work.start_soon(self._serve_one, client, address)
 
     async def _serve_one(self, client: trio.socket.SocketType, address: str) -> None:
         try:

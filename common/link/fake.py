@@ -5,8 +5,10 @@ works in virtual time. It keeps the contract of the real halves: tests/common/li
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -20,10 +22,11 @@ Handler = Callable[[memoryview], Awaitable["bytes | None"]]
 
 
 class FakeFrame:
-    """A received message."""
+    """A received message, and the connection that it came by, where that is told apart."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, pipe: int = 0) -> None:
         self.view = memoryview(data)
+        self.pipe = pipe
 
 
 class FakeNetwork:
@@ -31,6 +34,7 @@ class FakeNetwork:
 
     def __init__(self) -> None:
         self.listening: dict[str, _Listener] = {}
+        self.numbers = itertools.count(1)  # of connections
 
     @contextlib.asynccontextmanager
     async def open_surveyor(
@@ -100,18 +104,28 @@ class FakeSurveyor(_Listener):
         await trio.lowlevel.checkpoint()
         if self.broken is not None:
             raise self.broken
-        send, receive = trio.open_memory_channel[bytes](math.inf)
+        send, receive = trio.open_memory_channel[FakeFrame](math.inf)
 
-        def reply(answer: bytes) -> None:
+        def reply(pipe: int, answer: bytes) -> None:
             with contextlib.suppress(trio.ClosedResourceError, trio.BrokenResourceError):
-                send.send_nowait(answer)  # unless the survey is over
+                send.send_nowait(FakeFrame(answer, pipe))  # unless the survey is over
 
         with trio.move_on_after(survey_time), send, receive:
             for peer in list(self.peers):
-                peer.deliver(question, reply)
+                peer.deliver(question, partial(reply, peer.pipe))
             async for answer in receive:
-                if take(FakeFrame(answer)):
+                if take(answer):
                     return
+
+    @property
+    def pipes(self) -> set[int]:
+        """Every connection there is now, as `FakeFrame.pipe` calls it."""
+        return {peer.pipe for peer in self.peers}
+
+    def hang_up(self, pipe: int) -> None:
+        """End a connection, if it is there."""
+        for peer in [peer for peer in self.peers if peer.pipe == pipe]:
+            peer.hang_up()
 
 
 class FakeLink(_Listener):
@@ -187,6 +201,7 @@ class FakePeer:
 
     def __init__(self, network: FakeNetwork, url: str, handler: Handler) -> None:
         self.url = url
+        self.pipe = 0  # its connection's number, another one each time
         self._network = network
         self._handler = handler
         self._listener: _Listener | None = None
@@ -244,6 +259,7 @@ class FakePeer:
 
     def _dial(self) -> None:
         listener = self._network.listening.get(self.url)
+        self.pipe = next(self._network.numbers)
         if listener is not None and not self._scope.cancel_called and listener.accept(self):
             self._listener = listener
             self._unconnected = trio.Event()

@@ -101,6 +101,18 @@ class Surveyor:
                 with contextlib.suppress(pynng.exceptions.Closed):
                     context.close()
 
+    @property
+    def pipes(self) -> set[int]:
+        """Every connection there is now, as `Frame.pipe` calls it."""
+        return set(self._socket._pipes)
+
+    def hang_up(self, pipe: int) -> None:
+        """End a connection, if it is there."""
+        found = self._socket._pipes.get(pipe)
+        if found is not None:
+            with contextlib.suppress(pynng.exceptions.NNGException):
+                found.close()
+
 
 @contextlib.asynccontextmanager
 async def open_surveyor(

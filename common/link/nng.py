@@ -81,13 +81,19 @@ class Frame:
     """A received message. Its memory lives as long as `view` or any part of it: an answer of megabytes goes
     to its client piece by piece, long after whoever received the frame is done with it."""
 
-    __slots__ = ("view",)
+    __slots__ = ("_message", "view")
 
     def __init__(self, message: Any) -> None:
+        self._message = message._nng_msg
         # A view keeps the cffi object that it was made of, whose end is the message's.
         body = ffi.cast("char *", lib.nng_msg_body(message._nng_msg))
         owner = ffi.gc(body, lambda _: message)
         self.view = memoryview(ffi.buffer(owner, lib.nng_msg_len(message._nng_msg))).cast("B")
+
+    @property
+    def pipe(self) -> int:
+        """Which connection it came by."""
+        return int(lib.nng_pipe_id(lib.nng_msg_get_pipe(self._message)))
 
 
 def on_pipes(socket: Any, joined: Callable[[Any], None], left: Callable[[Any], None]) -> None:

@@ -7,18 +7,20 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import psutil
 
 from common import wire
 from common.errors import LoadError, WireError
 from common.log import OncePer, event
+from common.signatures import TrustedKeys
 from engine.planes.counters import Counters, CpuUse
 from engine.planes.data import DataPlane
 from engine.planes.identity import Identity, host_addresses
+from engine.receiving import Receiving
 from engine.registry import Registry
 from engine.staging import Staging
+from engine.trials import Trials
 
 log = logging.getLogger("pipeline.worker")
 
@@ -41,12 +43,15 @@ class ControlPlane:
         on_link: Callable[[str], None],
         on_drain: Callable[[], None],
         models: Sequence[str] = (),
+        trusted: TrustedKeys | None = None,
+        trials: Trials | None = None,
     ) -> None:
         self._identity = identity
         self._scheme = scheme
         self._slots = slots
         self._registry = registry
-        self._staging = staging
+        self._receiving = Receiving(staging, trusted)
+        self._trials = trials
         self._counters = counters
         self._data = data
         self._on_link = on_link
@@ -97,6 +102,8 @@ class ControlPlane:
             if me not in message.workers:
                 return None
             return self._change(message, buffers)
+        if isinstance(message, wire.Veiled):
+            raise WireError("the gateway asks who holds its fleet token: give --fleet_token_file")
         raise WireError(f"a survey does not ask {type(message).__name__}")
 
     def _change(
@@ -119,13 +126,10 @@ class ControlPlane:
         began = time.monotonic()
         named = {"model": load.key.model, "version": load.key.version}
         try:
-            if buffers:
-                execution = self._registry.load_version(load, bytes(buffers[0]))
-            elif load.path:
-                execution = self._registry.load_version(load, Path(load.path))
-            else:
-                with self._staging.take(load.key.sha256, load.size) as path:
-                    execution = self._registry.load_version(load, path)
+            with self._receiving.take(load, buffers) as source:
+                if self._trials is not None:
+                    self._trials.check(load, source)
+                execution = self._registry.load_version(load, source)
         except LoadError as error:
             event(log, logging.WARNING, "weights refused", **named, reason=error)
             return wire.LoadAnswer(

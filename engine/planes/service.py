@@ -16,15 +16,19 @@ from common.addresses import link_address, parse_address, service_url
 from common.credentials import Credentials
 from common.link.worker import Answerer, answer_requests, answer_surveys
 from common.log import event
+from common.proving import WorkerProver, fleet_key
+from common.signatures import TrustedKeys
 from common.tracing import Spans
 from engine.planes.contact import kept_contact
 from engine.planes.control import ControlPlane
 from engine.planes.counters import Counters
 from engine.planes.data import DataPlane
 from engine.planes.identity import Identity
+from engine.planes.proving import Guard
 from engine.registry import NOTHING_ALLOWED, Registry
 from engine.runtimes.options import LoadOptions
 from engine.staging import Staging
+from engine.trials import Trials
 
 log = logging.getLogger("pipeline.worker")
 
@@ -44,6 +48,7 @@ class Addresses:
     service: str
     worker: str
     credentials: Credentials | None = None
+    token: str | None = None
 
 
 class WorkerService:
@@ -53,7 +58,8 @@ class WorkerService:
     `run` serves until `stop` is called from anywhere, a signal handler too, and then drains.
 
     `gateway_timeout` is how many seconds it stays without a gateway (0: for ever); a `spot` worker leaves
-    after one batch. `stops` is what `stop` writes to and `run` waits for; given by whoever may want to stop
+    after one batch. Files are `trusted` of who signed them, where that is asked for, and have `trials` before
+    they are loaded. `stops` is what `stop` writes to and `run` waits for; given by whoever may want to stop
     it before it is.
     """
 
@@ -70,6 +76,8 @@ class WorkerService:
         gateway_timeout: float = 0.0,
         spot: bool = False,
         stops: SimpleQueue[None] | None = None,
+        trusted: TrustedKeys | None = None,
+        trials: Trials | None = None,
     ) -> None:
         self.identity = identity
         self._addresses = addresses
@@ -97,7 +105,14 @@ class WorkerService:
             on_link=self._open_link,
             on_drain=self.stop,
             models=models,
+            trusted=trusted,
+            trials=trials,
         )
+        self._guard: Guard | None = None  # where there is a token
+        if addresses.token is not None:
+            url = service_url(parse_address(addresses.service))
+            prover = WorkerProver(fleet_key(addresses.token), identity.id, url)
+            self._guard = Guard(prover, self._control.handle, self._data.handle)
 
     def stop(self) -> None:
         """Ask it to finish what it has and leave."""
@@ -107,7 +122,8 @@ class WorkerService:
         """Serve until `stop`; then answer what is in hand, tell the gateway, and close everything."""
         self._data.spans = spans
         url, credentials = service_url(parse_address(self._addresses.service)), self._addresses.credentials
-        surveys = answer_surveys(url, self._control.handle, credentials=credentials)
+        handle = self._control.handle if self._guard is None else self._guard.survey
+        surveys = answer_surveys(url, handle, credentials=credentials)
         event(log, logging.INFO, "looking for the gateway", at=surveys.url, worker=self.identity.name)
         try:
             with kept_contact(
@@ -168,8 +184,9 @@ class WorkerService:
                 return
             if self._link is not None:
                 self._link.close()
+            handle = self._data.handle if self._guard is None else self._guard.request
             self._link = answer_requests(
-                url, self._data.handle, threads=DATA_THREADS, credentials=self._addresses.credentials
+                url, handle, threads=DATA_THREADS, credentials=self._addresses.credentials
             )
 
     def _is_lost(self) -> bool:

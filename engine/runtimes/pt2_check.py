@@ -17,12 +17,12 @@ from __future__ import annotations
 import ast
 import json
 import re
-import zipfile
 from typing import IO, Any
 
 import torch
 
 from common.errors import LoadError
+from engine.runtimes.archives import check_archive
 from engine.runtimes.operators import operators_of_exported, require_operators
 from engine.runtimes.torch_file import read_tensors
 
@@ -92,8 +92,7 @@ def require_operators_of(reader: torch._C.PyTorchFileReader) -> None:
 
 def _entries(file: IO[bytes]) -> set[str]:
     """Names without the folder that all of them are in."""
-    with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
+    names = [entry.filename for entry in check_archive(file)]
     root = names[0].partition("/")[0] + "/"
     if len(set(names)) != len(names) or not all(name.startswith(root) for name in names):
         raise LoadError("the archive's list of entries is damaged")

@@ -14,6 +14,7 @@ from skops.io import loads as read_skops
 from common.errors import LoadError
 from common.tensor import TensorSpec
 from engine.rows import Array
+from engine.runtimes.archives import check_archive
 from engine.runtimes.filling import Outputs, choose_multiple, run_filled
 from engine.runtimes.options import LoadOptions
 from engine.runtimes.runtime import Specs, first_line, layout_of, warm_up
@@ -65,6 +66,7 @@ def load(source: Source, options: LoadOptions, device: torch.device) -> SklearnR
 
 def _read_trusted(data: bytes, options: LoadOptions) -> Any:
     try:
+        check_archive(io.BytesIO(data))
         untrusted = sorted(set(get_untrusted_types(data=data)) - set(options.trusted))
         if untrusted:
             raise LoadError(

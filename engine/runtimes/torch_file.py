@@ -11,8 +11,10 @@ from typing import IO, Any
 import torch
 
 from common.errors import LoadError
+from engine.runtimes.archives import check_archive
 from engine.runtimes.source import Source, open_source
 
+_LONGEST_PICKLE = 8 << 20  # it names the tensors, some hundred bytes for each; their numbers are elsewhere
 _ZIP_MAGIC = b"PK\x03\x04"
 # torch names what a pickle asks for in one of two sentences, among advice to load it unsafely.
 _ASKED_FOR = re.compile(r"GLOBAL ([\w.]+)")
@@ -43,10 +45,11 @@ def read_tensors(source: Source) -> Any:
 
 def _refuse_compressed(file: IO[bytes]) -> None:
     """torch never compresses, and a few MiB of zeros, compressed, unpack to more than any machine has."""
-    with zipfile.ZipFile(file) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+    for entry in check_archive(file):
+        if entry.compress_type != zipfile.ZIP_STORED:
             raise LoadError("the file is a compressed archive, and torch.save writes none")
-    file.seek(0)
+        if entry.filename.endswith("/data.pkl") and entry.file_size > _LONGEST_PICKLE:
+            raise LoadError(f"the file lists more tensors than {_LONGEST_PICKLE} bytes can name")
 
 
 def _sentence(error: Exception) -> str:

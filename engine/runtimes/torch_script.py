@@ -16,6 +16,7 @@ from typing import IO
 import torch
 
 from common.errors import LoadError
+from engine.runtimes.archives import check_archive
 from engine.runtimes.filling import choose_multiple
 from engine.runtimes.operators import operators_of_script, require_operators
 from engine.runtimes.options import LoadOptions
@@ -75,12 +76,10 @@ def load(source: Source, options: LoadOptions, device: torch.device) -> TorchRun
 
 def _refuse_bombs(file: IO[bytes]) -> None:
     """torch compresses the programs, and a few MiB of them unpack to more than any machine has."""
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-    unpacked = sum(entry.file_size for entry in entries if entry.compress_type != zipfile.ZIP_STORED)
+    packed = [each for each in check_archive(file) if each.compress_type != zipfile.ZIP_STORED]
+    unpacked = sum(entry.file_size for entry in packed)
     if unpacked > _LONGEST_PROGRAMS:
         raise LoadError("the archive would unpack to more than any program is")
-    file.seek(0)
 
 
 def _refuse_words(programs: Mapping[str, bytes]) -> None:

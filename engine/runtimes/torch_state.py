@@ -16,6 +16,8 @@ from engine.runtimes.source import Source, source_size
 from engine.runtimes.torch_call import TorchRuntime
 from engine.runtimes.torch_file import read_tensors
 
+_REPEATED = 64 << 20  # bytes that a tensor may have without having them in its file
+
 
 def choose_device(wanted: str) -> torch.device:
     """`cpu`, `cuda`, or `auto`: cuda where there is one. `ValueError` when cuda is wanted and absent."""
@@ -59,6 +61,11 @@ def _check_is_state(state: Any) -> None:
                 f"the file holds a {type(value).__name__} under {_short(key)}, where a state_dict "
                 "has a tensor: save the network's state_dict() alone"
             )
+        # A tensor can be said to repeat one number for ever, and to compute with it takes that memory.
+        if value.layout == torch.strided:
+            stored = value.untyped_storage().nbytes()
+            if value.nbytes > max(stored, _REPEATED):
+                raise LoadError(f"{_short(key)} is said to have {value.nbytes} bytes, and has {stored}")
 
 
 def _check_state(state: dict[str, torch.Tensor], network: nn.Module) -> None:

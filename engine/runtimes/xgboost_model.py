@@ -53,7 +53,7 @@ def load(source: Source, options: LoadOptions, device: torch.device) -> XgboostR
         booster = xgboost.Booster({"nthread": torch.get_num_threads()})
         booster.load_model(bytearray(data))
         features = int(booster.num_features())
-    except (XGBoostError, ValueError) as error:  # a UnicodeDecodeError is a ValueError
+    except (XGBoostError, ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
         raise LoadError(f"the file is no XGBoost model, or not all of it: {first_line(error)}") from error
     inputs = options.inputs or (TensorSpec("x", "FP32", (features,)),)
     return XgboostRuntime(booster, inputs, kind)

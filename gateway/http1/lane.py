@@ -120,16 +120,12 @@ class Lane:
             connection.shutdown_if_idle()
         self._drain.set()
 
-    def adopt(self, sock: socket.socket, read: bytes) -> None:
-        """Serve a connection that another process has accepted and `read` these bytes from."""
+    def adopt(self, sock: socket.socket, peer: Any, read: bytes = b"") -> None:
+        """Serve a connection that somebody else has accepted, and `read` these bytes from; `peer` is the
+        address of its client, and `sock` does not block."""
         self.now = trio.current_time()
-        sock.setblocking(False)
-        try:
-            connection = self._add(sock, sock.getpeername())
-        except OSError:
-            sock.close()  # its client has gone meanwhile
-            return
-        if connection is not None:
+        connection = self._add(sock, peer)
+        if connection is not None and read:
             connection.take(read)
 
     def feeder_left(self) -> None:
@@ -231,7 +227,6 @@ class Lane:
             self._kill()
 
     def _accept(self, listener: socket.socket) -> None:
-        assert self._epoll is not None
         accepted, room = accept_waiting(listener)
         if not room:
             self._watch_listeners(False)  # the sweeper tries again

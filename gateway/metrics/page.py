@@ -169,6 +169,8 @@ class Page:
             "pipeline_workers_lost_total", "Workers that died, broke off or fell silent.", [("", fleet.lost)]
         )
         yield counter("pipeline_bad_frames_total", "Frames that were no use.", [("", fleet.bad_frames)])
+        text = "Strangers at the fleet's sockets, without its token."
+        yield counter("pipeline_fleet_strangers_total", text, [("", fleet.strangers())])
         yield from self._each_worker()
         yield from self._weights()
         if self._workforce is not None:

@@ -142,8 +142,8 @@ def test_the_values_that_count_are_shown_with_where_each_came_from(tmp_path, cap
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        ([""], ["completion", "config", "experiments", "jobs", "models", "predict", "rollout", "set-weights",
-                "status", "token", "top", "workers"]),
+        ([""], ["certs", "completion", "config", "experiments", "jobs", "keys", "models", "predict",
+                "rollout", "set-weights", "sign", "status", "token", "top", "workers"]),
         (["mo"], ["models"]),
         (["models", "s"], ["settings", "show"]),
         (["nothing", ""], []),

@@ -1,6 +1,7 @@
 """Pure: common/settings.py; flags and variables in, a frozen dataclass or a sentence on stderr out."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -193,8 +194,6 @@ def test_a_worker_name_fits_a_header(capsys: pytest.CaptureFixture[str], name: s
         ["--addr_rest", "[::]:54321"],
         ["--addr_rest", "192.168.1.5:80"],
         ["--addr_rest", "localhost.example.com:80"],
-        ["--addr_service", "ws://0.0.0.0:54000"],
-        ["--addr_worker", "tcp://10.0.0.1:54001"],
     ],
 )
 def test_an_address_that_others_reach_takes_insecure(
@@ -205,6 +204,22 @@ def test_an_address_that_others_reach_takes_insecure(
         f"{argv[0]} {argv[1]} can be reached from other machines, and anybody who reaches it can use it and"
         f" replace the weights: give {cure} if that is what you want"
     )
+
+
+FLEET = [["--addr_service", "ws://0.0.0.0:54000"], ["--addr_worker", "tcp://10.0.0.1:54001"]]
+
+
+@pytest.mark.parametrize("argv", FLEET)
+def test_an_address_of_the_fleet_that_others_reach_takes_a_token_or_certificates(
+    capsys: pytest.CaptureFixture[str], argv: list[str]
+) -> None:
+    assert refusal(capsys, *argv) == (
+        f"{argv[0]} {argv[1]} can be reached from other machines, and anybody who reaches it can pose as a"
+        " worker: give --fleet_token_file, or wss:// with certificates, or --insecure if that is what you"
+        " want"
+    )
+    for allowed in (["--fleet_token_file", "token"], ["--fleet_token", "secret"], ["--insecure"]):
+        read_settings(GatewaySettings, [*argv, *allowed], NOTHING, prog="gw.py", description="")
     assert gateway(*argv, "--insecure").insecure is True
 
 
@@ -356,10 +371,11 @@ def test_help_names_every_flag_its_variable_and_its_default(
         read_settings(cls, ["-h"], NOTHING, prog="x.py", description="What it is.")
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    hidden = {"exit_with_parent", "fork_server"}
+    hidden = {"exit_with_parent", "fork_server", "fleet_token"}
     for each in dataclasses.fields(cls):
         variable = f"[PIPELINE_{VARIABLES.get((cls, each.name), each.name.upper())}]"
-        assert (variable in shown) is (f"--{each.name}" in shown) is (each.name not in hidden), each.name
+        is_shown = re.search(rf"--{each.name}\b", shown) is not None
+        assert (variable in shown) is is_shown is (each.name not in hidden), each.name
     assert "What it is." in shown
     assert "(default: ws://127.0.0.1:54000) [PIPELINE_ADDR_SERVICE]" in shown
     if cls is GatewaySettings:

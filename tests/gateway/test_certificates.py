@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import stat
 import subprocess
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 import gw
-from gateway.certificates import FILES
+from cli.main import main
+
+FILES = ("ca.pem", "ca.key", "gateway.pem", "gateway.key", "worker.pem", "worker.key")
 
 
 def certs(*argv: object) -> int:
@@ -25,7 +28,7 @@ def test_init_makes_an_authority_and_both_ends_for_the_owner_alone(tmp_path: Pat
     folder = tmp_path / "run" / "certs"
     assert certs("init", folder, "--hosts", "gw.example.com, 10.0.0.5,::1,*.pods") == 0
     assert capsys.readouterr().out == (
-        f"{folder} has ca.pem and gateway.* for the gateway, ca.pem and worker.* for workers."
+        f"{folder} has ca.pem and gateway.* for the gateway, ca.pem and worker*.* for workers."
         " ca.key makes more of them: keep it elsewhere.\n"
     )
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
@@ -94,3 +97,37 @@ def test_nonsense_is_refused_with_a_sentence(argv: list[str], sentence: str, tmp
         certs("init", tmp_path, *argv)
     assert ended.value.code == 2
     assert capsys.readouterr().err.endswith(f"{sentence}\n")
+
+
+def test_each_host_of_workers_may_have_a_certificate_of_its_own_also_renewed(tmp_path: Path) -> None:
+    assert certs("init", tmp_path, "--hosts", "gw", "--workers", "host-1,host-2") == 0
+    names = {"ca", "gateway", "worker-host-1", "worker-host-2"}
+    assert {path.stem for path in tmp_path.iterdir()} == names
+    before = (tmp_path / "worker-host-2.pem").read_bytes()
+    assert certs("renew", tmp_path) == 0
+    assert {path.stem for path in tmp_path.iterdir()} == names
+    assert (tmp_path / "worker-host-2.pem").read_bytes() != before
+    shown = openssl("x509", "-in", tmp_path / "worker-host-2.pem", "-noout", "-ext", "subjectAltName")
+    assert shown.splitlines()[1].strip() == "DNS:host-2"
+
+
+def test_show_says_whose_certificates_there_are_and_until_when(tmp_path: Path, capsys) -> None:
+    certs("init", tmp_path, "--hosts", "gw,10.0.0.5", "--days", "30")
+    capsys.readouterr()
+    assert certs("show", tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    day = datetime.now(timezone.utc) + timedelta(days=30)
+    assert lines[1:] == [
+        f"gateway.pem: gw, 10.0.0.5, until {day:%Y-%m-%d} (29 days)",
+        f"worker.pem: worker, until {day:%Y-%m-%d} (29 days)",
+    ]
+    assert lines[0].startswith("ca.pem: authority, until ")
+    assert certs("show", tmp_path / "none") == 1
+    assert capsys.readouterr().err == (f"gw.py certs: {tmp_path}/none has no certificates: init makes them\n")
+
+
+def test_the_command_line_makes_the_same(tmp_path: Path, capsys) -> None:
+    assert main(["certs", "init", str(tmp_path), "--hosts", "gw"]) == 0
+    assert (tmp_path / "worker.key").stat().st_mode & 0o777 == 0o600
+    assert main(["certs", "init", str(tmp_path), "--hosts", "gw"]) == 1
+    assert capsys.readouterr().err.startswith(f"pipeline certs: {tmp_path} has ca.pem already")

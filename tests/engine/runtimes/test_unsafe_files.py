@@ -202,7 +202,7 @@ def test_a_compressed_bomb_in_a_torchscript_archive_is_refused_before_it_is_unpa
             is_code = entry.filename.endswith(".py")
             content = b"#" * (100 * 2**20) if is_code else old.read(entry)
             new.writestr(entry.filename, content, zipfile.ZIP_DEFLATED if is_code else zipfile.ZIP_STORED)
-    assert refused(packed.getvalue()) == "the archive would unpack to more than any program is"
+    assert refused(packed.getvalue()).endswith("which is more than any model does")
 
 
 def test_numbers_that_are_not_finite_are_refused_in_safetensors_too(sample_of) -> None:
