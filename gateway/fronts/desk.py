@@ -84,7 +84,7 @@ class Lane(Protocol):
 
     def handler_of(self, exchange: Any) -> Callable[[Any], None] | None: ...
 
-    def adopt(self, sock: socket.socket, peer: Any, read: bytes = b"") -> None: ...
+    def adopt(self, sock: socket.socket, peer: Any, read: bytes) -> None: ...
 
 
 class Desk:
@@ -193,16 +193,14 @@ class Desk:
         elif frame.kind == Kind.LIMITED:
             self._lane.limited.update(msgspec.msgpack.decode(frame.body, type=dict[str, int]))
         elif frame.kind == Kind.HANDED and frame.fd is not None:
-            self._adopt(socket.socket(fileno=frame.fd), frame.body)
-
-    def _adopt(self, sock: socket.socket, read: bytes) -> None:
-        sock.setblocking(False)
-        try:
-            peer = sock.getpeername()
-        except OSError:
-            sock.close()  # its client has gone meanwhile
-            return
-        self._lane.adopt(sock, peer, read)
+            sock = socket.socket(fileno=frame.fd)
+            sock.setblocking(False)
+            try:
+                peer = sock.getpeername()
+            except OSError:
+                sock.close()  # its client has gone meanwhile
+            else:
+                self._lane.adopt(sock, peer, frame.body)
 
     def _handle(self, carried: Carried) -> None:
         extra = b""

@@ -92,8 +92,6 @@ class Connection(Transport):
 
     def take(self, read: bytes) -> None:
         """Bytes of this connection that were read before it was made."""
-        if self.over or self.lingering:
-            return
         self.reader.feed(read)
         self._advance()
         self.rearm()

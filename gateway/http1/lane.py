@@ -120,14 +120,6 @@ class Lane:
             connection.shutdown_if_idle()
         self._drain.set()
 
-    def adopt(self, sock: socket.socket, peer: Any, read: bytes = b"") -> None:
-        """Serve a connection that somebody else has accepted, and `read` these bytes from; `peer` is the
-        address of its client, and `sock` does not block."""
-        self.now = trio.current_time()
-        connection = self._add(sock, peer)
-        if connection is not None and read:
-            connection.take(read)
-
     def feeder_left(self) -> None:
         """One of `feeders` has none any more."""
         self.feeders -= 1
@@ -231,21 +223,23 @@ class Lane:
         if not room:
             self._watch_listeners(False)  # the sweeper tries again
         for sock, peer in accepted:
-            self._add(sock, peer)
+            self.adopt(sock, peer)
 
-    def _add(self, sock: socket.socket, peer: Any) -> Connection | None:
-        """A connection to be served; None where there are too many even to say so."""
+    def adopt(self, sock: socket.socket, peer: Any, read: bytes = b"") -> None:
+        """Serve a connected socket that does not block; `peer` is the address of its client, and `read` what
+        another process has read of it, which is served in a drain, too."""
         assert self._epoll is not None
-        if self._is_over:
+        if self._is_over or (self.draining and not read):
             sock.close()
-            return None
+            return
+        self.now = trio.current_time()
         count = len(self.connections) + self._handover.open
         above = self._crowd.enter(peer[0])
         if count >= self.limits.max_connections + _LINGERING or above > _LINGERING_OF_ONE:
             self._crowd.leave(peer[0])
             self.limited["connections_per_address" if above else "connections"] += 1
             sock.close()
-            return None
+            return
         connection = Connection(sock, peer, self)
         self.connections[connection.fd] = connection
         self._epoll.register(connection.fd, connection.mask)
@@ -254,7 +248,8 @@ class Lane:
         elif above:
             sentence = f"This address has {self._crowd.most} connections, as many as it may."
             connection.refuse(Refused(503, sentence, limit="connections_per_address"))
-        return connection
+        elif read:
+            connection.take(read)
 
     def _watch_listeners(self, accepting: bool) -> None:
         assert self._epoll is not None
