@@ -26,10 +26,9 @@ ROWS = [
 
 
 def test_the_commands_make_tokens_and_a_gateway_that_knows_them(site: Site):
-    (block,) = re.findall(r"```bash\n(.*?)```", SECURITY, re.DOTALL)
-    *commands, start = block.strip().splitlines()
+    commands, start = re.findall(r"```bash\n(.*?)```", SECURITY, re.DOTALL)
     pipeline = f'pipeline() {{ "{sys.executable}" -m cli "$@"; }}'
-    script = "\n".join([pipeline, *commands, "echo $PIPELINE_TOKEN"])
+    script = "\n".join([pipeline, commands, "echo $PIPELINE_TOKEN"])
     told = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         ["bash", "-ec", script], cwd=site.folder, env=told, capture_output=True, text=True, check=True
