@@ -32,7 +32,7 @@ SILENCE = 2.0  # seconds without an answer that make a worker suspect, …
 # … and a second more for so many bytes in its hands: libraries keep the interpreter to themselves while they
 # convert text, and memory that is touched for the first time may take longer than a copy of it.
 PACE = 8 << 20
-HELLO_TIME = 0.45  # a hello is over before the next heartbeat
+HELLO_TIME = 1.5  # longer than a heartbeat, so that a line that takes a second there and back is no silence
 LINK_TIME = 2.0
 MAX_SLOTS = 64  # batches at one worker at once, whatever it says
 RETRY_MIN, RETRY_MAX = 0.5, 30.0  # pauses of a worker that cannot be synced, or is lost whenever it is ready

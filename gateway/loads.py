@@ -46,10 +46,19 @@ class Loads:
         self._holders[key] = frozenset(workers)
         return before is None or not before <= self._holders[key]
 
+    def _choose_other(self, shunned: str, workers: Collection[str]) -> str | None:
+        """The least busy of these workers, and the shunned one only where there is no other: one that answers
+        nothing and comes back at once is the least busy of all, and would be the second to lose it."""
+        own = [worker for worker in workers if worker in self.rows]
+        others = [worker for worker in own if worker != shunned]
+        return min(others or own, key=lambda worker: (self.rows[worker], worker), default=None)
+
     def choose(self, request: Request) -> str | None:
         """The worker to queue a request for; None where nobody has what it needs."""
         rows = self.rows
         holders = self._holders.get(request.key)
+        if request.shunned is not None:
+            return self._choose_other(request.shunned, rows if holders is None else holders)
         if holders is None:
             if not rows:
                 return None

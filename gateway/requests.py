@@ -82,7 +82,7 @@ class Request:
 
     __slots__ = (
         "admitted", "buffers", "client", "count", "deadline", "is_unknown", "key", "reply", "route",
-        "rows", "sent", "signature", "size", "stage", "strikes", "trace", "worker",
+        "rows", "sent", "shunned", "signature", "size", "stage", "strikes", "trace", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +117,7 @@ class Request:
         self.worker: str | None = None  # whose queue or batch has it
         self.is_unknown = False  # a look-up said so: only the model has its answer
         self.strikes = 0  # workers that went away with it in their hands
+        self.shunned: str | None = None  # the last of them, which may be back
 
 
 _batch_ids = itertools.count(1)

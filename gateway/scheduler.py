@@ -191,6 +191,7 @@ class Scheduler:
         poisoned: list[Ending] = []
         for request in lane.in_flight():
             request.strikes += strike
+            request.shunned = worker if strike else request.shunned
             if request.strikes >= MAX_STRIKES:
                 self._end(request)
                 poisoned.append((request, Poisoned(f"the request was on {MAX_STRIKES} workers as they died")))

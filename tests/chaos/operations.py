@@ -94,17 +94,20 @@ class Operations:
             yield
 
     def _versions(self) -> Iterator[None]:
-        """A new version, and then the one before it again."""
-        for number in itertools.count(1):
-            path = f"/models/{LINE}/versions/{number}?activate=true&file=line.pt"
-            self._change(LINE, str(number), "PUT", path, weights(str(number)))
+        """A new version, and then the one before it again, if that is there."""
+        before = ""
+        for version in map(str, itertools.count(1)):
+            path = f"/models/{LINE}/versions/{version}?activate=true&file=line.pt"
+            is_there = self._change(LINE, version, "PUT", path, weights(version))
             yield
-            if number > 1:
-                body = json.dumps({"version": str(number - 1)}).encode()
-                self._change(LINE, str(number - 1), "POST", f"/models/{LINE}/activate", body)
+            if before:
+                body = json.dumps({"version": before}).encode()
+                self._change(LINE, before, "POST", f"/models/{LINE}/activate", body)
                 yield
+            before = version if is_there else before
 
-    def _change(self, model: str, version: str, method: str, path: str, body: bytes, **headers: str) -> None:
+    def _change(self, model: str, version: str, method: str, path: str, body: bytes, **headers: str) -> bool:
+        """Whether it was done, as far as is known."""
         begun = self._clock()
         try:
             answer = self._site.gateway.ask(method, path, body, **headers)
@@ -115,6 +118,7 @@ class Operations:
             is_done = answer.status in (200, 201) and answer.json["status"]
             outcome, why = ("done", "") if is_done else ("refused", f"{answer.status} {answer.body!r}")
         self._history.changes.append(Change(model, version, begun, self._clock(), outcome, why))
+        return outcome == "done"
 
     def _wait_for_gateway(self) -> None:
         """Until it answers; what it had in hand before it was killed is over then."""

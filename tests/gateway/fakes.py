@@ -70,6 +70,7 @@ class FakeWorker:
         self.incarnation, self.obeys = incarnation, obeys  # and whether it leaves when it is told to
         self.says_draining = self.refuses_batches = False
         self.tells_evicted = True
+        self.away = 0.0  # seconds that a survey takes to it, and its answer back
         self.held = trio.Event()  # not set: batches wait in it
         self.held.set()
         self.deadly = -1.0  # a row with this number in it kills the worker, …
@@ -141,6 +142,7 @@ class FakeWorker:
 
     async def _survey(self, question: memoryview) -> bytes | None:
         message, buffers = wire.decode(question)
+        await trio.sleep(self.away)
         self.surveyed.append(message)
         answer = await self._answer(message, buffers)
         return None if answer is None else wire.encode(answer)

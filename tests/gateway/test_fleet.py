@@ -186,6 +186,17 @@ async def test_a_silent_worker_is_suspect_then_gone_and_its_requests_go_elsewher
         assert site.fleet.link(silent.id) is None
 
 
+async def test_a_worker_that_is_a_second_away_is_not_silent():
+    async with open_site() as site:
+        far = await site.ready_worker()
+        await site.set_weights(b"2")
+        far.away = 1.0
+        for _ in range(5):
+            await trio.sleep(1)
+            assert site.life(far) is Life.READY
+        assert await site.predict(1, 2) == 6.0
+
+
 async def test_a_worker_with_much_in_its_hands_may_be_silent_for_longer(monkeypatch):
     monkeypatch.setattr(fleet, "PACE", 2)  # of the eight bytes of a row
     async with open_site() as site:

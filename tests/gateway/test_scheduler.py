@@ -360,6 +360,28 @@ def test_a_request_that_was_on_two_workers_as_they_died_is_not_sent_to_a_third()
     assert scheduler.unfinished == 0
 
 
+@pytest.mark.parametrize("route", [None, *range(8)])
+def test_what_was_lost_with_a_worker_is_given_to_it_again_only_where_there_is_no_other(
+    route: int | None,
+) -> None:
+    scheduler = make()
+    scheduler.add_worker("a")
+    (struck,) = submitted(scheduler, 1, route=route)
+    taken(scheduler, "a")
+    for worker in ("b", "c"):
+        scheduler.add_worker(worker)
+    scheduler.remove_worker("a", 1.0, strike=True)
+    submitted(scheduler, *[1] * 8, key=NEW)
+    scheduler.add_worker("a")
+    second = struck.worker
+    assert second in ("b", "c")
+    scheduler.remove_worker(second, 2.0, strike=False)
+    third = struck.worker
+    assert third in {"b", "c"} - {second}  # and not the one that is back, and the least busy
+    scheduler.remove_worker(third, 3.0, strike=False)
+    assert struck.worker == "a"
+
+
 def test_a_strike_is_kept_when_its_next_worker_leaves_in_good_order() -> None:
     scheduler = make()
     scheduler.add_worker("a")

@@ -65,8 +65,9 @@ def run(seconds: float, rate: float, folder: Path, say: Callable[[str], None]) -
             history.changes[:] = [each._replace(begun=-2.0, ended=-1.0) for each in history.changes]
             load = traffic(None, where, rate, seconds, clock, history.asked.append)
             doors = {int(url.rpartition(":")[2]) for url in where}
-            with _looks(gateway, doors, clock) as samples, load:
-                replaced = _replace(gateway, seconds, REPLACE * quick, clock, say)
+            stays = gateway.status()["workers"][0]["pid"]
+            with _looks(gateway, stays, doors, clock) as samples, load:
+                replaced = _replace(gateway, stays, seconds, REPLACE * quick, clock, say)
         operations.collect()
         idle = left(temporary)
         gateway.send(signal.SIGTERM)
@@ -90,13 +91,14 @@ def _start(site: Site, batch: Path, temporary: Path) -> tuple[Gateway, Where]:
 
 
 def _replace(
-    gateway: Gateway, seconds: float, every: float, clock: Callable[[], float], say: Callable[[str], None]
-) -> int:
-    """Have the last worker leave again and again, and be replaced; how often that was."""
+    gateway: Gateway, stays: int, seconds: float, every: float, clock: Callable[[], float],
+    say: Callable[[str], None],
+) -> int:  # fmt: skip
+    """Have the other worker leave again and again, and be replaced; how often that was."""
     times = 0
     while clock() + every < seconds:
         time.sleep(every)
-        leaving = gateway.status()["workers"][-1]
+        leaving = next(each for each in gateway.status()["workers"] if each["pid"] != stays)
         with suppress(ProcessLookupError):
             psutil.Process(leaving["pid"]).send_signal(signal.SIGTERM)
         gateway.wait_state(leaving["pid"], None)
@@ -108,12 +110,13 @@ def _replace(
 
 
 @contextmanager
-def _looks(gateway: Gateway, doors: set[int], clock: Callable[[], float]) -> Iterator[dict[str, Samples]]:
-    """Look at the gateway, at what it starts workers from, and at the worker that stays."""
-    stays = gateway.status()["workers"][0]
-    watched = {"gateway": psutil.Process(gateway.pid), "the worker that stays": psutil.Process(stays["pid"])}
+def _looks(
+    gateway: Gateway, stays: int, doors: set[int], clock: Callable[[], float]
+) -> Iterator[dict[str, Samples]]:
+    """Look at the gateway, at what it starts workers from, and at the worker that stays: all outlive this."""
+    watched = {"gateway": psutil.Process(gateway.pid), "the worker that stays": psutil.Process(stays)}
     server = psutil.Process(gateway.pid).children()[0]
-    if server.pid != stays["pid"]:
+    if server.pid != stays:
         watched["what workers are forked from"] = server
     seen: dict[str, list[tuple[float, Footprint]]] = {name: [] for name in watched}
     over = threading.Event()
@@ -128,5 +131,8 @@ def _looks(gateway: Gateway, doors: set[int], clock: Callable[[], float]) -> Ite
     try:
         yield {**seen}
     finally:
+        is_well = thread.is_alive()
         over.set()
         thread.join()
+    if not is_well:
+        raise RuntimeError("a process that was to stay has ended")
