@@ -145,7 +145,7 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
 def local_url(rest: list[socket.socket]) -> str:
     """Where this host reaches its own REST."""
     host, port = rest[0].getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nosec B104  # it is what nobody should dial
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -281,7 +281,7 @@ def greeting(rest: list[socket.socket], grpc: list[socket.socket], settings: Gat
 def dialled(address: str) -> str:
     """How others write an address that stands for every address of this host."""
     parsed = parse_address(address)
-    return str(parsed._replace(host=socket.gethostname()) if parsed.host in ("0.0.0.0", "::") else parsed)
+    return str(parsed._replace(host=socket.gethostname()) if parsed.host in ("0.0.0.0", "::") else parsed)  # nosec B104  # the same
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def is_same_address(dialled: str, own: str) -> bool:
         return False
     if (theirs.scheme, theirs.port, theirs.path) != (ours.scheme, ours.port, ours.path):
         return False
-    is_any = ours.host in ("0.0.0.0", "::")
+    is_any = ours.host in ("0.0.0.0", "::")  # nosec B104  # it is only looked for
     return is_any or not (_is_number(theirs.host) and _is_number(ours.host)) or theirs.host == ours.host
 
 

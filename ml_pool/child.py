@@ -86,7 +86,7 @@ def load_models(config: WorkerConfig, threads: int) -> dict[str, Any]:
     name = ""
     limit_threads(threads)
     try:
-        loaders = pickle.loads(config.loaders) if isinstance(config.loaders, bytes) else config.loaders
+        loaders = pickle.loads(config.loaders) if isinstance(config.loaders, bytes) else config.loaders  # nosec B301  # our own process wrote it
         limit_threads(threads)  # of what has just been imported
         for name, load in loaders.items():
             models[name] = load()
@@ -199,7 +199,7 @@ def _failure(error: BaseException) -> Packed:
     text = error_text(error)
     try:
         brought_over = error.with_traceback(None)
-        pickle.loads(pickle.dumps(brought_over))
+        pickle.loads(pickle.dumps(brought_over))  # nosec B301  # our own process wrote it
         return encode((message, text, brought_over)).pack()
     except Exception:
         return encode((message, text, None)).pack()

@@ -38,7 +38,7 @@ def serve_templates(fd: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries templates
     parent = os.getpid()
     while (frame := channel.receive()) is not None:
-        preparation, modules = pickle.loads(frame.body)
+        preparation, modules = pickle.loads(frame.body)  # nosec B301  # our own process wrote it
         # What fails here fails again in the template, which can tell the pool of it.
         with contextlib.suppress(BaseException):
             prepare(preparation)

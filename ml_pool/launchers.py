@@ -178,7 +178,7 @@ class TemplateLauncher:
             if frame.kind == Kind.HELLO:
                 self._pidfd = frame.fd
             elif frame.kind == Kind.EXITED:
-                number, status = pickle.loads(frame.body)
+                number, status = pickle.loads(frame.body)  # nosec B301  # our own process wrote it
                 if number in self._unasked:
                     self._unasked.remove(number)
                 else:

@@ -91,7 +91,7 @@ def decode(body: bytes | memoryview, fd: int | None) -> tuple[Any, memoryview]:
     if fd is None:
         # Copies, so that arrays may be written to, and begin where malloc aligned them.
         parts[1:] = map(bytearray, parts[1:])
-    return pickle.loads(parts[0], buffers=parts[1:]), memory
+    return pickle.loads(parts[0], buffers=parts[1:]), memory  # nosec B301  # our own process wrote it
 
 
 class _Pickler(pickle.Pickler):

@@ -61,7 +61,7 @@ _DEFAULTS: Json = {
                 },
                 # The end of its log is kept with its exit code: the Pod is deleted as soon as it is known.
                 "terminationMessagePolicy": "FallbackToLogsOnError",
-                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # nosec B108  # of the pod alone
             }
         ],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
