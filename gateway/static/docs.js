@@ -312,7 +312,17 @@ function openNamed() {
   }
 }
 
+function keepToken() {
+  const given = document.getElementById("token");
+  given.value = token();
+  given.addEventListener("input", () => {
+    sessionStorage.setItem("pipeline-token", given.value.trim());
+    document.dispatchEvent(new Event("token"));
+  });
+}
+
 async function main() {
+  keepToken();
   const about = document.getElementById("about");
   try {
     openapi = await (await fetch("openapi.json")).json();
@@ -330,12 +340,6 @@ async function main() {
     document.getElementById("contents").append(...contents(tag, own).flat());
   }
   document.getElementById("filter").addEventListener("input", (event) => find(event.target.value));
-  const given = document.getElementById("token");
-  given.value = token();
-  given.addEventListener("input", () => {
-    sessionStorage.setItem("pipeline-token", given.value.trim());
-    document.dispatchEvent(new Event("token"));
-  });
   addEventListener("hashchange", openNamed);
   openNamed();
 }
