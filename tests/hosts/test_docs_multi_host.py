@@ -97,6 +97,7 @@ def test_what_is_shown_works_and_strangers_get_nothing(hosts: list[Host], folder
     for process in console.processes:
         assert process.is_alive
         assert "Traceback" not in process.output
+        process.kill()
 
 
 def test_a_token_does_instead_of_certificates(hosts: list[Host], folder: Path) -> None:
@@ -121,6 +122,7 @@ def test_a_token_does_instead_of_certificates(hosts: list[Host], folder: Path) -
     for process in console.processes:
         assert process.is_alive
         assert "Traceback" not in process.output
+        process.kill()
 
 
 def _objects(text: str) -> list[dict[str, object]]:
