@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import importlib
 import os
 import resource
 import select
@@ -28,7 +29,7 @@ from common.errors import LoadError
 from common.forking import fork
 from common.processes import ending
 from engine.registry import Registry
-from engine.runtimes.formats import detect, import_format
+from engine.runtimes.formats import FORMATS, detect, import_format
 from engine.runtimes.options import LoadOptions
 from engine.runtimes.runtime import first_line
 from engine.runtimes.source import Source, source_size
@@ -37,6 +38,8 @@ ORDER, VERDICT = 1, 2
 TIME, RATE = 60.0, 5e6  # seconds that a file may take, and bytes a second on top
 MEMORY, FACTOR = 4 << 30, 16  # bytes that it may take, and so many times its own on top
 REMEMBERED = 1024  # files that passed
+# What a format's library imports when it is first used, which takes seconds.
+_ALSO = {"torch_export": ("torch._export.serde.serialize", "torch.export.passes", "torch.fx.passes")}
 _LONGEST_SENTENCE = 100_000
 _LONGEST_REFERENCE = 4096
 
@@ -126,13 +129,31 @@ def _opened(source: Source) -> Iterator[int]:
 
 
 def _serve(channel: Channel, allowed: LoadOptions) -> None:
+    kind = ""
     while (frame := channel.receive()) is not None:
+        # Now, as what is imported here every trial finds, and while nobody else imports the same.
+        for each in {kind, _expected_kind(frame)} - {""}:
+            _import(each)
         verdict = _judge(channel, frame, allowed)
+        kind = verdict.kind
         with contextlib.suppress(OSError):  # the worker has gone, which the next receive sees
             channel.send(VERDICT, msgspec.msgpack.encode(verdict))
-        if verdict.kind:
-            with contextlib.suppress(LoadError):
-                import_format(verdict.kind)  # so that the next of its kind need not
+
+
+def _expected_kind(frame: Frame) -> str:
+    """The format that a file is said to have, or its name ends like."""
+    load, _ = wire.expect(wire.Load, frame.body)
+    suffix = Path(load.file).suffix.lower()
+    named = (kind for kind, each in FORMATS.items() if suffix and suffix in each.suffixes)
+    return load.settings.runtime or next(named, "")
+
+
+def _import(kind: str) -> None:
+    with contextlib.suppress(LoadError):
+        import_format(kind)
+        for module in _ALSO.get(kind, ()):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
 
 
 def _judge(channel: Channel, frame: Frame, allowed: LoadOptions) -> Verdict:

@@ -61,7 +61,10 @@ class Console:
 
 
 def test_what_is_shown_works_and_strangers_get_nothing(hosts: list[Host], folder: Path) -> None:
-    assert sorted(SHOWN) == ["anywhere", "client", "firewall", "gateway", "why", "worker"]
+    assert sorted(SHOWN) == [
+        "anywhere", "client", "firewall", "gateway", "token", "token_gateway", "token_worker", "why",
+        "worker",
+    ]  # fmt: skip
     console = Console(folder)
     console.run(hosts[0], SHOWN["firewall"])
     console.run(hosts[3], SHOWN["anywhere"])
@@ -94,6 +97,32 @@ def test_what_is_shown_works_and_strangers_get_nothing(hosts: list[Host], folder
     for process in console.processes:
         assert process.is_alive
         assert "Traceback" not in process.output
+        process.kill()
+
+
+def test_a_token_does_instead_of_certificates(hosts: list[Host], folder: Path) -> None:
+    console = Console(folder)
+    console.run(hosts[0], SHOWN["token"])
+    gateway = console.start(hosts[0], SHOWN["token_gateway"])
+    gateway.wait_for_line("Pipeline serves on", "--fleet_token_file …")
+    for host in hosts[1:3]:
+        console.start(host, SHOWN["token_worker"])
+    console.run(hosts[3], SHOWN["token"].replace("fleet.token", "other.token"))
+    stranger = console.start(hosts[3], SHOWN["token_worker"].replace("fleet.token", "other.token"))
+    stranger.wait_for_line("not heard", "another fleet token")
+
+    def states() -> list[str]:
+        status = json.loads(console.run(hosts[0], "curl -sS http://127.0.0.1:54321/status"))
+        return [worker["state"] for worker in status["workers"]]
+
+    wait_for(lambda: states() == ["ready"] * 2, "two workers are ready, and nobody else is known")
+    _, uploaded, predicted = _objects(console.run(hosts[0], SHOWN["client"]))
+    assert uploaded["workers"] == [{"result": True}] * 2
+    assert is_right(predicted["result"], ONE, 0.1, 0.2)
+    for process in console.processes:
+        assert process.is_alive
+        assert "Traceback" not in process.output
+        process.kill()
 
 
 def _objects(text: str) -> list[dict[str, object]]:
