@@ -52,6 +52,7 @@ from gateway.links import Links, socket_directory
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.proving import open_contact
+from gateway.recovery.weights import check_weights
 from gateway.scheduler import Scheduler
 from gateway.state import open_state
 from gateway.tls import GRPC, HTTP, Certificate, TlsListener
@@ -120,6 +121,8 @@ async def serve(
     """
     kept = gateway.state if gateway.hiring.keep else None
     with open_state(gateway.state) as state, socket_directory(kept) as directory:
+        if gateway.state is not None:
+            check_weights(state, gateway.state)
         state.blobs.sweep(state.referenced())
         links = Links(gateway.addr_service, gateway.addr_worker, directory, gateway.credentials)
         came = Bell()
