@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +29,6 @@ from common.limit_settings import LimitSettings
 from common.link.gateway import open_surveyor
 from common.log import event
 from common.tracing import Spans
-from gateway.access import Access
 from gateway.auth.asking import public
 from gateway.auth.calls import CallGuard
 from gateway.auth.gate import Gate
@@ -162,6 +160,7 @@ async def _run(
         core, max_upload=gateway.max_upload, max_body=gateway.max_body,
         metrics_triton=gateway.metrics_triton, gate=gateway.gate, cors_origins=gateway.cors_origins,
         ws_window=gateway.limits.ws_window, ws_messages_per_second=gateway.limits.ws_messages_per_second,
+        access_log=gateway.access_log,
     )  # fmt: skip
     listeners = _make_listeners(gateway, core, doors)
     becoming_ready = trio.CancelScope()
@@ -243,9 +242,8 @@ def _make_lane(gateway: Gateway, doors: Doors, *, is_public: bool) -> Lane:
         return ours or doors.models.body_limit(method, path)
 
     pages = CrossOrigin(gateway.cors_origins)
-    access = Access(uuid.uuid4().hex[:8], gateway.access_log)
     return Lane(
-        access.around(pages.app(public(doors.app) if is_public else doors.app)),
+        doors.access.around(pages.app(public(doors.app) if is_public else doors.app)),
         find_direct=doors.find_direct,
         limited=doors.limited.http,
         guard=None if doors.gate is None else LaneGuard(doors.gate, pages.lines),
@@ -255,7 +253,7 @@ def _make_lane(gateway: Gateway, doors: Doors, *, is_public: bool) -> Lane:
             **{name: getattr(gateway.limits, name) for name in OF_HTTP},
         ),
         error_body=error_body,
-        observer=pages.around(access),
+        observer=pages.around(doors.access),
     )
 
 
@@ -281,6 +279,7 @@ def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
         ),
         limited=doors.limited.grpc,
         guard=CallGuard(doors.gate, is_public=bool(gateway.admin)),
+        observer=doors.access,
     )
 
 

@@ -34,8 +34,8 @@ may_import: dict[str, set[str]] = {
 # What a unit may import beside that, and no more of the unit it is in.
 may_import_also: dict[str, set[str]] = {
     "bench": {"gateway.autoscaler.policy", "gateway.autoscaler.traffic"},  # the simulator runs the policy
-    # To check a file as gw.py deploy would, to make what gw.py certs makes, and to look at a state directory that
-    # no gateway may be able to open.
+    # To check a file as gw.py deploy would, to make what gw.py certs makes, and to look at a state directory
+    # that no gateway may be able to open.
     "cli": {
         "gateway.deploy.config",
         "gateway.certificates",
