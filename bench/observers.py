@@ -23,7 +23,7 @@ from typing import Any
 
 from bench.client import Client
 from bench.figures import Figure
-from bench.programs import Server, gateway
+from bench.programs import FIRST, Server, gateway, gather
 from bench.run import Run, run_benchmark, upload_sample
 from bench.wrk import Load, drive
 
@@ -87,8 +87,8 @@ def scraping(run: Run) -> list[Figure]:
         gateway(run.directory, near=0, crowd=WORKERS, is_busy=False, flags=flags) as server,
         Client(server.port) as client,
     ):
-        run.say(f"/metrics: {WORKERS} workers load {MODELS} models")
-        for n in range(MODELS):  # now that the workers are there: each is one survey of all of them
+        run.say(f"/metrics: {FIRST} workers load {MODELS} models, then {WORKERS} hold them")
+        for n in range(MODELS):
             version = models / f"model-{n}" / "1"
             version.mkdir(parents=True)
             (version / "model.pt").write_bytes(b"the crowd looks into no file")
@@ -96,6 +96,7 @@ def scraping(run: Run) -> list[Figure]:
             client.ask("POST", f"/models/model-{n}/predict", b'{"vector":[1.0]}')
             tensor = b'{"name":"vector","shape":[1,1],"datatype":"FP32","data":[1.0]}'
             client.ask("POST", f"/v2/models/model-{n}/infer", b'{"inputs":[%b]}' % tensor)
+        gather(server, WORKERS)
         count = SCRAPES // (5 if run.is_quick else 1)
         run.say(f"/metrics: {count} scrapes")
         took = []
