@@ -156,12 +156,7 @@ async def _run(
     reload: Callable[[], None] | None,
 ) -> PipelineError | None:
     """Every task, until it is over; what `on_ready` raised."""
-    doors = Doors(
-        core, max_upload=gateway.max_upload, max_body=gateway.max_body,
-        metrics_triton=gateway.metrics_triton, gate=gateway.gate, cors_origins=gateway.cors_origins,
-        ws_window=gateway.limits.ws_window, ws_messages_per_second=gateway.limits.ws_messages_per_second,
-        access_log=gateway.access_log,
-    )  # fmt: skip
+    doors = _make_doors(gateway, core)
     listeners = _make_listeners(gateway, core, doors)
     becoming_ready = trio.CancelScope()
     failure = None
@@ -213,6 +208,20 @@ async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
     core.health.starting = ""
     if watch:
         await folder.run()
+
+
+def _make_doors(gateway: Gateway, core: Core) -> Doors:
+    return Doors(
+        core,
+        max_upload=gateway.max_upload,
+        max_body=gateway.max_body,
+        metrics_triton=gateway.metrics_triton,
+        gate=gateway.gate,
+        cors_origins=gateway.cors_origins,
+        ws_window=gateway.limits.ws_window,
+        ws_messages_per_second=gateway.limits.ws_messages_per_second,
+        access_log=gateway.access_log,
+    )
 
 
 def _make_listeners(gateway: Gateway, core: Core, doors: Doors) -> list[tuple[Listener, list[socket.socket]]]:

@@ -148,7 +148,9 @@ async def open_client(
 ) -> AsyncIterator[tuple[Client, GrpcServer]]:
     """A client of these methods, by their names."""
     server = GrpcServer(
-        {(METHOD + name).encode(): each for name, each in methods.items()}, GrpcLimits(**limits), observer=observer
+        {(METHOD + name).encode(): each for name, each in methods.items()},
+        GrpcLimits(**limits),
+        observer=observer,
     )
     ours, theirs = memory_stream_pair()
     client = Client(ours)
