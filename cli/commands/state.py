@@ -1,21 +1,25 @@
-"""`pipeline state`: the folder in which a gateway remembers, looked at and saved without asking anybody."""
+"""`pipeline state`: the folder in which a gateway remembers, looked at and saved without asking anybody.
+
+Nothing of the gateway is imported before it is needed: other commands start faster without.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cli.asked import Asked
 from cli.failure import EXIT_LATER, EXIT_REFUSED, Failure
 from cli.output import size
 from cli.parser import Tree
 from common.errors import PipelineError, StateInUse
-from gateway.recovery.backup import backup as make_backup
-from gateway.recovery.check import check as look
-from gateway.recovery.findings import Finding
-from gateway.recovery.repair import repair as mend
 
+if TYPE_CHECKING:
+    from gateway.recovery.findings import Finding
+
+T = TypeVar("T")
 DEFAULT = "./state"  # as gw.py has it
 
 
@@ -44,6 +48,8 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 
 def check(asked: Asked) -> int:
     """0 where nothing is damaged; else 1, and a sentence for every finding."""
+    from gateway.recovery.check import check as look
+
     found = _do(lambda: look(_folder(asked)))
     values = found._asdict() | {"findings": _values(found.findings)}
     if asked.output.is_json:
@@ -58,6 +64,8 @@ def check(asked: Asked) -> int:
 
 def repair(asked: Asked) -> None:
     """Says what is lost, and where what was damaged is now."""
+    from gateway.recovery.repair import repair as mend
+
     done = _do(lambda: mend(_folder(asked)))
     if asked.output.is_json:
         return asked.output.json(done._asdict())
@@ -72,7 +80,9 @@ def repair(asked: Asked) -> None:
 
 def backup(asked: Asked) -> int:
     """0 where the copy is whole; 1, and a sentence for every fault that it has from the original."""
-    done = _do(lambda: make_backup(_folder(asked), Path(asked.arguments.folder)))
+    from gateway.recovery.backup import backup as copy
+
+    done = _do(lambda: copy(_folder(asked), Path(asked.arguments.folder)))
     if asked.output.is_json:
         asked.output.json(done._asdict() | {"findings": _values(done.findings)})
     else:
@@ -89,7 +99,7 @@ def _folder(asked: Asked) -> Path:
     return Path(asked.arguments.state or asked.environ.get("PIPELINE_STATE") or DEFAULT)
 
 
-def _do(what: Any) -> Any:
+def _do(what: Callable[[], T]) -> T:
     try:
         return what()
     except StateInUse as error:
