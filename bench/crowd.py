@@ -22,6 +22,7 @@ from common.link.worker import Answerer, answer_requests, answer_surveys
 from common.tensor import TensorSpec
 
 BUSY, IDLE = 0.002, 0.002  # seconds
+PACE = 0.02  # between two that come late: those that are there have to answer meanwhile
 Held = dict[tuple[str, str], wire.VersionKey]
 RESULT = (TensorSpec("result", "FP32", (1,)),)
 
@@ -103,8 +104,9 @@ def main() -> None:
     threading.current_thread().name = f"{arguments.count} workers"
     while arguments.idle:
         signal.sigwait([signal.SIGUSR1])
-        late = range(len(workers), arguments.count)
-        workers += [Worker(n, *addresses, holding=workers[0].versions) for n in late]
+        for number in range(len(workers), arguments.count):
+            workers.append(Worker(number, *addresses, holding=workers[0].versions))
+            time.sleep(PACE)
     while True:
         until = time.monotonic() + BUSY
         while time.monotonic() < until:
