@@ -1,9 +1,7 @@
 """What watching costs: `python -m bench.observers`. Prints a table.
 
-Two gateways stand side by side, one that nobody watches and one with everything on: metrics scraped every few
-seconds by both sets of names, JSON logs with a share of the requests in them, spans of a share sent to a
-collector, and somebody who follows /events and the dashboard. They are loaded in turn. Then /metrics of a
-large fleet is timed.
+Two gateways stand side by side, one that nobody watches and one with everything on (bench.watching). They are
+loaded in turn. Then /metrics of a large fleet is timed.
 
 Exit codes: 0 every bound reached, 1 one missed, 2 it could not be run.
 """
@@ -11,30 +9,28 @@ Exit codes: 0 every bound reached, 1 one missed, 2 it could not be run.
 from __future__ import annotations
 
 import contextlib
-import http.client
-import socket
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from statistics import median, quantiles
-from typing import Any
+from typing import NamedTuple
+
+import numpy as np
 
 from bench.client import Client
 from bench.figures import Figure
-from bench.programs import Server, gateway
+from bench.intervals import Ratio, ratio_of_pairs
+from bench.programs import FIRST, Server, gateway, gather
 from bench.run import Run, run_benchmark, upload_sample
-from bench.wrk import Load, drive
+from bench.watching import ALL, Watching, collector, scrape, watched
+from bench.wrk import drive
 
 CLIENTS = 32
-PAIRS = 4  # for each repeat: many short ones, as what else a machine does differs from one to the next
-SCRAPE = 5.0  # seconds; 15 are usual
+PAIRS = 24
+PAIR_TIME = 2.0  # seconds of each of the two
 WORKERS, MODELS = 200, 50
 SCRAPES = 50
 LOAD_TIME = 120.0
-STREAMS = ("/events", "/dashboard/live")
-OBSERVERS = ("--metrics_triton", "--log_format", "json", "--access_log", "0.01")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,35 +43,64 @@ def observers(run: Run) -> list[Figure]:
     return [*rotation(run), *scraping(run)]
 
 
-def rotation(run: Run) -> list[Figure]:
-    """Requests per second with all observers beside none, in pairs whose order turns."""
-    loads: dict[str, list[Load]] = {"off": [], "on": []}
+def rotation(run: Run, watching: Watching = ALL) -> list[Figure]:
+    """What a request costs with observers and with none, in many short pairs whose order turns (A B B A).
+
+    CPU time is what is bounded: of a busy gateway it is what its rate comes from, without what others do.
+    """
+    spent: dict[str, list[Cost]] = {"off": [], "on": []}
+    pairs = PAIRS // (6 if run.is_quick else 1)
     with contextlib.ExitStack() as stack:
-        collector = stack.enter_context(_collector())
+        otel = ("--otel", stack.enter_context(collector())) if watching.traces else ()
         servers: dict[str, Server] = {}
-        for name, flags in (("off", ()), ("on", (*OBSERVERS, "--otel", collector))):
+        for name, flags in (("off", ()), ("on", (*watching.flags, *otel))):
             directory = run.directory / name
             directory.mkdir()
             servers[name] = stack.enter_context(gateway(directory, flags=flags))
             upload_sample(servers[name])
-            _load(run, servers[name], seconds=1)
-        stack.enter_context(_watched(servers["on"]))
-        for n in range(PAIRS * run.repeats):
+            _cost(run, servers[name])
+        stack.enter_context(watched(servers["on"], watching))
+        for n in range(pairs):
+            run.say(f"observers: pair {n + 1} of {pairs}")
             for name in ("off", "on") if n % 2 == 0 else ("on", "off"):
-                run.say(f"observers {name}: run {n + 1} of {PAIRS * run.repeats}")
-                loads[name].append(_load(run, servers[name], seconds=run.seconds / 2))
-    pairs = list(zip(loads["on"], loads["off"], strict=True))
-    costs = [1 - on.rate / off.rate for on, off in pairs]
-    errors = sum(load.errors for kind in loads.values() for load in kind)
-    note = "pairs: " + ", ".join(f"{cost:.1%}" for cost in costs)
+                spent[name].append(_cost(run, servers[name]))
+    on, off = spent["on"], spent["off"]
+    run.details["observers"] = {name: [each._asdict() for each in costs] for name, costs in spent.items()}
+    source = np.random.default_rng(1)
+    cpu = ratio_of_pairs([(a.cpu, b.cpu) for a, b in zip(on, off, strict=True)], source)
+    rate = ratio_of_pairs([(a.rate, b.rate) for a, b in zip(on, off, strict=True)], source)
     return [
-        Figure("requests, 32 clients, nobody watches", median(e.rate for e in loads["off"]), "requests/s"),
-        Figure("  all observers on", median(each.rate for each in loads["on"]), "requests/s"),
-        Figure("  what they cost", 100 * median(costs), "%", at_most=5, note=note),
-        Figure("  p99 without", median(each.p99 for each in loads["off"]) * 1000, "ms"),
-        Figure("  p99 with", median(each.p99 for each in loads["on"]) * 1000, "ms"),
-        Figure("  failed", errors, "requests", at_most=0),
+        Figure("CPU of 1,000 requests, nobody watches", median(each.cpu for each in off) * 1000, "ms"),
+        Figure("  with observers", median(each.cpu for each in on) * 1000, "ms", note=watching.name),
+        Figure("  what they cost", _percent(cpu, 1), "%", at_most=5, note=_interval(cpu, 1)),
+        Figure("  of the rate of 32 clients", _percent(rate, -1), "%", note=_interval(rate, -1)),
+        Figure("  failed", sum(each.errors for each in (*on, *off)), "requests", at_most=0),
     ]
+
+
+class Cost(NamedTuple):
+    """Of one load: CPU seconds for 1,000 requests, of the gateway and its worker; requests a second."""
+
+    cpu: float
+    rate: float
+    errors: int
+
+
+def _cost(run: Run, server: Server) -> Cost:
+    before = sum(server.cpu())
+    load = drive(server, "pairs.lua", clients=CLIENTS, seconds=PAIR_TIME, seed=run.seed())
+    return Cost((sum(server.cpu()) - before) / load.requests * 1000, load.rate, load.errors)
+
+
+def _percent(ratio: Ratio | None, sign: int) -> float:
+    return float("nan") if ratio is None else 100 * sign * (ratio.ratio - 1)
+
+
+def _interval(ratio: Ratio | None, sign: int) -> str:
+    if ratio is None:
+        return ""
+    low, high = sorted(100 * sign * (each - 1) for each in (ratio.low, ratio.high))
+    return f"95 % interval {low:.1f} to {high:.1f}"
 
 
 def scraping(run: Run) -> list[Figure]:
@@ -87,8 +112,8 @@ def scraping(run: Run) -> list[Figure]:
         gateway(run.directory, near=0, crowd=WORKERS, is_busy=False, flags=flags) as server,
         Client(server.port) as client,
     ):
-        run.say(f"/metrics: {WORKERS} workers load {MODELS} models")
-        for n in range(MODELS):  # now that the workers are there: each is one survey of all of them
+        run.say(f"/metrics: {FIRST} workers load {MODELS} models, then {WORKERS} hold them")
+        for n in range(MODELS):
             version = models / f"model-{n}" / "1"
             version.mkdir(parents=True)
             (version / "model.pt").write_bytes(b"the crowd looks into no file")
@@ -96,12 +121,13 @@ def scraping(run: Run) -> list[Figure]:
             client.ask("POST", f"/models/model-{n}/predict", b'{"vector":[1.0]}')
             tensor = b'{"name":"vector","shape":[1,1],"datatype":"FP32","data":[1.0]}'
             client.ask("POST", f"/v2/models/model-{n}/infer", b'{"inputs":[%b]}' % tensor)
+        gather(server, WORKERS)
         count = SCRAPES // (5 if run.is_quick else 1)
         run.say(f"/metrics: {count} scrapes")
         took = []
         for _ in range(count):
             began = time.perf_counter()
-            page = _scrape(server)
+            page = scrape(server)
             took.append(time.perf_counter() - began)
             time.sleep(0.1)
     run.details["scrapes"] = took
@@ -115,89 +141,12 @@ def scraping(run: Run) -> list[Figure]:
     ]
 
 
-def _load(run: Run, server: Server, *, seconds: float) -> Load:
-    return drive(server, "pairs.lua", clients=CLIENTS, seconds=seconds, seed=run.seed())
-
-
 def _load_model(client: Client, name: str) -> None:
     """A survey that a worker of a crowd misses is asked again."""
     end = time.monotonic() + LOAD_TIME
     while "error" in (answer := client.ask("POST", f"/v2/repository/models/{name}/load")):
         if time.monotonic() > end:
             raise RuntimeError(f"{name} cannot be loaded: {answer['error']}")
-
-
-def _scrape(server: Server) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    try:
-        connection.request("GET", "/metrics")
-        answer = connection.getresponse()
-        page = answer.read()
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise RuntimeError(f"/metrics was answered {answer.status}")
-    return page
-
-
-@contextlib.contextmanager
-def _watched(server: Server) -> Iterator[None]:
-    """Meanwhile somebody scrapes, and somebody follows what happens."""
-    over = threading.Event()
-
-    def scrape() -> None:
-        while not over.wait(SCRAPE):
-            _scrape(server)
-
-    followed = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in STREAMS]
-    for path, connection in zip(STREAMS, followed, strict=True):
-        connection.request("GET", path)
-    sockets = [each.sock for each in followed]
-    threads = [threading.Thread(target=scrape)]
-    threads += [threading.Thread(target=_read, args=(each.getresponse(),)) for each in followed]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for each in sockets:
-            each.shutdown(socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join()
-        for connection in followed:
-            connection.close()
-
-
-def _read(stream: http.client.HTTPResponse) -> None:
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        while stream.read1(65536):
-            pass
-
-
-class _Sink(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def _collector() -> Iterator[str]:
-    """The URL of one that takes spans and forgets them."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Sink)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from bench.client import Client
 ROOT = Path(__file__).resolve().parents[1]
 START_TIME = 60.0
 STOP_TIME = 20.0
-IDLE = ["--idle", "--holders", "4"]
+FIRST = 4  # of an idle crowd: they are given models
 _URL = re.compile(r"http://\S+:(\d+)")
 
 
@@ -34,6 +35,7 @@ class Server:
         self.log = log
         self.pid = process.pid
         self._process = psutil.Process(process.pid)
+        self.crowd: subprocess.Popen[bytes] | None = None
         self.others: list[psutil.Process] = []  # started by us beside it, and counted with it
 
     def rss(self) -> float:
@@ -74,8 +76,8 @@ def gateway(
     flags: Sequence[str] = (),
 ) -> Iterator[Server]:
     """A gateway with `near` workers of its own (ipc), `far` ones that dial it over ws, and a `crowd` of ones
-    without a model (see bench.crowd), all ready. An idle crowd dials Unix sockets and four hold models;
-    the gateway serves the folder `models`, and is given `flags`."""
+    without a model (see bench.crowd), all ready. An idle crowd dials Unix sockets, and only its first come
+    before `gather` is called; the gateway serves the folder `models`, and is given `flags`."""
     kinds = ("service", "link")
     service, link = (
         f"ws://127.0.0.1:{free_port()}" if is_busy else f"ipc://{directory}/{kind}" for kind in kinds
@@ -97,10 +99,18 @@ def gateway(
             started = stack.enter_context(running(worker, directory / f"far-{n}.log"))
             server.others.append(psutil.Process(started.pid))
         if crowd:
-            many = ["-m", "bench.crowd", str(crowd), *addresses, *([] if is_busy else IDLE)]
-            stack.enter_context(running(many, directory / "crowd.log"))
-        _wait_ready(server, near + far + crowd)
+            idle = [] if is_busy else ["--idle", "--first", str(FIRST)]
+            many = ["-m", "bench.crowd", str(crowd), *addresses, *idle]
+            server.crowd = stack.enter_context(running(many, directory / "crowd.log"))
+        _wait_ready(server, near + far + (crowd if is_busy else FIRST))
         yield server
+
+
+def gather(server: Server, workers: int) -> None:
+    """Have the rest of an idle crowd come with what its first hold, until so many workers are ready."""
+    assert server.crowd is not None
+    server.crowd.send_signal(signal.SIGUSR1)
+    _wait_ready(server, workers)
 
 
 @contextlib.contextmanager

@@ -221,6 +221,19 @@ class StateError(PipelineError):
     code = "state"
 
 
+class StateInUse(StateError):
+    """Raised when another process holds the state directory."""
+
+    code = "state_in_use"
+
+
+class DiskFull(StateError):
+    """Raised when the disk has no room for what is to be kept."""
+
+    code = "disk_full"
+    status = 507
+
+
 class Conflict(StateError):
     """Raised when a change does not fit what the state holds: another change has to come first."""
 

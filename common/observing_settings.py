@@ -25,5 +25,5 @@ class ObservingSettings:
     otel_sample: float = option(
         0.001, RATE, _GROUP, "share of the requests without a traceparent that have spans, 0 to 1"
     )
-    access_log: float = option(0.0, RATE, _GROUP, "share of the HTTP requests that are logged, 0 to 1")
+    access_log: float = option(0.0, RATE, _GROUP, "share of the requests that are logged, 0 to 1")
     metrics_triton: bool = option(False, FLAG, _GROUP, "/metrics by the names of Triton, too")

@@ -1,5 +1,5 @@
-"""What is noted of each HTTP request as it is answered: an id that its client can name, and now and then a
-line in the log. Never what it carries: no body, no query, no header but its id.
+"""What is noted of each request as it is answered, whichever door it came through: an id that its client can
+name, and now and then a line in the log. Never what it carries: no body, no query, no header but its id.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
@@ -18,7 +19,8 @@ from gateway.http1.exchange import Exchange
 log = logging.getLogger("pipeline.access")
 
 HEADER = b"x-request-id"
-_VALID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
+FORM = "[A-Za-z0-9._:/+=@-]{1,128}"
+_VALID = re.compile(FORM.encode()).fullmatch
 _CLIENT_GONE = 499
 
 
@@ -42,7 +44,7 @@ class Access:
         given = exchange.header(HEADER)
         name = b"%b%d" % (self._prefix, next(self._numbers)) if given is None else self.name(given)
         if self._rate and self._is_due():
-            self._note(exchange.method, exchange.path, status, size, exchange.began, name)
+            self._noted_http(exchange.method, exchange.path, status, size, exchange.began, name)
         return b"x-request-id: %b\r\n" % name
 
     def around(self, app: App) -> App:
@@ -69,9 +71,23 @@ class Access:
                 await app(scope, receive, sending)
             finally:
                 if self._is_due():
-                    self._note(scope["method"], scope["path"], status, size, began, name)
+                    self._noted_http(scope["method"], scope["path"], status, size, began, name)
 
         return noted
+
+    def called(self, headers: Mapping[bytes, bytes], began: float, status: str) -> bytes:
+        """A gRPC call ends; the id that its client is told."""
+        name = self.name(headers.get(HEADER))
+        if self._is_due():
+            path = headers.get(b":path", b"").decode("latin-1")
+            _note(began, name.decode(), door="grpc", path=path, code=status)
+        return name
+
+    def told(self, began: float, answer: str | bytes, code: str, name: Callable[[], str]) -> None:
+        """A message of a WebSocket is answered."""
+        if self._is_due():
+            size = len(answer.encode() if isinstance(answer, str) else answer)
+            _note(began, name(), door="ws", path="/ws", code=code, bytes=size)
 
     def _is_due(self) -> bool:
         self._share += self._rate
@@ -80,8 +96,11 @@ class Access:
         self._share -= 1
         return True
 
-    def _note(self, method: str, path: str, status: int, size: int, began: float, name: bytes) -> None:
-        event(
-            log, logging.INFO, "request", method=method, path=path, status=status, bytes=size,
-            seconds=trio.current_time() - began, request_id=name.decode(),
-        )  # fmt: skip
+    def _noted_http(self, method: str, path: str, status: int, size: int, began: float, name: bytes) -> None:
+        told = {"method": method, "path": path, "status": status, "bytes": size}
+        _note(began, name.decode(), door="http", **told)
+
+
+def _note(began: float, name: str, **told: object) -> None:
+    seconds = trio.current_time() - began
+    event(log, logging.INFO, "request", **told, seconds=seconds, request_id=name)

@@ -7,17 +7,19 @@ Everything here blocks: the gateway calls it in a thread. What the disk refuses 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from common.errors import NotFound, StateError
+from common.errors import DiskFull, NotFound, StateError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = ".tmp"
@@ -25,6 +27,7 @@ _TEMPORARY = ".tmp"
 # 110 ms, where one fsync at the end takes 135 (measured; hashing alone takes 80).
 _STRIDE = 8 << 20
 _READ = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,16 @@ class BlobWriter:
         self._digest.update(view)
 
 
+def second_name(old: Path, new: Path) -> None:
+    """Give a file another name; a copy, where that is elsewhere or the file system has no such thing."""
+    try:
+        os.link(old, new)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copy2(old, new)
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a folder durable: a rename is on the disk only after this (fsync(2))."""
     file = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -186,4 +199,5 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StateError(f"{error.filename or path}: {error.strerror or error}") from error
+        kind = DiskFull if error.errno in _FULL else StateError
+        raise kind(f"{error.filename or path}: {error.strerror or error}") from error

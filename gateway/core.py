@@ -19,6 +19,7 @@ from pathlib import Path
 
 import trio
 
+from gateway.access import Access
 from gateway.auth.gate import Gate
 from gateway.autoscaler.autoscaler import Autoscaler
 from gateway.autoscaler.scaling import Scaling
@@ -199,7 +200,9 @@ class Doors:
         cors_origins: Sequence[str] = (),
         ws_window: int = 64,
         ws_messages_per_second: float = 20_000.0,
+        access_log: float = 0.0,
     ) -> None:
+        self.access = Access(uuid.uuid4().hex[:8], access_log)
         self.gate = gate
         self.limited = Limited({} if gate is None else gate.refused)
         self.predict = PredictDoor(core.predictions, core.catalog)
@@ -216,7 +219,7 @@ class Doors:
             window=ws_window, messages_per_second=ws_messages_per_second,
             max_bytes=max_body, max_bytes_in_flight=4 * max_body,
         )  # fmt: skip
-        self.socket = SocketDoor(core.predictions, core.catalog, limits, cors_origins)
+        self.socket = SocketDoor(core.predictions, core.catalog, limits, self.access, cors_origins)
         self.events = EventsDoor(core.events)
         jobs = JobsDoor(core.jobs, core.going, core.catalog, core.webhooks, core.predictions)
         status = StatusDoor(core.fleet, core.predictions, core.catalog, core.workforce)

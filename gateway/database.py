@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
-from common.errors import StateError
+from common.errors import DiskFull, StateError
 from gateway.blobs import sync_directory
+from gateway.state_folder import what_to_do
 
 # Entry n takes the database from schema n to n + 1. Entries are added, never changed.
 MIGRATIONS = (
@@ -168,18 +169,22 @@ def migrate(connection: sqlite3.Connection, path: Path, *, is_new: bool) -> None
             )
 
 
+def error_of(path: Path, error: sqlite3.Error) -> StateError:
+    """What a database cannot do for now; a full disk has a word of its own."""
+    kind = DiskFull if "full" in str(error) else StateError
+    return kind(f"{path} cannot be used ({error}): has the disk room, and may we write?")
+
+
 @contextmanager
 def database_errors(path: Path) -> Iterator[None]:
     """The one place that knows sqlite3's exceptions."""
     try:
         yield
     except (sqlite3.OperationalError, sqlite3.IntegrityError) as error:
-        raise StateError(f"{path} cannot be used ({error}): has the disk room, and may we write?") from error
+        raise error_of(path, error) from error
     except (
         sqlite3.Error,
         UnicodeDecodeError,
         msgspec.MsgspecError,
     ) as error:  # sqlite3 decodes even what it says of the damage
-        raise StateError(
-            f"{path} is damaged ({error}): put back a copy of it, or move the folder away to start anew"
-        ) from error
+        raise StateError(f"{path} is damaged ({error}): {what_to_do(path.parent)}") from error

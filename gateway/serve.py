@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +29,6 @@ from common.limit_settings import LimitSettings
 from common.link.gateway import open_surveyor
 from common.log import event
 from common.tracing import Spans
-from gateway.access import Access
 from gateway.auth.asking import public
 from gateway.auth.calls import CallGuard
 from gateway.auth.gate import Gate
@@ -52,6 +50,7 @@ from gateway.links import Links, socket_directory
 from gateway.model_folder import ModelFolder
 from gateway.predictions import Predictions
 from gateway.proving import open_contact
+from gateway.recovery.weights import check_weights
 from gateway.scheduler import Scheduler
 from gateway.state import open_state
 from gateway.tls import GRPC, HTTP, Certificate, TlsListener
@@ -120,6 +119,8 @@ async def serve(
     """
     kept = gateway.state if gateway.hiring.keep else None
     with open_state(gateway.state) as state, socket_directory(kept) as directory:
+        if gateway.state is not None:
+            check_weights(state, gateway.state)
         state.blobs.sweep(state.referenced())
         links = Links(gateway.addr_service, gateway.addr_worker, directory, gateway.credentials)
         came = Bell()
@@ -155,11 +156,7 @@ async def _run(
     reload: Callable[[], None] | None,
 ) -> PipelineError | None:
     """Every task, until it is over; what `on_ready` raised."""
-    doors = Doors(
-        core, max_upload=gateway.max_upload, max_body=gateway.max_body,
-        metrics_triton=gateway.metrics_triton, gate=gateway.gate, cors_origins=gateway.cors_origins,
-        ws_window=gateway.limits.ws_window, ws_messages_per_second=gateway.limits.ws_messages_per_second,
-    )  # fmt: skip
+    doors = _make_doors(gateway, core)
     listeners = _make_listeners(gateway, core, doors)
     becoming_ready = trio.CancelScope()
     failure = None
@@ -213,6 +210,20 @@ async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
         await folder.run()
 
 
+def _make_doors(gateway: Gateway, core: Core) -> Doors:
+    return Doors(
+        core,
+        max_upload=gateway.max_upload,
+        max_body=gateway.max_body,
+        metrics_triton=gateway.metrics_triton,
+        gate=gateway.gate,
+        cors_origins=gateway.cors_origins,
+        ws_window=gateway.limits.ws_window,
+        ws_messages_per_second=gateway.limits.ws_messages_per_second,
+        access_log=gateway.access_log,
+    )
+
+
 def _make_listeners(gateway: Gateway, core: Core, doors: Doors) -> list[tuple[Listener, list[socket.socket]]]:
     """What clients meet, and where; behind TLS, or processes of their own, nothing listens by itself."""
     lane = _make_lane(gateway, doors, is_public=bool(gateway.admin))
@@ -240,9 +251,8 @@ def _make_lane(gateway: Gateway, doors: Doors, *, is_public: bool) -> Lane:
         return ours or doors.models.body_limit(method, path)
 
     pages = CrossOrigin(gateway.cors_origins)
-    access = Access(uuid.uuid4().hex[:8], gateway.access_log)
     return Lane(
-        access.around(pages.app(public(doors.app) if is_public else doors.app)),
+        doors.access.around(pages.app(public(doors.app) if is_public else doors.app)),
         find_direct=doors.find_direct,
         limited=doors.limited.http,
         guard=None if doors.gate is None else LaneGuard(doors.gate, pages.lines),
@@ -252,7 +262,7 @@ def _make_lane(gateway: Gateway, doors: Doors, *, is_public: bool) -> Lane:
             **{name: getattr(gateway.limits, name) for name in OF_HTTP},
         ),
         error_body=error_body,
-        observer=pages.around(access),
+        observer=pages.around(doors.access),
     )
 
 
@@ -278,6 +288,7 @@ def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
         ),
         limited=doors.limited.grpc,
         guard=CallGuard(doors.gate, is_public=bool(gateway.admin)),
+        observer=doors.access,
     )
 
 

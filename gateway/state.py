@@ -31,7 +31,7 @@ _COLUMNS = "model, version, nn_id, sha256, size, created, checked, file, setting
 Signature = tuple[TensorSpec, ...]
 
 _PLAIN = str, int, float
-_SELECT = f"SELECT {_COLUMNS} FROM versions"
+_SELECT = f"SELECT {_COLUMNS} FROM versions"  # nosec B608  # of constants
 _SET_SETTINGS = "UPDATE versions SET settings = ? WHERE model = ? AND version = ?"
 
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from common.errors import StateError
+from common.errors import StateError, StateInUse
 
 DATABASE = "pipeline.sqlite"
 LOCK = "lock"
 BLOBS = "blobs"
 JOB_BLOBS = "job_blobs"
+
+
+def what_to_do(directory: Path) -> str:
+    """How a sentence about a damaged state ends: the commands that help."""
+    told = shlex.quote(str(directory))
+    return (
+        f"`pipeline state check --state {told}` says all that is wrong,"
+        f" `pipeline state repair --state {told}` saves what can be read"
+    )
 
 
 def claim(directory: Path) -> None:
@@ -24,6 +34,12 @@ def claim(directory: Path) -> None:
     strangers = {name for name in names if not name.startswith(DATABASE)} - ours
     if strangers and DATABASE not in names:
         raise StateError(f"{directory} holds other things and no state: give --state a new or empty folder")
+    if DATABASE not in names and any(
+        path for each in (BLOBS, JOB_BLOBS) for path in (directory / each).glob("??/*")
+    ):
+        raise StateError(
+            f"{directory / DATABASE} is missing, and what it named is there: {what_to_do(directory)}"
+        )
     with suppress(PermissionError):  # a mounted volume may belong to somebody else
         directory.chmod(0o700)
 
@@ -40,7 +56,7 @@ def lock(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             holder = os.read(file, 20).decode("ascii", "replace").strip()
             who = f"another gateway (process {holder})" if holder else "another gateway"
-            raise StateError(f"{directory} is in use by {who}: stop it, or give another --state") from None
+            raise StateInUse(f"{directory} is in use by {who}: stop it, or give another --state") from None
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         yield

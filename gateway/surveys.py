@@ -49,24 +49,29 @@ class Surveys:
         buffers: Sequence[Buffer] = (),
         on_answer: Callable[[A], None] = lambda answer: None,
     ) -> dict[str, A]:
-        """Answers by worker id. Over as soon as every worker that is `expected`, which is asked again
-        whenever the fleet changes, has answered; `survey_time` is for those that never will.
+        """Answers by worker id. Over as soon as every worker that is `expected` has answered; whenever the
+        fleet changes it is asked who of them is still there. `survey_time` is for those that never will.
 
         Raises `LinkError` when the question cannot be sent.
         """
         answers: dict[str, A] = {}
+        missing = set(expected())
 
         def take(frame: Frame) -> bool:
             answer = self._decode(frame, kind)
-            if answer is not None and answer.worker not in answers:  # type: ignore[attr-defined]
-                answers[answer.worker] = answer  # type: ignore[attr-defined]
-                on_answer(answer)
-            return answers.keys() >= set(expected())
+            if answer is not None:
+                worker: str = answer.worker  # type: ignore[attr-defined]
+                if worker not in answers:
+                    answers[worker] = answer
+                    missing.discard(worker)
+                    on_answer(answer)
+            return not missing
 
         with trio.move_on_after(survey_time) as scope:
 
             def end_if_complete() -> None:
-                if answers.keys() >= set(expected()):
+                missing.intersection_update(expected())
+                if not missing:
                     scope.cancel()
 
             self._in_progress[scope] = end_if_complete

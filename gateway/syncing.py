@@ -18,6 +18,7 @@ from gateway.catalog import Catalog, Version
 from gateway.delivery import Delivery
 from gateway.fleet import Fleet, FleetLink
 from gateway.holders import Holders
+from gateway.placement import may_hold
 from gateway.refusals import sentence_of
 from gateway.requests import ModelKey
 from gateway.rollout import as_version
@@ -113,6 +114,8 @@ class Syncing:
         return record is None or record.checked
 
     def _should_hold(self, worker: Worker, version: Version) -> bool:
+        if version.settings.instances is None:  # all that may: nobody else has to be looked at
+            return may_hold(version.key.model, worker.hello.models)
         return worker.id in self._holders.wanted(version, joining=worker)
 
     async def _give_all(self, worker: Worker, held: _Held) -> None:

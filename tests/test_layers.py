@@ -34,8 +34,16 @@ may_import: dict[str, set[str]] = {
 # What a unit may import beside that, and no more of the unit it is in.
 may_import_also: dict[str, set[str]] = {
     "bench": {"gateway.autoscaler.policy", "gateway.autoscaler.traffic"},  # the simulator runs the policy
-    # To check a file as gw.py deploy would, and to make what gw.py certs makes.
-    "cli": {"gateway.deploy.config", "gateway.certificates"},
+    # To check a file as gw.py deploy would, to make what gw.py certs makes, and to look at a state directory
+    # that no gateway may be able to open.
+    "cli": {
+        "gateway.deploy.config",
+        "gateway.certificates",
+        "gateway.recovery.backup",
+        "gateway.recovery.check",
+        "gateway.recovery.findings",
+        "gateway.recovery.repair",
+    },
 }
 
 # They decide, and leave waiting and speaking to others. Each of them has to exist.
@@ -148,6 +156,7 @@ pure_modules = {
     "gateway.jobs.pace",
     "gateway.jobs.rows",
     "gateway.plans",
+    "gateway.recovery.findings",
     "gateway.repository",
     "gateway.refusals",
     "gateway.requests",

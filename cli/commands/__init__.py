@@ -14,6 +14,7 @@ from cli.commands import (
     models,
     predict,
     rollout,
+    state,
     status,
     tokens,
     top,
@@ -34,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_common(parser)
     tree = Tree(parser)
     for each in (
-        status, top, predict, models, weights, rollout, experiments, jobs, workers, config, tokens,
+        status, top, predict, models, weights, rollout, experiments, jobs, workers, state, config, tokens,
         certs, keys, completion,
     ):  # fmt: skip
         each.add(tree)

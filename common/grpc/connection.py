@@ -10,7 +10,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -41,6 +41,13 @@ Methods = Mapping[bytes, Method]
 Guard = Callable[[bytes, Mapping[bytes, bytes], str], tuple[Any, Admission | None]]
 """Asked of each call once its headers are read, with its path and the client's address: who calls, or what
 finds that out. Raises `PipelineError` for who may not."""
+REQUEST_ID = b"x-request-id"
+
+
+class Observer(Protocol):
+    """Is told of every call as it ends, by its metadata and the name of its status; says what id it has."""
+
+    def called(self, headers: Mapping[bytes, bytes], began: float, status: str) -> bytes: ...
 
 
 class Connection:
@@ -55,6 +62,7 @@ class Connection:
         guard: Guard | None = None,
         peer: str = "",
         limited: Counter[str] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.draining = False
         self.peer = peer
@@ -63,6 +71,7 @@ class Connection:
         self.calls: dict[int, Call] = {}
         self._stream = stream
         self._methods = methods
+        self._observer = observer
         self._limits = limits
         self._heard = now = trio.current_time()
         self._http = Http2(
@@ -84,8 +93,7 @@ class Connection:
                 self._nursery.cancel_scope.cancel()
         finally:
             for call in list(self.calls.values()):
-                call.gone()
-            self.calls.clear()
+                self._forget(call)
             await trio.aclose_forcefully(self._stream)
 
     def drain(self) -> None:
@@ -170,6 +178,7 @@ class Connection:
         if call.status is not None:
             # Without an answer before it the status travels alone, as the answer's only headers.
             block = _status(call.status, call.text, call.trailers)
+            block += self._ended(call.headers, call.began, call.status)
             http.send_headers(call.id, block if call.opened else _HEADERS + block, end=True)
             del self.calls[call.id]
             call.over = True
@@ -248,7 +257,14 @@ class Connection:
         """Nobody will take its answer."""
         del self.calls[call.id]
         self._blocked.pop(call.id, None)
+        self._ended(call.headers, call.began, Status.CANCELLED)
         call.gone()
+
+    def _ended(self, headers: dict[bytes, bytes], began: float, status: Status) -> bytes:
+        """Tell the observer; the metadata that the client gets for it."""
+        if self._observer is None:
+            return b""
+        return literal(REQUEST_ID, self._observer.called(headers, began, status.name))
 
     def _unblock(self, stream_id: int) -> None:
         """There is room again: for one call, or for all (0) that have room of their own."""
@@ -301,7 +317,8 @@ class Connection:
             call.client, call.admission = client, admission
         except (Refused, PipelineError) as error:
             status = error.status if isinstance(error, Refused) else status_of(error)
-            self._http.send_headers(stream_id, _HEADERS + _status(status, str(error)), end=True)
+            block = _status(status, str(error)) + self._ended(headers, self._heard, status)
+            self._http.send_headers(stream_id, _HEADERS + block, end=True)
             return
         if method.kind is Kind.STREAM:
             call.started = True

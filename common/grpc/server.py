@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from common.crowd import Crowd
-from common.grpc.connection import Connection, Guard, Methods
+from common.grpc.connection import Connection, Guard, Methods, Observer
 from common.grpc.limits import GrpcLimits
 
 log = logging.getLogger("pipeline.grpc")
@@ -29,11 +29,13 @@ class GrpcServer:
         *,
         guard: Guard | None = None,
         limited: Counter[str] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.connections: set[Connection] = set()
         self.draining = False
         self._methods = methods
         self._guard = guard
+        self._observer = observer
         self._limits = limits or GrpcLimits()
         self.limited: Counter[str] = Counter() if limited is None else limited
         self._crowd = Crowd(self._limits.max_connections_per_address)
@@ -69,8 +71,9 @@ class GrpcServer:
     async def serve(self, stream: trio.abc.HalfCloseableStream, peer: str = "") -> None:
         """Serve one connection of a client at `peer`."""
         connection = Connection(
-            stream, self._methods, self._limits, guard=self._guard, peer=peer, limited=self.limited
-        )
+            stream, self._methods, self._limits,
+            guard=self._guard, peer=peer, limited=self.limited, observer=self._observer,
+        )  # fmt: skip
         self.connections.add(connection)
         try:
             if self.draining:

@@ -55,6 +55,7 @@ _STATUSES: dict[type[BaseException], Status] = {
     errors.WorkerLost: Status.UNAVAILABLE,
     errors.Poisoned: Status.INTERNAL,
     errors.LinkError: Status.UNAVAILABLE,
+    errors.DiskFull: Status.RESOURCE_EXHAUSTED,
     errors.Conflict: Status.FAILED_PRECONDITION,
 }
 

@@ -7,7 +7,7 @@ from typing import Annotated, Optional, TypedDict, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from common.errors import InvalidRequest, NotFound
+from common.errors import DiskFull, InvalidRequest, NotFound
 from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
 from gateway.openapi.operation import Answer, Operation, Parameter, Shape, Tag
@@ -133,7 +133,7 @@ CHANGE = Operation(
         ),
     ),
     answers={200: SHOWN},
-    errors=(InvalidRequest, NotFound),
+    errors=(InvalidRequest, NotFound, DiskFull),
 )
 EVENTS = Operation(
     name="listDecisions",

@@ -7,7 +7,7 @@ from typing import Annotated, TypedDict
 import msgspec
 from msgspec import Meta
 
-from common.errors import Conflict, InvalidRequest, NotFound
+from common.errors import Conflict, DiskFull, InvalidRequest, NotFound
 from gateway.doors.rest_api import WorkerLoaded
 from gateway.guard import Guard
 from gateway.openapi.operation import Answer, Operation, Parameter, Shape, Tag
@@ -142,7 +142,7 @@ PUT = Operation(
         Shape((Plan,), {"split": {"model": "sum", "arms": {"1": 90, "2": 10}, "sticky": "header:X-User"}}),
     ),
     answers={200: REPORT},
-    errors=(InvalidRequest, NotFound, Conflict),
+    errors=(InvalidRequest, NotFound, Conflict, DiskFull),
 )
 END = Operation(
     name="endExperiment",
@@ -150,7 +150,7 @@ END = Operation(
     summary="End an experiment: the active version answers again",
     parameters=(NAME,),
     answers={200: REPORT},
-    errors=(NotFound,),
+    errors=(NotFound, DiskFull),
 )
 PROMOTE = Operation(
     name="promoteArm",
@@ -159,5 +159,5 @@ PROMOTE = Operation(
     parameters=(NAME,),
     body=(Shape((Promotion,), {"arm": {"arm": "2"}}, required=False),),
     answers={200: Answer("The experiment, and what each worker said", (Shape((Promoted,)),))},
-    errors=(InvalidRequest, NotFound, Conflict),
+    errors=(InvalidRequest, NotFound, Conflict, DiskFull),
 )

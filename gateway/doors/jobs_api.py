@@ -7,7 +7,7 @@ from typing import Annotated, TypedDict
 import msgspec
 from msgspec import Meta
 
-from common.errors import InvalidRequest, NotFound, Overloaded, TooLarge
+from common.errors import DiskFull, InvalidRequest, NotFound, Overloaded, TooLarge
 from gateway.auth.roles import Role
 from gateway.catalog import DEFAULT_MODEL
 from gateway.doors.inputs import Tensor
@@ -140,7 +140,7 @@ SUBMIT = Operation(
         200: Answer("The model has no weights yet", (Shape((Failure,)),)),
         202: Answer("The job", (Shape((JobShown,)),), (Header("Location", "where the job is"),)),
     },
-    errors=(InvalidRequest, TooLarge, NotFound, KeyReused, Overloaded),
+    errors=(InvalidRequest, TooLarge, NotFound, KeyReused, Overloaded, DiskFull),
 )
 LIST = Operation(
     name="listJobs",
@@ -172,7 +172,7 @@ CANCEL = Operation(
     summary="Cancel a job, or forget one that is over",
     parameters=(ID,),
     answers={200: Answer("The job that was cancelled; that it is forgotten", (Shape((JobShown, Done)),))},
-    errors=(NotFound,),
+    errors=(NotFound, DiskFull),
 )
 RESULT = Operation(
     name="jobResult",

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from common.errors import InvalidRequest, PipelineError
+from gateway.access import FORM
 from gateway.catalog import DEFAULT_MODEL
 from gateway.doors.predict import Body
 from gateway.doors.results import show_many, show_one, show_tensors
@@ -18,13 +19,14 @@ from gateway.requests import Answer
 
 Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(min_length=1, max_length=128)]
 User = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
+RequestId = Annotated[str, Meta(pattern=f"^{FORM}$")]
 Raw = str | bytes
 """A whole message: the text of a text message, the bytes of a binary one."""
 
 
 class Message(Body):
     """A prediction that is asked for, under an `id` that its answer will carry; or, with `cancel`, an earlier
-    one that nobody wants any more. `user` is who takes part in an experiment, in place of a header."""
+    one that nobody wants any more. `user`, `request_id` and `traceparent` are what HTTP has as headers."""
 
     id: Id | None = None
     cancel: Id | None = None
@@ -32,6 +34,8 @@ class Message(Body):
     version: str | None = None
     timeout_ms: float | None = None
     user: User | None = None
+    request_id: RequestId | None = None
+    traceparent: str | None = None
 
 
 class _Named(msgspec.Struct):

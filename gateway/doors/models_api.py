@@ -7,7 +7,7 @@ from typing import Annotated, Optional, TypedDict, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from common.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from common.errors import Conflict, DiskFull, InvalidRequest, NotFound, TooLarge
 from common.media import INPUT_TYPES, InputType, OutputType
 from common.models import ModelSettings
 from gateway.doors.predict_api import predict_operation
@@ -145,7 +145,7 @@ CONFIGURE = Operation(
     parameters=(NEW_MODEL, RELOAD),
     body=(Shape((ModelSettings,), {"sample": {"runtime": "torch", "architecture": "sample"}}),),
     answers={200: CONFIGURED},
-    errors=(InvalidRequest, TooLarge),
+    errors=(InvalidRequest, TooLarge, DiskFull),
 )
 RECONFIGURE = Operation(
     name="reconfigureModel",
@@ -159,7 +159,7 @@ RECONFIGURE = Operation(
         ),
     ),
     answers={200: CONFIGURED},
-    errors=(InvalidRequest, TooLarge),
+    errors=(InvalidRequest, TooLarge, DiskFull),
 )
 UPLOAD = Operation(
     name="uploadVersion",
@@ -178,7 +178,7 @@ UPLOAD = Operation(
     ),
     body=(Shape(media_type=BINARY),),
     answers={200: ROLLED},
-    errors=(InvalidRequest, Conflict, TooLarge),
+    errors=(InvalidRequest, Conflict, TooLarge, DiskFull),
 )
 REMOVE = Operation(
     name="removeVersion",
@@ -186,7 +186,7 @@ REMOVE = Operation(
     summary="Forget a version that is not active",
     parameters=(MODEL, VERSION),
     answers={200: DONE},
-    errors=(NotFound, Conflict),
+    errors=(NotFound, Conflict, DiskFull),
 )
 ACTIVATE = Operation(
     name="activateVersion",
@@ -197,7 +197,7 @@ ACTIVATE = Operation(
     parameters=(MODEL,),
     body=(Shape((Activation,), {"version": {"version": "2"}}),),
     answers={200: ROLLED},
-    errors=(InvalidRequest, NotFound),
+    errors=(InvalidRequest, NotFound, DiskFull),
 )
 ROLLBACK = Operation(
     name="rollback",
@@ -205,7 +205,7 @@ ROLLBACK = Operation(
     summary="Go back to the version that was active before",
     parameters=(MODEL,),
     answers={200: ROLLED},
-    errors=(NotFound,),
+    errors=(NotFound, DiskFull),
 )
 PREDICT_MODEL = predict_operation("predictModel", "Predict with a model's active version", MODEL)
 PREDICT_VERSION = predict_operation("predictVersion", "Predict with one version of a model", MODEL, VERSION)

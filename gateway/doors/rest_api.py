@@ -6,7 +6,7 @@ from typing import Annotated, TypedDict
 
 from msgspec import Meta
 
-from common.errors import InvalidRequest, TooLarge
+from common.errors import DiskFull, InvalidRequest, TooLarge
 from gateway.openapi.operation import BINARY, Answer, Operation, Shape, Tag
 
 WEIGHTS = Tag("Weights", "The default model's weights, which switch everywhere at once.")
@@ -152,7 +152,7 @@ SET_WEIGHTS = Operation(
     " `<nn_id>.<first 16 digits of the sha256>`.",
     body=(Shape((WeightsForm,), media_type=MULTIPART, content_types={"data": BINARY}),),
     answers={200: ROLLED},
-    errors=(InvalidRequest, TooLarge),
+    errors=(InvalidRequest, TooLarge, DiskFull),
 )
 STATUS = Operation(
     name="status",

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
 
 from common.errors import PipelineError
+from gateway.access import HEADER, Access
 from gateway.auth.asking import admit, client_of
 from gateway.auth.origins import is_foreign, refusal
 from gateway.auth.roles import Role
@@ -31,11 +32,17 @@ class SocketDoor:
     they are among `origins`: a browser would lend them its user's network and cookies."""
 
     def __init__(
-        self, predictions: Predictions, catalog: Catalog, limits: SocketLimits, origins: Sequence[str] = ()
+        self,
+        predictions: Predictions,
+        catalog: Catalog,
+        limits: SocketLimits,
+        access: Access,
+        origins: Sequence[str] = (),
     ) -> None:
         self._predictions = predictions
         self._catalog = catalog
         self._limits = limits
+        self._access = access
         self._origins = frozenset(each.encode() for each in origins)
         self._sessions: set[Session] = set()
         self._draining = False
@@ -58,20 +65,22 @@ class SocketDoor:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         origin, host = headers.get(b"origin"), headers.get(b"host", b"")
+        name = self._access.name(headers.get(HEADER))
         await receive()  # websocket.connect
+        named = b"x-request-id: %b\r\n" % name
         if is_foreign(origin, host, self._origins):
             shown = host.decode("latin-1")
-            await _refuse(send, 403, refusal(origin, f"open a WebSocket to {shown}"))
+            await _refuse(send, 403, refusal(origin, f"open a WebSocket to {shown}"), named)
         elif self._draining:
-            await _refuse(send, 503, "Server is shutting down", RETRY_AFTER)
+            await _refuse(send, 503, "Server is shutting down", named + RETRY_AFTER)
         else:
             try:
                 client, protocol = await self._admit(scope, headers)
             except PipelineError as error:
-                await _refuse(send, error.status, str(error), lines_of(error, error.status))
+                await _refuse(send, error.status, str(error), named + lines_of(error, error.status))
                 return
             session = Session(
-                self._predictions, self._catalog, self._limits, headers, receive, send,
+                self._predictions, self._catalog, self._limits, self._access, name, headers, receive, send,
                 client=client, protocol=protocol,
             )  # fmt: skip
             self._sessions.add(session)

@@ -16,12 +16,14 @@ from typing import Any
 import trio
 
 from common.errors import InvalidRequest, PipelineError, RequestCancelled, WindowFull
+from common.tracing import HEADER as TRACEPARENT
+from gateway.access import HEADER, Access
 from gateway.bell import Bell
 from gateway.catalog import Catalog, Version
 from gateway.clients import Client, Rate
 from gateway.doors.messages import Id, Message, Raw, answered, read_id, read_message, refused, shower, write
 from gateway.doors.predict import check_timeout, read_input
-from gateway.predictions import Predictions
+from gateway.predictions import Header, Predictions
 from gateway.requests import Answer, Request
 
 GOING_AWAY, TRY_AGAIN_LATER = 1001, 1013
@@ -50,10 +52,12 @@ class SocketLimits:
 class _Flight:
     """One id that has no answer yet, or one that is not on its way yet."""
 
-    __slots__ = ("request", "size")
+    __slots__ = ("began", "request", "request_id", "size")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, request_id: str | None = None) -> None:
         self.size = size
+        self.request_id = request_id
+        self.began = trio.current_time()
         self.request: Request | None = None  # while an answer can still come
 
 
@@ -69,6 +73,8 @@ class Session:
         predictions: Predictions,
         catalog: Catalog,
         limits: SocketLimits,
+        access: Access,
+        request_id: bytes,
         headers: dict[bytes, bytes],
         receive: Receive,
         send: Send,
@@ -79,6 +85,8 @@ class Session:
         self._predictions = predictions
         self._catalog = catalog
         self._limits = limits
+        self._access = access
+        self._request_id = request_id.decode()
         self._headers = headers
         self._receive = receive
         self._send = send
@@ -97,8 +105,9 @@ class Session:
     async def run(self) -> None:
         """From the greeting until the client has gone; then nothing of it is left in the queue."""
         limits = self._limits
-        agreed = {} if self._protocol is None else {"subprotocol": self._protocol}
-        await self._send({"type": "websocket.accept", **agreed})
+        told: dict[str, Any] = {} if self._protocol is None else {"subprotocol": self._protocol}
+        told["headers"] = [(HEADER, self._request_id.encode())]
+        await self._send({"type": "websocket.accept", **told})
         greeting = {
             "window": limits.window,
             "max_bytes": limits.max_bytes,
@@ -169,9 +178,10 @@ class Session:
 
     def _abandon(self) -> None:
         """Cancel whatever is in flight."""
-        for flight in self._flights.values():
+        for name, flight in self._flights.items():
             if flight.request is not None:
                 self._predictions.cancel(flight.request)
+                self._note(name, flight, b"", RequestCancelled.code)
         self._flights.clear()
         self._out.clear()
         self._bytes = 0
@@ -188,16 +198,18 @@ class Session:
                 return
         except InvalidRequest as error:
             self._predictions.refused(DOOR, "", error)
-            self._say(refused(read_id(raw), error), None, like=raw)
+            name = read_id(raw)
+            self._say(refused(name, error), name, _Flight(len(raw)), like=raw)
             return
         assert message.id is not None
+        flight = _Flight(len(raw), message.request_id)
         try:
-            self._check_room(message.id, len(raw))
+            self._check_room(message.id, flight.size)
         except PipelineError as error:
             self._predictions.refused(DOOR, message.model, error)
-            self._say(refused(message.id, error), None, like=raw)
+            self._say(refused(message.id, error), message.id, flight, like=raw)
         else:
-            self._ask(message.id, message, raw)
+            self._ask(message.id, flight, message, raw)
 
     def _check_room(self, name: Id, size: int) -> None:
         limits = self._limits
@@ -209,8 +221,8 @@ class Session:
             most = limits.max_bytes_in_flight
             raise WindowFull(f"requests in flight may have {most} bytes together")
 
-    def _ask(self, name: Id, message: Message, raw: Raw) -> None:
-        flight = self._flights[name] = _Flight(len(raw))
+    def _ask(self, name: Id, flight: _Flight, message: Message, raw: Raw) -> None:
+        self._flights[name] = flight
         self._bytes += flight.size
         many, kind = message.vectors is not None, raw[:0]
         try:
@@ -226,15 +238,22 @@ class Session:
             def reply(answer: Answer | PipelineError) -> None:
                 flight.request = None
                 shown = _shown(name, answer, lambda good: show(good, nn_id), many=many)
-                self._say(shown, name, like=kind)
+                self._say(shown, name, flight, like=kind)
 
             flight.request = self._predictions.start(
                 found, signature, buffers, rows, seconds, reply,
-                door=DOOR, header=self._headers.get, client=self._client,
+                door=DOOR, header=self._header(message), client=self._client,
             )  # fmt: skip
         except PipelineError as error:
             self._predictions.refused(DOOR, message.model, error)
-            self._say(refused(name, error, many=many), name, like=raw)
+            self._say(refused(name, error, many=many), name, flight, like=raw)
+
+    def _header(self, message: Message) -> Header:
+        """What came beside a message: what the request that opened the connection had, but for its trace."""
+        if message.traceparent is None:
+            return self._headers.get
+        own = {**self._headers, TRACEPARENT: message.traceparent.encode()}
+        return own.get
 
     def _find(self, message: Message) -> Version:
         if message.version is not None:
@@ -252,11 +271,26 @@ class Session:
         if flight is not None and flight.request is not None:
             self._predictions.cancel(flight.request)
             flight.request = None
-            self._say(refused(name, RequestCancelled("the request was cancelled")), name, like=raw)
+            self._say(refused(name, RequestCancelled("the request was cancelled")), name, flight, like=raw)
 
-    def _say(self, value: object, name: Id | None, *, like: Raw) -> None:
-        self._out.append((write(value, like=like), name))
+    def _say(self, value: dict[str, Any], name: Id | None, flight: _Flight, *, like: Raw) -> None:
+        """Answer a message, which counts as in flight until that has left, if it did so far."""
+        if flight.request_id is not None:
+            value["request_id"] = flight.request_id
+        raw = write(value, like=like)
+        is_taken = name is not None and self._flights.get(name) is flight
+        self._out.append((raw, name if is_taken else None))
+        self._note(name, flight, raw, value.get("code", "ok"))
         self._news.ring()
+
+    def _note(self, name: Id | None, flight: _Flight, answer: Raw, code: str) -> None:
+        """The line of a message that has no id of its own begins with the connection's."""
+
+        def shown() -> str:
+            of_message = "" if name is None else f"/{name}"
+            return flight.request_id or f"{self._request_id}{of_message}"
+
+        self._access.told(flight.began, answer, code, shown)
 
 
 def _shown(

@@ -189,12 +189,16 @@ class Page:
         yield gauge("pipeline_worker_resident_memory_bytes", "Memory of a worker.", _by_name(memory))
 
     def _weights(self) -> Iterator[str]:
-        active = {name: found for name in self._catalog.models() if (found := self._catalog.get(name))}
-        behind = Counter(dict.fromkeys(active, 0))
+        found = [self._catalog.get(name) for name in self._catalog.models()]
+        active = {each.key.model: each.key.version for each in found if each is not None}
+        behind = dict.fromkeys(active, 0)
         for worker in self._fleet.roster.in_state(State.READY):
-            held = {(key.model, key.version) for key in worker.versions}
-            for model in {model for model, _ in held} & active.keys():
-                behind[model] += active[model].key not in held
+            keys = worker.versions
+            others = {key.model for key in keys if active.get(key.model, key.version) != key.version}
+            if others:
+                others -= {key.model for key in keys if active.get(key.model) == key.version}
+            for model in others:
+                behind[model] += 1
         generations = [(labels(model=n), self._catalog.generations[n]) for n in active]
         yield gauge("pipeline_weights_generation", "Active versions since the gateway started.", generations)
         yield gauge(

@@ -7,6 +7,8 @@ writer takes a hundred: labels are rendered once for each series, not once for e
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
+from itertools import accumulate
 
 from gateway.metrics.recorder import Histogram
 
@@ -14,9 +16,12 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Sample = tuple[str, float]  # labels as `labels` writes them, and the value
 
+# Series whose names are kept between two pages; more than there are where the page takes time at all.
+_KEPT = 8192
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
+@lru_cache(_KEPT)
 def labels(**values: str) -> str:
     """`model="m",version="1"`."""
     return ",".join([f'{name}="{value.translate(_ESCAPES)}"' for name, value in values.items()])
@@ -36,15 +41,18 @@ def histogram(name: str, text: str, series: Iterable[tuple[str, Histogram]]) -> 
     """A family of histograms. Its labels may not be empty."""
     lines = [_head(name, "histogram", text)]
     for each, counted in series:
-        start = f'{name}_bucket{{{each},le="'
-        total = 0
-        for bound, count in zip(counted.bounds, counted.counts, strict=False):
-            total += count
-            lines.append(f'{start}{bound:g}"}} {total}\n')
-        total += counted.counts[-1]
-        lines.append(f'{start}+Inf"}} {total}\n{name}_sum{{{each}}} {counted.sum!r}\n')
-        lines.append(f"{name}_count{{{each}}} {total}\n")
+        totals = tuple(accumulate(counted.counts))
+        lines.append(_histogram(name, each, counted.bounds) % (*totals, counted.sum, totals[-1]))
     return "".join(lines)
+
+
+@lru_cache(_KEPT)
+def _histogram(name: str, each: str, bounds: tuple[float, ...]) -> str:
+    """The lines of one histogram, with places for its numbers."""
+    each = each.replace("%", "%%")
+    shown = [*(f"{bound:g}" for bound in bounds), "+Inf"]
+    buckets = [f'{name}_bucket{{{each},le="{bound}"}} %d\n' for bound in shown]
+    return "".join([*buckets, f"{name}_sum{{{each}}} %r\n", f"{name}_count{{{each}}} %d\n"])
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> str:

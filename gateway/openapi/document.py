@@ -48,6 +48,7 @@ REFUSALS: dict[int, tuple[str, str]] = {
     503: ("Unavailable", "No room, no worker, or the server is shutting down: try again in a moment."),
     504: ("DeadlineExceeded", "The deadline passed before the answer came."),
     505: ("VersionNotSupported", "Only HTTP/1.1, HTTP/1.0 and HTTP/2 are spoken."),
+    507: ("DiskFull", "The disk has no room for what is to be kept; nothing of it was."),
 }
 # The server itself may refuse any request so, before or after a door has seen it.
 GUARDED = (401, 403, 429)  # where tokens are asked for

@@ -143,7 +143,7 @@ def test_the_values_that_count_are_shown_with_where_each_came_from(tmp_path, cap
     ("words", "found"),
     [
         ([""], ["certs", "completion", "config", "experiments", "jobs", "keys", "models", "predict",
-                "rollout", "set-weights", "sign", "status", "token", "top", "workers"]),
+                "rollout", "set-weights", "sign", "state", "status", "token", "top", "workers"]),
         (["mo"], ["models"]),
         (["models", "s"], ["settings", "show"]),
         (["nothing", ""], []),

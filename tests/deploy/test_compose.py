@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -52,6 +56,50 @@ def test_who_watches_comes_only_when_asked_for_and_finds_its_files():
     [job], [usual] = watched.pop("scrape_configs"), alone.pop("scrape_configs")
     assert watched == alone
     assert job == usual | {"static_configs": [{"targets": ["gateway:54321"]}]}
+
+
+def mounted(service: str, inside: str) -> Path:
+    """The file of the project that a service sees at a path."""
+    for each in COMPOSE["services"][service]["volumes"]:
+        source, target, *_ = each.split(":")
+        if source.startswith(".") and PurePosixPath(inside).is_relative_to(target):
+            return ROOT / "deploy" / source / PurePosixPath(inside).relative_to(target)
+    raise AssertionError(f"{service} is given nothing at {inside}")
+
+
+def test_prometheus_is_told_a_configuration_that_it_is_given_with_the_alerts_it_names():
+    service = COMPOSE["services"]["prometheus"]
+    told = dict(each.removeprefix("--").split("=") for each in service["command"])
+    config = mounted("prometheus", told["config.file"])
+    for name in yaml.safe_load(config.read_text())["rule_files"]:
+        assert mounted("prometheus", str(PurePosixPath(told["config.file"]).with_name(name))).is_file()
+    assert told["storage.tsdb.path"] in [each.split(":")[1] for each in service["volumes"]]
+    if shutil.which("promtool"):
+        said = subprocess.run(
+            ["promtool", "check", "config", config], capture_output=True, text=True, check=False
+        )
+        assert (said.returncode, "SUCCESS" in said.stdout) == (0, True), said.stdout + said.stderr
+
+
+def test_grafana_finds_its_dashboard_and_asks_prometheus_where_that_listens():
+    service = COMPOSE["services"]["grafana"]
+    [source] = yaml.safe_load(
+        mounted("grafana", "/etc/grafana/provisioning/datasources/pipeline.yml").read_text()
+    )["datasources"]
+    asked = urlsplit(source["url"])
+    assert asked.hostname in COMPOSE["services"]
+    assert COMPOSE["services"][asked.hostname]["ports"] == [f"127.0.0.1:{asked.port}:{asked.port}"]
+    [provider] = yaml.safe_load(
+        mounted("grafana", "/etc/grafana/provisioning/dashboards/pipeline.yml").read_text()
+    )["providers"]
+    home = service["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert PurePosixPath(home).parent == PurePosixPath(provider["options"]["path"])
+    board = json.loads(mounted("grafana", home).read_text())
+    variables = {each["name"]: each for each in board["templating"]["list"]}
+    assert variables["source"]["query"] == source["type"]  # the panels ask whatever is chosen there
+    assert all(
+        panel.get("datasource", {}).get("uid", "${source}") == "${source}" for panel in board["panels"]
+    )
 
 
 def test_nothing_is_privileged_and_what_is_kept_belongs_to_who_writes_it():

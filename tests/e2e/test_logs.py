@@ -8,7 +8,9 @@ import re
 import signal
 from typing import Any
 
+import grpc
 import pytest
+from websockets.sync.client import connect
 
 from tests.e2e.processes import Gateway, Process, Site, wait_for
 from tests.e2e.weights import ONE, stored
@@ -41,7 +43,8 @@ def test_every_line_of_a_gateway_and_its_worker_is_json_and_holds_no_payload(sit
     assert gateway.ask("POST", "/predict", b"{", authorization=f"Bearer {SECRET}").status == 400
     found = {each["request_id"]: each for each in requests(gateway, 5)}
     assert set(found["mine-1"]) == {
-        "time", "level", "logger", "event", "method", "path", "status", "bytes", "seconds", "request_id",
+        "time", "level", "logger", "event", "door", "method", "path", "status", "bytes", "seconds",
+        "request_id",
     }  # fmt: skip
     told = {name: found["mine-1"][name] for name in ("level", "event", "method", "path", "status")}
     assert told == {
@@ -67,6 +70,35 @@ def test_ids_come_back_and_those_that_are_none_are_replaced(site: Site) -> None:
         ids = [gateway.ask(method, path).headers["x-request-id"] for _ in range(3)]
         assert len(set(ids)) == 3
     assert not gateway.lines("pipeline.access")
+
+
+def test_calls_over_grpc_and_messages_of_a_websocket_have_ids_and_lines_too(site: Site) -> None:
+    address = f"127.0.0.1:{site.ports.take()}"
+    flags = ("--addr_grpc", address, "--log_format", "json", "--access_log", "1")
+    gateway = site.start_gateway("--workers", "1", *flags)
+    gateway.wait_ready(1)
+    gateway.set_weights(ONE, stored(ONE))
+    with grpc.insecure_channel(address) as channel:
+        for path, given in (("/ModelServer/Predict", "call-1"), ("/ModelServer/None", None)):
+            told = [] if given is None else [("x-request-id", given)]
+            future = channel.unary_unary(path).future(b"", metadata=told)
+            name = dict(future.trailing_metadata())["x-request-id"]
+            assert name == given or re.fullmatch(r"[0-9a-f]{8}-\d+", name)
+    headers = {"X-Request-Id": "socket-1"}
+    url = f"ws://127.0.0.1:{gateway.port}/ws"
+    with connect(url, additional_headers=headers) as ws:
+        assert ws.response.headers["x-request-id"] == "socket-1"
+        ws.recv()
+        for more in ({"request_id": "message-1"}, {}):
+            ws.send(json.dumps({"id": 7, "vector": [SECRET, SECRET], **more}))
+            assert json.loads(ws.recv()).get("request_id") == more.get("request_id")
+    told = [each for each in requests(gateway, 6) if each["door"] != "http"]
+    assert [(each["door"], each["path"], each["code"]) for each in told] == [
+        ("grpc", "/ModelServer/Predict", "OK"), ("grpc", "/ModelServer/None", "UNIMPLEMENTED"),
+        ("ws", "/ws", "ok"), ("ws", "/ws", "ok"),
+    ]  # fmt: skip
+    assert [told[n]["request_id"] for n in (0, 2, 3)] == ["call-1", "message-1", "socket-1/7"]
+    assert str(SECRET) not in gateway.output
 
 
 def test_a_share_of_the_requests_is_logged(site: Site) -> None:

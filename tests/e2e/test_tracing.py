@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import signal
 import threading
 import time
@@ -10,8 +11,11 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from websockets.sync.client import connect
 
 from tests.e2e.processes import Site, wait_for
 from tests.e2e.weights import ONE, stored
@@ -98,6 +102,31 @@ def test_a_request_is_one_trace_from_its_client_through_the_gateway_to_its_worke
     )  # fmt: skip
     assert attributes(batch)["pipeline.batch_rows"] == 1
     assert {span.trace_id.hex() for _, span in collector.spans} == {TRACE}
+
+
+def test_a_call_over_grpc_and_each_message_of_a_websocket_belong_to_their_own_traces(
+    site: Site, collector: Collector
+) -> None:
+    address = f"127.0.0.1:{site.ports.take()}"
+    flags = ("--addr_grpc", address, "--otel", collector.url, "--otel_sample", "0")
+    gateway = site.start_gateway("--workers", "1", *flags)
+    gateway.wait_ready(1)
+    gateway.set_weights(ONE, stored(ONE))
+    traces = [f"{n}{TRACE[1:]}" for n in range(1, 4)]
+    call, connection, message = (f"00-{trace}-{SPAN}-01" for trace in traces)
+    with triton.InferenceServerClient(address) as client:
+        tensor = triton.InferInput("vector", [1, 2], "FP32")
+        tensor.set_data_from_numpy(np.ones((1, 2), np.float32))
+        client.infer("default", [tensor], headers={"traceparent": call})
+    url = f"ws://127.0.0.1:{gateway.port}/ws"
+    with connect(url, additional_headers={"traceparent": connection}) as ws:
+        ws.recv()
+        for more in ({}, {"traceparent": message}):
+            ws.send(json.dumps({"id": 1, "vector": [1.0, 2.0], **more}))
+            assert json.loads(ws.recv())["status"]
+    for trace, door in zip(traces, ("grpc", "ws", "ws"), strict=True):
+        wait_for(lambda trace=trace: len(collector.of(trace)) == 3, "three spans")
+        assert attributes(collector.of(trace)["pipeline-gateway predict"])["pipeline.door"] == door
 
 
 def test_a_share_of_the_others_is_traced_and_what_fails_is_an_error(site: Site, collector: Collector) -> None:

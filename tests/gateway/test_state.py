@@ -454,12 +454,12 @@ def test_a_truncated_database_is_refused_with_a_sentence(tmp_path: Path, kept: f
         pass
     sentence = str(caught.value)
     assert sentence.startswith(f"{tmp_path / DATABASE} is damaged (")
-    assert sentence.endswith("): put back a copy of it, or move the folder away to start anew")
+    assert sentence.endswith(f"`pipeline state repair --state {tmp_path}` saves what can be read")
 
 
 def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / DATABASE).write_bytes(b"This is my shopping list. " * 100)
-    with pytest.raises(StateError, match=r"is damaged \(file is not a database\): put back a copy"):
+    with pytest.raises(StateError, match=r"is damaged \(file is not a database\): `pipeline state check"):
         open_state(tmp_path).__enter__()
     assert (tmp_path / DATABASE).read_bytes().startswith(b"This is my")
 

@@ -6,7 +6,16 @@ from typing import Any
 
 import msgspec
 
-from common.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound, Overloaded, Poisoned, TooLarge
+from common.errors import (
+    Conflict,
+    DeadlineExceeded,
+    DiskFull,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    Poisoned,
+    TooLarge,
+)
 from gateway.auth.roles import Role
 from gateway.doors.models_api import MODEL, VERSION
 from gateway.doors.predict_api import INPUTS, PROVENANCE, TIMEOUT
@@ -91,7 +100,7 @@ def _repository(
         parameters=parameters,
         body=(body,),
         answers={200: answer},
-        errors=(InvalidRequest, NotFound, Conflict, TooLarge),
+        errors=(InvalidRequest, NotFound, Conflict, TooLarge, DiskFull),
         refusal=shapes.Refusal,
     )
 

@@ -15,6 +15,7 @@ from h2.events import DataReceived, ResponseReceived, StreamReset, TrailersRecei
 from hyperframe.frame import GoAwayFrame
 from trio.testing import memory_stream_pair
 
+from common.grpc.connection import Observer
 from common.grpc.limits import GrpcLimits
 from common.grpc.server import GrpcServer
 
@@ -142,10 +143,14 @@ class Client:
 
 
 @asynccontextmanager
-async def open_client(methods: dict[str, Any], **limits: Any) -> AsyncIterator[tuple[Client, GrpcServer]]:
+async def open_client(
+    methods: dict[str, Any], observer: Observer | None = None, **limits: Any
+) -> AsyncIterator[tuple[Client, GrpcServer]]:
     """A client of these methods, by their names."""
     server = GrpcServer(
-        {(METHOD + name).encode(): each for name, each in methods.items()}, GrpcLimits(**limits)
+        {(METHOD + name).encode(): each for name, each in methods.items()},
+        GrpcLimits(**limits),
+        observer=observer,
     )
     ours, theirs = memory_stream_pair()
     client = Client(ours)

@@ -216,6 +216,51 @@ async def test_the_names_of_triton_are_there_when_asked_for():
         assert not [name for name in (await watcher.scrape()).families if name.startswith("nv_")]
 
 
+PROMISED = {  # by what an operator asks for, and the labels of each
+    "pipeline_requests": {"model", "version", "arm", "door", "code"},
+    "pipeline_request_duration_seconds": {"model", "version", "arm", "door", "le"},
+    "pipeline_phase_duration_seconds": {"model", "version", "phase", "le"},
+    "pipeline_dropped": {"model", "reason"},
+    "pipeline_rows": {"model", "version"},
+    "pipeline_executions": {"model", "version"},
+    "pipeline_batch_rows": {"model", "version", "le"},
+    "pipeline_queue_requests": {"model"},
+    "pipeline_inflight_requests": {"model"},
+    "pipeline_retries": set(),
+    "pipeline_poisoned": set(),
+    "pipeline_cache_queries": set(),
+    "pipeline_cache_hits": {"kind"},
+    "pipeline_cache_evictions": {"cause"},
+    "pipeline_workers": {"state"},
+    "pipeline_weights_generation": {"model"},
+    "pipeline_autoscaler_desired_workers": set(),
+    "pipeline_autoscaler_actual_workers": set(),
+    "process_cpu_seconds": set(),
+    "process_resident_memory_bytes": set(),
+    "process_open_fds": set(),
+}
+
+
+async def test_everything_that_is_promised_is_told_with_its_labels_and_no_others():
+    async with open_watcher() as watcher:
+        await watcher.site.ready_worker()
+        await watcher.site.set_weights(b"2")
+        assert await watcher.predict(1.0) == 200
+        watcher.site.recorder.work_of(watcher.site.catalog.active().key).batch_rows.add(
+            1
+        )  # its worker says nothing
+        page = await watcher.scrape()
+        told = {
+            name: {label for sample in family.samples for label in sample.labels}
+            for name, family in page.families.items()
+        }
+        missing = {each for each in PROMISED if each not in told}
+        assert missing == {"pipeline_autoscaler_desired_workers", "pipeline_autoscaler_actual_workers"}
+        assert {name: told[name] for name in PROMISED.keys() - missing} == {
+            name: labels for name, labels in PROMISED.items() if name not in missing
+        }  # nobody starts workers here: test_autoscaler has a page of somebody who does
+
+
 async def test_every_family_has_a_text_and_a_base_unit():
     async with open_watcher(how={"metrics_triton": True}) as watcher:
         await watcher.site.ready_worker()

@@ -12,6 +12,7 @@ import pytest
 import trio
 from starlette.applications import Starlette
 
+from gateway.access import Access
 from gateway.doors.ws import SocketDoor
 from gateway.doors.ws_session import SocketLimits
 from gateway.plans import Plan
@@ -79,10 +80,10 @@ class Client:
 class Place:
     """A gateway's site with a door to it."""
 
-    def __init__(self, site: Site, worker: FakeWorker, limits: SocketLimits) -> None:
+    def __init__(self, site: Site, worker: FakeWorker, limits: SocketLimits, rate: float) -> None:
         self.site = site
         self.worker = worker
-        self.door = SocketDoor(site.predictions, site.catalog, limits)
+        self.door = SocketDoor(site.predictions, site.catalog, limits, Access("run", rate))
         self.app = Starlette(routes=self.door.routes())
 
     async def connect(self, **headers: str) -> Client:
@@ -108,12 +109,12 @@ class Place:
 
 
 @asynccontextmanager
-async def open_place(**limits: Any) -> AsyncIterator[Place]:
+async def open_place(rate: float = 0.0, **limits: Any) -> AsyncIterator[Place]:
     """A site with a worker whose weights double, and a door."""
     async with open_site() as site:
         worker = await site.ready_worker("bob")
         await site.set_weights(b"2")
-        yield Place(site, worker, SocketLimits(**limits))
+        yield Place(site, worker, SocketLimits(**limits), rate)
 
 
 # --- what is asked
@@ -122,9 +123,44 @@ async def open_place(**limits: Any) -> AsyncIterator[Place]:
 async def test_the_server_says_first_how_much_may_be_in_flight():
     async with open_place() as place:
         client = place.start()
-        assert await client.hear() == {"type": "websocket.accept"}
+        assert await client.hear() == {"type": "websocket.accept", "headers": [(b"x-request-id", b"run-1")]}
         assert await client.answer() == GREETING
         await place.leave(client)
+
+
+async def test_a_connection_and_each_message_have_ids_that_their_client_may_choose(caplog):
+    caplog.set_level("INFO", "pipeline.access")
+    async with open_place(rate=1.0) as place:
+        client = place.start(**{"x-request-id": "socket/1"})
+        assert await client.hear() == {
+            "type": "websocket.accept",
+            "headers": [(b"x-request-id", b"socket/1")],
+        }
+        await client.answer()
+        client.say(id="a", vector=[1, 2], request_id="checkout-81")
+        assert (await client.answer())["request_id"] == "checkout-81"
+        client.say(id="b", vector=[1, 2])
+        assert "request_id" not in await client.answer()
+        client.say(id="c", vector=[1, 2], request_id="two words")
+        assert (await client.answer())["code"] == "bad_request"
+        client.say(id="d", vector=[1, 2], request_id="bad", model="none")
+        assert (await client.answer())["request_id"] == "bad"
+        place.worker.hold()
+        client.say_raw("nonsense")
+        await client.answer()
+        client.say(id="e", vector=[1, 2])
+        client.say(cancel="e")
+        assert (await client.answer())["code"] == "cancelled"
+        client.say(id="f", vector=[1, 2])
+        await trio.sleep(1)
+        await place.leave(client)
+        place.worker.held.set()
+    lines = [dict(told.split("=", 1) for told in each.split()[1:]) for each in caplog.messages]
+    assert [(each["door"], each["code"], each["request_id"]) for each in lines] == [
+        ("ws", "ok", "checkout-81"), ("ws", "ok", "socket/1/b"), ("ws", "bad_request", "socket/1/c"),
+        ("ws", "not_found", "bad"), ("ws", "bad_request", "socket/1"),
+        ("ws", "cancelled", "socket/1/e"), ("ws", "cancelled", "socket/1/f"),
+    ]  # fmt: skip
 
 
 async def test_an_answer_has_the_id_v1s_body_and_who_answered():
