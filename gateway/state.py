@@ -83,7 +83,7 @@ class State:
             if known is None:
                 values = _row(record)
                 marks = ", ".join("?" * len(values))
-                connection.execute(f"INSERT INTO versions ({_COLUMNS}) VALUES ({marks})", values)
+                connection.execute(f"INSERT INTO versions ({_COLUMNS}) VALUES ({marks})", values)  # nosec B608  # of constants
             elif (known.sha256, known.size, known.nn_id) != (record.sha256, record.size, record.nn_id):
                 raise Conflict(
                     f"version {record.version} of {record.model} is already there with other weights"

@@ -125,7 +125,7 @@ def _rows(connection: sqlite3.Connection, table: str, columns: str) -> list[tupl
     known = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
     if not known or not (known | {"rowid"}).issuperset(columns.split(", ")):
         return []
-    rows: list[tuple[Any, ...]] = connection.execute(f"SELECT {columns} FROM {table}").fetchall()
+    rows: list[tuple[Any, ...]] = connection.execute(f"SELECT {columns} FROM {table}").fetchall()  # nosec B608  # our own names
     return rows
 
 

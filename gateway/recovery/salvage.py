@@ -65,7 +65,7 @@ def _rows(connection: sqlite3.Connection, table: str) -> tuple[list[tuple[Any, .
     """Row by row in the order of their ids; behind one that cannot be read, the next that can."""
     rows: list[tuple[Any, ...]] = []
     is_whole, after, left = True, 0, _GAP
-    query = f"SELECT rowid, * FROM {table} NOT INDEXED WHERE rowid > ? ORDER BY rowid"
+    query = f"SELECT rowid, * FROM {table} NOT INDEXED WHERE rowid > ? ORDER BY rowid"  # nosec B608  # our own name
     while left:
         try:
             for rowid, *row in connection.execute(query, (after,)):
