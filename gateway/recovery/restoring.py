@@ -64,11 +64,9 @@ class Restoring:
                 self._without_lost(row)
             columns = ", ".join(row)
             marks = ", ".join("?" * len(row))
+            insert = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # nosec B608  # our own schema's names
             try:
-                self._connection.execute(
-                    f"INSERT INTO {table} ({columns}) VALUES ({marks})",
-                    (*row.values(),),  # nosec B608  # names of the new schema
-                )
+                self._connection.execute(insert, (*row.values(),))
                 return
             except sqlite3.IntegrityError:
                 why = "it does not fit what else could be read"
