@@ -20,8 +20,9 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
@@ -106,40 +107,73 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
     sys.setswitchinterval(0.0005)
     limit_threads()
     try:
-        credentials = settings.certificates and read_credentials(*settings.certificates, listens=True)
-        gate = None if settings.tokens is None else Gate(Path(settings.tokens))
-        certificate = doors_certificate(settings)
-        if certificate is not None and package is not None:
+        trust = read_trust(settings)
+        if trust.certificate is not None and package is not None:
             raise LinkError("deploy asks its own gateway in plain HTTP: leave out --certfile, or use --to")
-        token = read_fleet_token(settings.fleet_token_file, settings.fleet_token)
-        shares = listen(settings.addr_rest, settings.processes)
-        rest = shares[0]
-        admin = [] if settings.addr_admin is None else listen(settings.addr_admin)[0]
-        grpc = listen(settings.addr_grpc)[0] if settings.addr_grpc is not None else []
-
-        async def greet() -> None:
-            line = greeting(rest, grpc, settings)
-            if package is not None:
-                line = await deploy_here(
-                    local_url(admin or rest), package, max_upload=settings.max_upload,
-                    token=None if gate is None else gate.own_token,
-                )  # fmt: skip
-            print(line, flush=True)
-            notify(os.environ.get("NOTIFY_SOCKET", ""), READY)
-            # What is there now stays: a collection of all of it takes longer than a hundred requests.
-            gc.freeze()
-
+        sockets = open_sockets(settings)
         with open_spans(settings.otel, "pipeline-gateway", settings.otel_sample) as spans:
-            gateway = make_gateway(
-                settings, rest, grpc, credentials, token, certificate, spans,
-                admin=admin, gate=gate, fronts=shares[1:] and shares,
-            )  # fmt: skip
-            reload = reloading(settings, read, certificate)
-            trio.run(serve, gateway, greet, reload)
+            gateway = make_gateway(settings, sockets, trust, spans)
+            greet = partial(greet_with, settings, sockets, trust, package)
+            trio.run(serve, gateway, greet, reloading(settings, read, trust.certificate))
     except PipelineError as error:
         print(f"gw.py: {error}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
+
+
+class Trust(NamedTuple):
+    """Who is believed, and by what they are known."""
+
+    credentials: Credentials | None  # the fleet's certificates
+    token: str | None  # the fleet's
+    certificate: Certificate | None  # what REST and gRPC show, where they speak TLS
+    gate: Gate | None  # the clients' tokens
+
+
+def read_trust(settings: GatewaySettings) -> Trust:
+    """Every file of it, each refused with a `PipelineError` that names it."""
+    certificate = None
+    if settings.certfile is not None and settings.keyfile is not None:
+        certificate = Certificate(Path(settings.certfile), Path(settings.keyfile))
+    return Trust(
+        settings.certificates and read_credentials(*settings.certificates, listens=True),
+        read_fleet_token(settings.fleet_token_file, settings.fleet_token),
+        certificate,
+        None if settings.tokens is None else Gate(Path(settings.tokens)),
+    )
+
+
+class Sockets(NamedTuple):
+    """What listens. `fronts` has those of each process for HTTP, where there are any; `rest` is the first."""
+
+    rest: list[socket.socket]
+    admin: list[socket.socket]
+    grpc: list[socket.socket]
+    fronts: Sequence[list[socket.socket]]
+
+
+def open_sockets(settings: GatewaySettings) -> Sockets:
+    """Listen wherever the settings say; `LinkError` where that cannot be."""
+    shares = listen(settings.addr_rest, settings.processes)
+    admin = [] if settings.addr_admin is None else listen(settings.addr_admin)[0]
+    grpc = [] if settings.addr_grpc is None else listen(settings.addr_grpc)[0]
+    return Sockets(shares[0], admin, grpc, shares[1:] and shares)
+
+
+async def greet_with(
+    settings: GatewaySettings, sockets: Sockets, trust: Trust, package: Package | None
+) -> None:
+    """The gateway serves: have it serve the package, if there is one, and say so."""
+    line = greeting(sockets.rest, sockets.grpc, settings)
+    if package is not None:
+        line = await deploy_here(
+            local_url(sockets.admin or sockets.rest), package, max_upload=settings.max_upload,
+            token=None if trust.gate is None else trust.gate.own_token,
+        )  # fmt: skip
+    print(line, flush=True)
+    notify(os.environ.get("NOTIFY_SOCKET", ""), READY)
+    # What is there now stays: a collection of all of it takes longer than a hundred requests.
+    gc.freeze()
 
 
 def local_url(rest: list[socket.socket]) -> str:
@@ -147,13 +181,6 @@ def local_url(rest: list[socket.socket]) -> str:
     host, port = rest[0].getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nosec B104  # it is what nobody should dial
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def doors_certificate(settings: GatewaySettings) -> Certificate | None:
-    """What REST and gRPC show, where they speak TLS."""
-    if settings.certfile is None or settings.keyfile is None:
-        return None
-    return Certificate(Path(settings.certfile), Path(settings.keyfile))
 
 
 def listen(address: str, count: int = 1) -> list[list[socket.socket]]:
@@ -166,30 +193,22 @@ def listen(address: str, count: int = 1) -> list[list[socket.socket]]:
 
 
 def make_gateway(
-    settings: GatewaySettings,
-    rest: list[socket.socket],
-    grpc: list[socket.socket],
-    credentials: Credentials | None,
-    token: str | None = None,
-    certificate: Certificate | None = None,
-    spans: Spans | None = None,
-    *,
-    admin: list[socket.socket] | None = None,
-    gate: Gate | None = None,
-    fronts: Sequence[list[socket.socket]] = (),
+    settings: GatewaySettings, sockets: Sockets, trust: Trust, spans: Spans | None = None
 ) -> Gateway:
     """What the settings ask for."""
     return Gateway(
-        rest=rest,
-        fronts=fronts,
-        grpc=grpc,
+        rest=sockets.rest,
+        fronts=sockets.fronts,
+        grpc=sockets.grpc,
+        admin=sockets.admin,
         addr_service=settings.addr_service,
         addr_worker=settings.addr_worker,
-        credentials=credentials,
-        token=token,
-        certificate=certificate,
+        credentials=trust.credentials,
+        token=trust.token,
+        certificate=trust.certificate,
+        gate=trust.gate,
         state=settings.state_directory,
-        hiring=make_hiring(settings, token),
+        hiring=make_hiring(settings, trust.token),
         queue_max=settings.queue_max,
         timeout=settings.timeout,
         max_body=settings.max_body,
@@ -205,8 +224,6 @@ def make_gateway(
         access_log=settings.access_log,
         spans=spans,
         policy=policy_of(settings),
-        admin=admin or [],
-        gate=gate,
         cors_origins=settings.cors_origins,
     )  # fmt: skip
 
