@@ -64,7 +64,7 @@ def fronts(run: Run) -> list[Figure]:
 def _gateway(run: Run, name: str, *flags: str) -> Iterator[Server]:
     directory = run.directory / name
     directory.mkdir()
-    with gateway(directory, is_busy=False, flags=flags) as server:
+    with gateway(directory, flags=flags) as server:
         upload_sample(server)
         yield server
 

@@ -34,7 +34,11 @@ def test_two_tokens_have_nothing_in_common_and_the_entry_holds_no_secret():
     assert ENTRY.hash.startswith("scrypt$16384$8$1$")
 
 
-@pytest.mark.parametrize("text", ["", "pl_", SHOWN + "0", SHOWN.upper(), f" {SHOWN}", SHOWN + "\n", "pl_é"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "pl_", SHOWN + "0", SHOWN.upper(), f" {SHOWN}", SHOWN + "\n", "pl_é"],
+    ids=["nothing", "no id", "longer", "upper case", "a space before", "a line", "another letter"],
+)
 def test_what_is_no_token_is_not_looked_up(text):
     assert parse_token(text) is None
 

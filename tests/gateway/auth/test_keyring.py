@@ -32,7 +32,9 @@ def test_nobody_is_known_before_a_proof_and_then_by_exactly_that_token():
 
 
 @pytest.mark.parametrize(
-    "shown", [b"", b"secret", b"pl_000000000000_" + b"0" * 48, SHOWN.encode() + b"0", b"\xff"]
+    "shown",
+    [b"", b"secret", b"pl_000000000000_" + b"0" * 48, SHOWN.encode() + b"0", b"\xff"],
+    ids=["nothing", "a word", "an unknown id", "longer", "no text"],
 )
 def test_what_names_no_token_is_refused_without_a_proof(shown):
     with pytest.raises(Unauthenticated, match="this token is not known here"):
@@ -70,7 +72,11 @@ def test_another_secret_under_the_same_id_is_another_client():
     assert keys.find(shown)[1] is not client
 
 
-@pytest.mark.parametrize("header", [None, b"", b"Basic cGw6cGw=", SHOWN.encode(), b"Bearer"])
+@pytest.mark.parametrize(
+    "header",
+    [None, b"", b"Basic cGw6cGw=", SHOWN.encode(), b"Bearer"],
+    ids=["none", "empty", "basic", "the token alone", "the scheme alone"],
+)
 def test_another_way_to_say_who_one_is_is_none(header):
     with pytest.raises(Unauthenticated, match="send it as Authorization: Bearer"):
         read_bearer(header)
