@@ -98,14 +98,15 @@ def _serve(settings: WorkerSettings, device: torch.device, stops: SimpleQueue[No
         allow_pickle=settings.allow_pickle, allow_code=settings.allow_code, trusted=settings.trusted
     )
     try:
-        credentials = settings.certificates and read_credentials(*settings.certificates, listens=False)
         token = read_fleet_token(settings.fleet_token_file, settings.fleet_token)
+        credentials = settings.certificates and read_credentials(*settings.certificates, listens=False)
+        addresses = Addresses(settings.addr_service, settings.addr_worker, credentials, token)
         trusted = None if settings.trusted_keys is None else read_trusted_keys(Path(settings.trusted_keys))
         # First of all what is forked: then come threads.
         with nullcontext() if settings.trust_files else open_trials(allowed) as trials:
             service = WorkerService(
                 identity,
-                Addresses(settings.addr_service, settings.addr_worker, credentials, token),
+                addresses,
                 device=device,
                 cache_size=settings.cache_size,
                 allowed=allowed,
