@@ -84,7 +84,7 @@ def gateway(
     )
     addresses = ["--addr_service", service, "--addr_worker", link]
     shared = [*addresses, "--cache_size", str(cache_size)]
-    command = [str(ROOT / "gw.py"), "--addr_rest", "127.0.0.1:0", "--workers", str(near), *shared, *flags]
+    command = [str(ROOT / "gw.py"), "--addr_rest", "127.0.0.1:0", "--workers", str(near), *shared]
     if models is not None:
         command += ["--models", str(models)]
     command += flags
@@ -102,7 +102,7 @@ def gateway(
             idle = [] if is_busy else ["--idle", "--first", str(FIRST)]
             many = ["-m", "bench.crowd", str(crowd), *addresses, *idle]
             server.crowd = stack.enter_context(running(many, directory / "crowd.log"))
-        _wait_ready(server, near + far + (crowd if is_busy else FIRST))
+        _wait_ready(server, near + far + (crowd if is_busy else min(crowd, FIRST)))
         yield server
 
 
