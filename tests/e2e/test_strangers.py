@@ -4,6 +4,7 @@ once, nothing dies, nobody who behaves notices, and whoever sent them is done wi
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import random
 import socket
@@ -277,13 +278,15 @@ def rogue(site) -> Iterator[tuple[RogueGateway, Worker, str]]:
 def surveys(worker: str) -> list[bytes]:
     """A real frame of every kind that a gateway asks a worker, none of which tells it to leave."""
     key = wire.VersionKey("default", ONE, "0" * 64)
+    whole = stored(ONE)
+    its_key = wire.VersionKey("default", ONE, hashlib.sha256(whole).hexdigest())
     return [
         wire.encode(wire.Hello("rogue")),
         wire.encode(wire.Status()),
         wire.encode(wire.LinkUp({worker: "/link/" + "0" * 32})),
         wire.encode(wire.Load([worker], key, 100)),
         wire.encode(wire.Load([worker], key, 100, "/dev/null")),
-        wire.encode(wire.Load([worker], key, len(stored(ONE))), [stored(ONE)]),
+        wire.encode(wire.Load([worker], its_key, len(whole)), [whole]),
         wire.encode(wire.Commit([worker], "default", ONE)),
         wire.encode(wire.Drop([worker], "default", ONE)),
     ]
