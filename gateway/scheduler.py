@@ -105,7 +105,8 @@ class Scheduler:
             limits = self.limits_of(key.model)
             if due(queue, limits) <= now:
                 lane.queues.move_to_end(key)  # model versions take turns
-                return self._launched(lane.launch(key, queue, limits.max_batch, now))
+                limit = lane.limit(key, queue, limits.max_batch)
+                return self._launched(lane.launch(key, queue, limit, now))
         return None
 
     def next_due(self, worker: str, now: float) -> float:
@@ -122,6 +123,14 @@ class Scheduler:
         for request in wanted:
             self._end(request)
         return wanted
+
+    def learn(self, batch: Batch, infer: float, hits: int, answered: int) -> None:
+        """A batch came back that spent `infer` seconds in the model (0: it was not needed), with so many
+        requests answered, of which the cache knew so many."""
+        self.lookups.note(batch.key, infer, hits, answered)
+        lane = self._lanes.get(batch.worker)
+        if lane is not None and infer and not hits:
+            lane.halvings[batch.key].note(batch.rows, infer)
 
     def look_further(self, batch: Batch, unknown: Collection[Request]) -> tuple[list[Request], list[str]]:
         """A look-up came back, to which these requests are unknown: (those of the others that still want an
@@ -162,6 +171,13 @@ class Scheduler:
             if workers is not None and lane.worker not in workers:
                 moving += lane.waiting(key)
         return self._route_all(self._take_out(moving))
+
+    def forget(self, key: ModelKey, now: float) -> list[str]:
+        """A version serves no more: what was measured of it goes; the workers to wake."""
+        for lane in self._lanes.values():
+            lane.paces.pop(key, None)
+            lane.halvings.pop(key, None)
+        return self.place(key, None, now)
 
     def give_up(self, key: ModelKey) -> list[Request]:
         """There will be no worker for a version: the requests to answer with an error."""

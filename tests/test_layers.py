@@ -120,6 +120,7 @@ pure_modules = {
     "gateway.launchers.launcher",
     "gateway.launchers.ray.orders",
     "gateway.loads",
+    "gateway.halving",
     "gateway.lookups",
     "gateway.metrics.carried",
     "gateway.metrics.reasons",

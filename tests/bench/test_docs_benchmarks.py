@@ -135,7 +135,8 @@ def test_what_is_shown_of_other_servers_works_with_ours_alone(tmp_path):
     (tmp_path / "docs").mkdir()
     said = shell(script, tmp_path)
     assert "| one client, tiny model: p50 | ≤ 1 ms |" in said
-    assert len(list((tmp_path / "peers").glob("load-tiny-pipeline-*.json"))) == 2
+    ours = {path.name for path in (tmp_path / "peers").glob("load-tiny-pipeline-*.json")}
+    assert ours == {f"load-tiny-pipeline-{each}.json" for each in ("1-0", "2-0", "gateways-1-0")}
     assert "**Pipeline**" in (tmp_path / "docs" / "performance.md").read_text()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -81,11 +82,10 @@ LAUNCHERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Hands]]] = {
 
 
 @pytest.fixture(scope="module")
-def ray_head(tmp_path_factory):
-    """The folder of a cluster that all its tests share."""
+def ray_head():
+    """The folder of a cluster that all its tests share. Ray makes Unix sockets in it, deep down: a short path."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[apart]'")
-    folder = tmp_path_factory.mktemp("ray")
-    with open_head(folder):
+    with tempfile.TemporaryDirectory(prefix="ray-") as made, open_head(folder := Path(made)):
         yield folder
 
 
