@@ -83,7 +83,7 @@ LAUNCHERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Hands]]] = {
 
 @pytest.fixture(scope="module")
 def ray_head():
-    """The folder of a cluster that all its tests share. Ray makes Unix sockets in it, deep down: a short path."""
+    """The folder of a cluster that all its tests share; its path is short, as Unix sockets are in it."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[apart]'")
     with tempfile.TemporaryDirectory(prefix="ray-") as made, open_head(folder := Path(made)):
         yield folder
