@@ -209,7 +209,7 @@ class Dispatcher:
             replies = [reply for reply in replies if reply[0] in still]
         self.statistics.answered(batch.key, replies, message.parts, now, time.time())
         hits = self.recorder.flew(batch.key, replies, message.parts, by)
-        self.scheduler.learn(batch, message.infer, hits, len(replies))
+        self.scheduler.lookups.note(batch.key, message.infer, hits, len(replies))
         for request, answer in replies:
             self._reply(request, answer, now)
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from common.wire import MAX_BATCH_BYTES
 from gateway.admission import Pace
 from gateway.fairness import FairQueue
-from gateway.halving import Halving
 from gateway.requests import Batch, ModelKey, Request, Stage
 
 
@@ -59,7 +58,6 @@ class Lane:
         self.struck = Queue()  # those that have seen a worker die: each travels alone
         self.flying: dict[int, Batch] = {}
         self.paces: defaultdict[ModelKey, Pace] = defaultdict(Pace)
-        self.halvings: defaultdict[ModelKey, Halving] = defaultdict(Halving)
         self.pressed = 0  # batches that may come back until nobody was turned away for so long
 
     def has_time_for(self, request: Request) -> bool:
@@ -98,13 +96,6 @@ class Lane:
     def has_slot(self) -> bool:
         """Whether another batch may go to its model."""
         return len(self.flying) - (self.lookup is not None) < self.slots
-
-    def limit(self, key: ModelKey, queue: AnyQueue, most: int) -> int:
-        """How many rows of a queue go in the next batch, of so many at most. With more waiting, or a batch at
-        the worker, there is one to follow anyway."""
-        if self.slots < 2 or not 2 <= queue.rows <= most or len(self.flying) > (self.lookup is not None):
-            return most
-        return self.halvings[key].limit(queue.rows)
 
     def land(self, batch: Batch) -> bool:
         """The batch is not in flight any more; whether it was."""

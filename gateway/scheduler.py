@@ -105,8 +105,7 @@ class Scheduler:
             limits = self.limits_of(key.model)
             if due(queue, limits) <= now:
                 lane.queues.move_to_end(key)  # model versions take turns
-                limit = lane.limit(key, queue, limits.max_batch)
-                return self._launched(lane.launch(key, queue, limit, now))
+                return self._launched(lane.launch(key, queue, limits.max_batch, now))
         return None
 
     def next_due(self, worker: str, now: float) -> float:
@@ -123,14 +122,6 @@ class Scheduler:
         for request in wanted:
             self._end(request)
         return wanted
-
-    def learn(self, batch: Batch, infer: float, hits: int, answered: int) -> None:
-        """A batch came back that spent `infer` seconds in the model (0: it was not needed), with so many
-        requests answered, of which the cache knew so many."""
-        self.lookups.note(batch.key, infer, hits, answered)
-        lane = self._lanes.get(batch.worker)
-        if lane is not None and infer and not hits:
-            lane.halvings[batch.key].note(batch.rows, infer)
 
     def look_further(self, batch: Batch, unknown: Collection[Request]) -> tuple[list[Request], list[str]]:
         """A look-up came back, to which these requests are unknown: (those of the others that still want an
@@ -176,7 +167,6 @@ class Scheduler:
         """A version serves no more: what was measured of it goes; the workers to wake."""
         for lane in self._lanes.values():
             lane.paces.pop(key, None)
-            lane.halvings.pop(key, None)
         return self.place(key, None, now)
 
     def give_up(self, key: ModelKey) -> list[Request]:

@@ -120,7 +120,6 @@ pure_modules = {
     "gateway.launchers.launcher",
     "gateway.launchers.ray.orders",
     "gateway.loads",
-    "gateway.halving",
     "gateway.lookups",
     "gateway.metrics.carried",
     "gateway.metrics.reasons",

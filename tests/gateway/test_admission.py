@@ -13,6 +13,7 @@ from common.tensor import vector_spec
 from gateway.admission import MARGIN, REMEMBERED, KnownRows, Pace
 from gateway.requests import Batch, ModelKey, Request
 from gateway.scheduler import Scheduler
+from tests.gateway.test_scheduler import OLD, make, submitted, taken
 
 KEY = ModelKey("default", "1")
 ROW_TIME, MAX_BATCH = 0.004, 16
@@ -201,3 +202,13 @@ def test_the_last_rows_are_known_by_model_version_and_those_without_a_cache_neve
         )
         not in known
     )
+
+
+def test_what_was_measured_of_a_version_goes_with_it() -> None:
+    scheduler = make()
+    scheduler.add_worker("w")
+    submitted(scheduler, 1)
+    scheduler.finish(taken(scheduler, "w"))
+    assert list(scheduler._lanes["w"].paces) == [OLD]
+    scheduler.forget(OLD, 2.0)
+    assert not scheduler._lanes["w"].paces
