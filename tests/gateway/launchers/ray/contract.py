@@ -74,13 +74,17 @@ async def open_hands(folder: Path) -> AsyncIterator[Hands]:
 
 
 def kill(id: str) -> None:
-    """SIGKILL for a worker of this machine."""
+    """SIGKILL for a worker of this machine.
+
+    Its command line is its children's too, until they run a program of their own: the oldest of them is killed.
+    """
     parsed = parse_id(id)
     assert parsed is not None
     wanted = f"--name {parsed.name} --incarnation {parsed.incarnation} "
-    (pid,) = (
-        each.pid
-        for each in psutil.process_iter(["cmdline"])
+    found = {
+        each.pid: each.info["ppid"]
+        for each in psutil.process_iter(["cmdline", "ppid"])
         if wanted in " ".join(each.info["cmdline"] or [])
-    )
+    }
+    (pid,) = (pid for pid, parent in found.items() if parent not in found)
     os.kill(pid, signal.SIGKILL)
