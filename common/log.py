@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 _LONGEST_FIELD = 4000
 # What is called so is nobody's business, whoever logs it.
 _SECRET = ("authorization", "cookie", "password", "secret", "token")
+_json = json.JSONEncoder(separators=(",", ":")).encode
 _NAMES = {10: "DEBUG", 20: "INFO", 30: "WARN", 40: "ERROR", 50: "FATAL"}
 
 
@@ -37,15 +38,15 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """`{"time":"2026-11-21T08:00:00.123Z","level":"INFO","logger":"pipeline.fleet",…}`."""
-        text, fields = getattr(record, "told", (record.getMessage(), {}))
+        told = record.msg if isinstance(record.msg, _Told) else _Told(record.getMessage(), {})
         line: dict[str, object] = {
-            "time": _moment(record), "level": _level(record), "logger": record.name, "event": text,
+            "time": _moment(record), "level": _level(record), "logger": record.name, "event": told.text,
         }  # fmt: skip
-        for name, value in _discreet(fields).items():
+        for name, value in _discreet(told.fields).items():
             line.setdefault(name, _plain(value))
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, separators=(",", ":"))
+        return _json(line)
 
 
 FORMATS: dict[str, type[logging.Formatter]] = {"text": LineFormatter, "json": JsonFormatter}
@@ -84,9 +85,20 @@ def event(logger: logging.Logger, level: int, text: str, /, **fields: object) ->
     """Log `text` and its fields as `text key=value …`; quoted where they could be misread. What a field's
     name calls a secret is left out."""
     if logger.isEnabledFor(level):
-        pairs = [f"{key}={_value(value)}" for key, value in _discreet(fields).items()]
-        line = " ".join([text, *pairs])
-        logger.log(level, "%s", line, stacklevel=2, extra={"told": (text, fields)})
+        logger.log(level, _Told(text, fields), stacklevel=2)
+
+
+class _Told:
+    """What an event says: a record's message, which each format writes in its own way."""
+
+    __slots__ = ("fields", "text")
+
+    def __init__(self, text: str, fields: dict[str, object]) -> None:
+        self.text = text
+        self.fields = fields
+
+    def __str__(self) -> str:
+        return " ".join([self.text, *(f"{key}={_value(each)}" for key, each in _discreet(self.fields).items())])
 
 
 class OncePer:

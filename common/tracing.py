@@ -5,6 +5,7 @@ Nothing is imported unless somebody asks for spans: the extra `otel` is for thes
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import threading
@@ -45,19 +46,36 @@ def read_parent(traceparent: str) -> Parent | None:
 
 class Spans:
     """Makes spans. Which requests have any is decided where a trace begins: with us for the share `rate` of
-    those that come without a parent."""
+    those that come without a parent.
+
+    Each of these is chosen with that chance, whatever became of the others; drawn is how many are not chosen
+    until the next one is, which costs a request that is not no more than counting down.
+    """
 
     def __init__(
         self, tracer: Tracer, rate: float = 0.0, chance: Callable[[], float] = random.random
     ) -> None:
         self._tracer = tracer
         self._rate = rate
-        self._chance = chance
+        self._chance = chance  # in [0, 1)
+        self._left = self._gap()
 
     def parent_of(self, traceparent: str | None) -> tuple[bool, Parent | None]:
         """(whether a request has spans, what they are under)."""
-        parent = read_parent(traceparent) if traceparent is not None else None
-        return (self._chance() < self._rate if parent is None else parent.sampled), parent
+        parent = None if traceparent is None else read_parent(traceparent)
+        if parent is not None:
+            return parent.sampled, parent
+        self._left -= 1
+        if self._left >= 0:
+            return False, None
+        self._left = self._gap()
+        return True, None
+
+    def _gap(self) -> float:
+        """Of a geometric distribution, by its inverse."""
+        if self._rate >= 1:
+            return 0
+        return math.log1p(-self._chance()) // math.log1p(-self._rate) if self._rate > 0 else math.inf
 
     def begin(self, name: str, kind: str, parent: Parent | None, began: int, **told: Any) -> Span:
         """A span that began at a time in unix nanoseconds; `kind` is server, client, internal or consumer."""
@@ -109,7 +127,7 @@ def open_spans(url: str | None, service: str, rate: float = 0.0, **about: str) -
     exporter = OTLPSpanExporter(f"{url.rstrip('/')}/v1/traces", timeout=EXPORT_TIME)
     resource = Resource.create({"service.name": service, **about})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     try:
         yield Spans(provider.get_tracer("pipeline"), rate)
     finally:

@@ -102,6 +102,12 @@ class Dispatcher:
             self._look_by(trio.current_time() + HOPE_TICK)
         self._look_by(request.deadline)
 
+    def forget(self, key: ModelKey) -> None:
+        """A version serves no more; of those that went before it not all have figures of their own any more."""
+        self.scheduler.forget(key, trio.current_time())
+        for gone in self.recorder.fold(self.is_served):
+            self.statistics.forget(gone)
+
     def wake(self, worker: str) -> None:
         """There may be something to take for this worker."""
         slots = self._slots.get(worker)

@@ -121,7 +121,7 @@ class Holders:
         """Nobody is asked for a version any more."""
         self._places.pop(key, None)
         self.refusals.forget(key)
-        self._dispatcher.scheduler.forget(key, trio.current_time())
+        self._dispatcher.forget(key)
 
     def forget_worker(self, worker: str) -> None:
         """A worker is gone, and all that it held, refused or evicted."""

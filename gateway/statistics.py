@@ -67,7 +67,7 @@ class Figures:
 
 
 class Statistics:
-    """The figures of every version that was ever asked."""
+    """The figures of every version that was ever asked, until it is forgotten."""
 
     def __init__(self) -> None:
         self._figures: dict[ModelKey, Figures] = {}
@@ -78,6 +78,10 @@ class Statistics:
         if figures is None:
             figures = self._figures[key] = Figures()
         return figures
+
+    def forget(self, key: ModelKey) -> None:
+        """Nobody looks at a version any more."""
+        self._figures.pop(key, None)
 
     def failed(self, key: ModelKey, seconds: float) -> None:
         """A request was answered with an error, so long after it came."""

@@ -29,7 +29,7 @@ PHASES = ("queue", "batch", "link", "infer")
 
 
 class Page:
-    """Reads; has the recorder fold what nobody tells apart any more.
+    """Reads.
 
     `workforce` is None where no autoscaler says how many workers there should be: 0 would mean that none are
     wanted.
@@ -64,7 +64,6 @@ class Page:
             for door in DOORS:  # what nobody asked yet is there and 0, or its first request is no increase
                 self._recorder.of(door, version.key)
             self._recorder.work_of(version.key)
-        self._recorder.fold(self._catalog.serves)
         parts = [self._requests(), self._queues(), self._caches(), self._workers(), self._limited.lines()]
         if self._with_triton:
             parts.append(aliases(self._recorder, self._statistics, self._catalog, self._scheduler))

@@ -19,7 +19,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 OK = "ok"
 DOORS = ("rest", "v2", "grpc", "ws")  # through which clients ask for predictions
-RETIRED = 100  # versions that serve no more, and still have figures of their own
+RETIRED = 20  # versions that serve no more, and still have figures of their own
 SHADOW = "shadow"  # the door of what a shadow is sent; its answers go to nobody
 
 
@@ -174,15 +174,17 @@ class Recorder:
                 work.batch_rows.add(call.rows)
         return hits
 
-    def fold(self, serves: Callable[[ModelKey], bool]) -> None:
+    def fold(self, serves: Callable[[ModelKey], bool]) -> list[ModelKey]:
         """Bound what there is: of the versions that serve no more all but the newest are counted together,
-        under version "". A model's sums stay what they were."""
+        under version "". A model's sums stay what they were. Those whose figures went there now."""
         keys = dict.fromkeys([*(series.key for series in self.series.values()), *self.work])
         retired = [key for key in keys if key.version and not serves(key)]
-        for key in retired[:-RETIRED]:
+        folded = retired[:-RETIRED]
+        for key in folded:
             together = ModelKey(key.model, "")
             for name in [name for name in self.series if name[1] == key]:
                 series = self.series.pop(name)
                 self.of(series.door, together).merge(series)
             if key in self.work:
                 self.work_of(together).merge(self.work.pop(key))
+        return folded
