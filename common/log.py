@@ -98,7 +98,8 @@ class _Told:
         self.fields = fields
 
     def __str__(self) -> str:
-        return " ".join([self.text, *(f"{key}={_value(each)}" for key, each in _discreet(self.fields).items())])
+        fields = _discreet(self.fields)
+        return " ".join([self.text, *(f"{name}={_value(value)}" for name, value in fields.items())])
 
 
 class OncePer:

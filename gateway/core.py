@@ -19,16 +19,11 @@ from pathlib import Path
 
 import trio
 
-from gateway.access import Access
 from gateway.auth.gate import Gate
 from gateway.autoscaler.autoscaler import Autoscaler
 from gateway.autoscaler.scaling import Scaling
+from gateway.autoscaler.workforce import Workforce
 from gateway.bell import Bell
-from gateway.catalog import Catalog
-from gateway.configuring import Configuring
-from gateway.delivery import Delivery
-from gateway.demand import Demand
-from gateway.dispatch import Dispatcher
 from gateway.doors.autodep import AutodepDoor
 from gateway.doors.autoscaler import autoscaler_routes
 from gateway.doors.dashboard import dashboard_routes
@@ -50,12 +45,10 @@ from gateway.doors.v2.repository import Repository
 from gateway.doors.v2.rest import InferDoor, V2Door
 from gateway.doors.ws import SocketDoor
 from gateway.doors.ws_session import SocketLimits
-from gateway.events import Events
-from gateway.experimenting import Experimenting
-from gateway.experiments import Experiments
-from gateway.fleet import Fleet, OpenLink
-from gateway.health import Health
-from gateway.holders import Holders
+from gateway.experiments.experimenting import Experimenting
+from gateway.experiments.experiments import Experiments
+from gateway.fleet.fleet import Fleet, OpenLink
+from gateway.fleet.surveys import Asker, Surveys
 from gateway.jobs.computing import Computing
 from gateway.jobs.going import Going
 from gateway.jobs.running import Jobs
@@ -63,16 +56,23 @@ from gateway.jobs.storage import Storage
 from gateway.jobs.webhooks import Webhooks
 from gateway.metrics.limits import Limited
 from gateway.metrics.page import Page
-from gateway.model_folder import ModelFolder
-from gateway.predictions import Predictions
-from gateway.rollout import Rollouts
-from gateway.sampling import Sampling
-from gateway.scheduler import Scheduler
-from gateway.state import State
-from gateway.surveys import Asker, Surveys
-from gateway.switching import Switching
-from gateway.syncing import Syncing
-from gateway.workforce import Workforce
+from gateway.models.catalog import Catalog
+from gateway.models.configuring import Configuring
+from gateway.models.delivery import Delivery
+from gateway.models.demand import Demand
+from gateway.models.holders import Holders
+from gateway.models.model_folder import ModelFolder
+from gateway.models.rollout import Rollouts
+from gateway.models.switching import Switching
+from gateway.models.syncing import Syncing
+from gateway.observing.access import Access
+from gateway.observing.events import Events
+from gateway.observing.health import Health
+from gateway.observing.sampling import Sampling
+from gateway.scheduling.dispatch import Dispatcher
+from gateway.scheduling.predictions import Predictions
+from gateway.scheduling.scheduler import Scheduler
+from gateway.state.state import State
 
 
 class Core:

@@ -35,27 +35,27 @@ from gateway.auth.gate import Gate
 from gateway.auth.lane import LaneGuard
 from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
+from gateway.autoscaler.workforce import Limits, Workforce
 from gateway.bell import Bell
 from gateway.core import Core, Doors
 from gateway.doors.cross_origin import CrossOrigin
 from gateway.doors.rest import body_limit
 from gateway.doors.shape import error_body
-from gateway.fairness import FairQueue
+from gateway.fleet.links import Links, socket_directory
+from gateway.fleet.proving import open_contact
 from gateway.fronts.fronts import Fronts
 from gateway.http1 import HttpLimits
 from gateway.http1.lane import Lane
 from gateway.launchers.choose import Hiring, open_launcher
 from gateway.launchers.launcher import Launcher
-from gateway.links import Links, socket_directory
-from gateway.model_folder import ModelFolder
-from gateway.predictions import Predictions
-from gateway.proving import open_contact
+from gateway.models.model_folder import ModelFolder
+from gateway.observing.tracing import Tracing
 from gateway.recovery.weights import check_weights
-from gateway.scheduler import Scheduler
-from gateway.state import open_state
+from gateway.scheduling.fairness import FairQueue
+from gateway.scheduling.predictions import Predictions
+from gateway.scheduling.scheduler import Scheduler
+from gateway.state.state import open_state
 from gateway.tls import GRPC, HTTP, Certificate, TlsListener
-from gateway.tracing import Tracing
-from gateway.workforce import Limits, Workforce
 
 log = logging.getLogger("pipeline.gateway")
 

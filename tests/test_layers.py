@@ -100,7 +100,7 @@ pure_modules = {
     "engine.inputs.framing",
     "engine.metrics",
     "engine.rounding",
-    "gateway.admission",
+    "gateway.scheduling.admission",
     "gateway.auth.guesses",
     "gateway.auth.keyring",
     "gateway.auth.origins",
@@ -109,29 +109,29 @@ pure_modules = {
     "gateway.autoscaler.policy",
     "gateway.autoscaler.scaling",
     "gateway.autoscaler.traffic",
-    "gateway.batches",
-    "gateway.catalog",
-    "gateway.clients",
-    "gateway.fairness",
+    "gateway.scheduling.batches",
+    "gateway.models.catalog",
+    "gateway.auth.clients",
+    "gateway.scheduling.fairness",
     "gateway.launchers.ids",
     "gateway.launchers.kubernetes.pods",
     "gateway.launchers.kubernetes.quantities",
     "gateway.launchers.kubernetes.room",
     "gateway.launchers.launcher",
     "gateway.launchers.ray.orders",
-    "gateway.loads",
-    "gateway.lookups",
+    "gateway.scheduling.loads",
+    "gateway.scheduling.lookups",
     "gateway.metrics.carried",
     "gateway.metrics.reasons",
     "gateway.metrics.recorder",
     "gateway.metrics.text",
-    "gateway.placement",
-    "gateway.queues",
-    "gateway.deadlines",
-    "gateway.events",
-    "gateway.experiments",
-    "gateway.failures",
-    "gateway.history",
+    "gateway.models.placement",
+    "gateway.scheduling.queues",
+    "gateway.scheduling.deadlines",
+    "gateway.observing.events",
+    "gateway.experiments.experiments",
+    "gateway.observing.failures",
+    "gateway.observing.history",
     "gateway.doors.grpc.coefs",
     "gateway.doors.media",
     "gateway.doors.paths",
@@ -149,25 +149,25 @@ pure_modules = {
     "gateway.fronts.messages",
     "gateway.fronts.reader",
     "gateway.fronts.rows",
-    "gateway.guard",
-    "gateway.incarnations",
+    "gateway.experiments.guard",
+    "gateway.fleet.incarnations",
     "gateway.jobs.job",
     "gateway.jobs.line",
     "gateway.jobs.pace",
     "gateway.jobs.rows",
-    "gateway.plans",
+    "gateway.experiments.plans",
     "gateway.recovery.findings",
-    "gateway.repository",
-    "gateway.refusals",
-    "gateway.requests",
-    "gateway.roster",
-    "gateway.routing",
-    "gateway.scheduler",
-    "gateway.staffing",
-    "gateway.shadows",
-    "gateway.split",
-    "gateway.unrouted",
-    "gateway.statistics",
+    "gateway.models.repository",
+    "gateway.models.refusals",
+    "gateway.scheduling.requests",
+    "gateway.fleet.roster",
+    "gateway.scheduling.routing",
+    "gateway.scheduling.scheduler",
+    "gateway.autoscaler.staffing",
+    "gateway.experiments.shadows",
+    "gateway.experiments.split",
+    "gateway.scheduling.unrouted",
+    "gateway.observing.statistics",
     "gateway.doors.v2.classify",
     "ml_pool.answers",
     "ml_pool.exceptions",
@@ -537,14 +537,15 @@ def test_an_import_that_runs_later_closes_no_cycle(tmp_path, line):
 def test_a_pure_module_that_reaches_trio_is_found_with_the_way_there(tmp_path):
     files = {
         "gateway/__init__.py": "",
-        "gateway/routing.py": "from gateway import b",
+        "gateway/scheduling/routing.py": "from gateway import b",
         "gateway/b.py": "\nfrom trio.lowlevel import spawn_system_task",
-        "gateway/scheduler.py": "import pynng",
+        "gateway/scheduling/scheduler.py": "import pynng",
         "gateway/serve.py": "import trio",
     }
     assert find_pure_problems(plant(tmp_path, files)) == [
-        "gateway/routing.py:1: gateway.routing is pure: gateway.b → trio.lowlevel (gateway/b.py:2)",
-        "gateway/scheduler.py:1: gateway.scheduler is pure: pynng",
+        "gateway/scheduling/routing.py:1: gateway.scheduling.routing is pure:"
+        " gateway.b → trio.lowlevel (gateway/b.py:2)",
+        "gateway/scheduling/scheduler.py:1: gateway.scheduling.scheduler is pure: pynng",
     ]
 
 
@@ -562,9 +563,9 @@ def test_torch_in_a_gateway_is_found_even_behind_a_package(tmp_path):
 
 
 def test_what_a_package_imports_its_pure_module_imports_too(tmp_path):
-    files = {"gateway/__init__.py": "import starlette", "gateway/routing.py": ""}
+    files = {"gateway/__init__.py": "import starlette", "gateway/scheduling/routing.py": ""}
     assert find_pure_problems(plant(tmp_path, files)) == [
-        "gateway/__init__.py:1: gateway.routing is pure: starlette"
+        "gateway/__init__.py:1: gateway.scheduling.routing is pure: starlette"
     ]
 
 

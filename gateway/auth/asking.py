@@ -7,10 +7,10 @@ from typing import Any
 
 from common.errors import Forbidden, NotFound
 from common.log import event
+from gateway.auth.clients import Client
 from gateway.auth.gate import Gate
 from gateway.auth.origins import is_foreign, refusal
 from gateway.auth.roles import Role
-from gateway.clients import Client
 
 log = logging.getLogger("pipeline.tokens")
 

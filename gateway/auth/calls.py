@@ -8,9 +8,9 @@ from functools import partial
 from common.errors import Forbidden
 from common.grpc.call import Admission
 from gateway.auth.asking import ELSEWHERE
+from gateway.auth.clients import Client
 from gateway.auth.gate import Gate
 from gateway.auth.roles import Role
-from gateway.clients import Client
 
 # By the methods' own names; one that is not here needs `admin`.
 ROLES = {

@@ -18,10 +18,10 @@ import trio
 from common.errors import Forbidden, PipelineError, RateLimited, TokenError, Unauthenticated
 from common.log import event
 from common.tokens import is_secret_of, read_tokens
+from gateway.auth.clients import Client
 from gateway.auth.guesses import Guesses
 from gateway.auth.keyring import UNKNOWN, Keyring, read_bearer
 from gateway.auth.roles import Role, holds
-from gateway.clients import Client
 
 log = logging.getLogger("pipeline.tokens")
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from common.addresses import network_of
 from common.errors import RateLimited
-from gateway.clients import Rate
+from gateway.auth.clients import Rate
 
 PER_SECOND = 0.5  # failures of one address, after a few at once
 AT_ONCE = 10

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from common.errors import Unauthenticated
 from common.tokens import Presented, Token, make_own_token, parse_token
-from gateway.clients import Client
+from gateway.auth.clients import Client
 
 SCHEME = b"bearer "
 UNKNOWN = "this token is not known here"

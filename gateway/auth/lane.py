@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 
 from common.errors import PipelineError
+from gateway.auth.clients import Client
 from gateway.auth.gate import Gate, Proof
 from gateway.auth.roles import Role
-from gateway.clients import Client
 from gateway.doors.shape import error_body, lines_of
 from gateway.doors.v2.failures import status_of
 from gateway.http1.exchange import Exchange, Handler

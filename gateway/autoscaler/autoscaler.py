@@ -17,11 +17,11 @@ from common.log import event
 from gateway.autoscaler.policy import Decision, Policy
 from gateway.autoscaler.scaling import Changes, Scaling, Values
 from gateway.autoscaler.traffic import Observation
+from gateway.autoscaler.workforce import Workforce
 from gateway.bell import Bell
-from gateway.dispatch import Dispatcher
-from gateway.events import AUTOSCALER, Publish, nobody
-from gateway.state import State
-from gateway.workforce import Workforce
+from gateway.observing.events import AUTOSCALER, Publish, nobody
+from gateway.scheduling.dispatch import Dispatcher
+from gateway.state.state import State
 
 log = logging.getLogger("pipeline.autoscaler")
 

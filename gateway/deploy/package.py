@@ -16,7 +16,7 @@ from common.errors import LoadError
 from common.model_file import ModelSettingsError, read_labels, read_model_settings
 from common.models import DEFAULTS, ModelSettings
 from gateway.deploy.config import Config
-from gateway.repository import LABELS, SETTINGS
+from gateway.models.repository import LABELS, SETTINGS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

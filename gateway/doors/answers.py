@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from gateway.doors.rest_api import RolledAnswer, WorkerLoaded
 from gateway.doors.shape import encode
-from gateway.switching import Rolled
+from gateway.models.switching import Rolled
 
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -15,7 +15,6 @@ from common.errors import InvalidRequest, ModelNotFound, PipelineError
 from common.media import row_of
 from common.models import ModelSettings
 from common.tensor import BYTES, pack_elements, values
-from gateway.catalog import DEFAULT_MODEL, Catalog, Version
 from gateway.doors.answers import json_response
 from gateway.doors.autodep_api import (
     INFERENCE,
@@ -35,9 +34,10 @@ from gateway.doors.shape import encode, lines_of
 from gateway.doors.status import StatusDoor
 from gateway.doors.typed_results import show_rows
 from gateway.doors.v2.failures import status_of
+from gateway.models.catalog import DEFAULT_MODEL, Catalog, Version
 from gateway.openapi.operation import Described
-from gateway.predictions import Predictions
-from gateway.requests import Answer
+from gateway.scheduling.predictions import Predictions
+from gateway.scheduling.requests import Answer
 
 # By the word of the request: what the model takes, and what it answers.
 _KINDS = {

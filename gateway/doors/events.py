@@ -17,7 +17,7 @@ from common.errors import Overloaded
 from gateway.bell import Bell
 from gateway.doors.live_api import EVENTS
 from gateway.doors.shape import encode
-from gateway.events import Event, Events, Lost
+from gateway.observing.events import Event, Events, Lost
 from gateway.openapi.operation import Described
 
 HEARTBEAT = 15.0  # proxies cut what is silent for a minute or less

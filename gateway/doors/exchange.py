@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from common.tensor import Buffer
 from gateway.auth.asking import client_of
-from gateway.clients import Client
-from gateway.requests import Answer
+from gateway.auth.clients import Client
+from gateway.scheduling.requests import Answer
 
 
 class Asked(Protocol):

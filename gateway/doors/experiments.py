@@ -28,11 +28,11 @@ from gateway.doors.experiments_api import (
     ShadowFigures,
     Summary,
 )
-from gateway.experimenting import Experimenting
-from gateway.experiments import Arm, Experiment
+from gateway.experiments.experimenting import Experimenting
+from gateway.experiments.experiments import Arm, Experiment
+from gateway.experiments.plans import Plan
+from gateway.experiments.split import BUCKETS
 from gateway.openapi.operation import Described
-from gateway.plans import Plan
-from gateway.split import BUCKETS
 
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -9,9 +9,9 @@ from msgspec import Meta
 
 from common.errors import Conflict, DiskFull, InvalidRequest, NotFound
 from gateway.doors.rest_api import WorkerLoaded
-from gateway.guard import Guard
+from gateway.experiments.guard import Guard
+from gateway.experiments.plans import Plan
 from gateway.openapi.operation import Answer, Operation, Parameter, Shape, Tag
-from gateway.plans import Plan
 
 EXPERIMENTS = Tag("Experiments", "The traffic of a model split between versions, with shadows and canaries.")
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from common.errors import NotFound
 from gateway.doors.answers import json_response
 from gateway.doors.fleet_api import DRAIN, Drained, Leaving
-from gateway.fleet import Fleet
+from gateway.fleet.fleet import Fleet
 from gateway.openapi.operation import Described
 
 

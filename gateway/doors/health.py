@@ -8,7 +8,7 @@ from starlette.responses import Response
 from gateway.doors.answers import json_response
 from gateway.doors.health_api import LIVE, READY, STARTUP
 from gateway.doors.shape import failure
-from gateway.health import Health
+from gateway.observing.health import Health
 from gateway.openapi.operation import Described
 
 

@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.errors import InvalidRequest, NotFound
-from gateway.catalog import Catalog
 from gateway.doors.answers import json_response
 from gateway.doors.experiments import read_body
 from gateway.doors.jobs_api import (
@@ -42,8 +41,9 @@ from gateway.jobs.running import Jobs
 from gateway.jobs.sources import pack_sent
 from gateway.jobs.storage import StorageError
 from gateway.jobs.webhooks import Webhooks
+from gateway.models.catalog import Catalog
 from gateway.openapi.operation import Described
-from gateway.predictions import Predictions
+from gateway.scheduling.predictions import Predictions
 
 FILE_TIME = 30.0
 _KEY = re.compile(r"[!-~]{1,255}")

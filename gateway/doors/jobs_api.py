@@ -9,12 +9,12 @@ from msgspec import Meta
 
 from common.errors import DiskFull, InvalidRequest, NotFound, Overloaded, TooLarge
 from gateway.auth.roles import Role
-from gateway.catalog import DEFAULT_MODEL
 from gateway.doors.inputs import Tensor
 from gateway.doors.predict_api import VECTOR, VECTORS, PredictedMany, PredictedOne, PredictedTensors
 from gateway.doors.shape import Done, Failure
 from gateway.jobs.job import FORMATS, State
 from gateway.jobs.store import KeyReused
+from gateway.models.catalog import DEFAULT_MODEL
 from gateway.openapi.document import RETRY_AFTER
 from gateway.openapi.operation import Answer, Header, Operation, Parameter, Shape, Tag
 

@@ -26,11 +26,11 @@ from gateway.doors.live_api import (
 )
 from gateway.doors.shape import encode
 from gateway.doors.status import StatusDoor
-from gateway.events import Event, Events, Lost, Subscriber
-from gateway.failures import Failure
-from gateway.history import STEP, Sample
+from gateway.observing.events import Event, Events, Lost, Subscriber
+from gateway.observing.failures import Failure
+from gateway.observing.history import STEP, Sample
+from gateway.observing.sampling import Sampling
 from gateway.openapi.operation import Described
-from gateway.sampling import Sampling
 
 PERIOD = 1.0  # between two looks at the fleet, and for each so many workers a second more
 WORKERS_PER_PERIOD = 50

@@ -10,12 +10,12 @@ import msgspec
 from msgspec import Meta
 
 from common.errors import InvalidRequest, PipelineError
-from gateway.access import FORM
-from gateway.catalog import DEFAULT_MODEL
 from gateway.doors.predict import Body
 from gateway.doors.results import show_many, show_one, show_tensors
 from gateway.doors.shape import show_failure
-from gateway.requests import Answer
+from gateway.models.catalog import DEFAULT_MODEL
+from gateway.observing.access import FORM
+from gateway.scheduling.requests import Answer
 
 Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(min_length=1, max_length=128)]
 User = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]

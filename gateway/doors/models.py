@@ -16,9 +16,6 @@ from starlette.responses import Response
 from common.errors import InvalidRequest, NotFound, TooLarge
 from common.models import ModelSettings
 from common.tensor import TensorSpec
-from gateway.blobs import Blob
-from gateway.catalog import DEFAULT_MODEL, Catalog
-from gateway.configuring import Configuring, settings_of_next
 from gateway.doors.answers import json_response, rolled_answer
 from gateway.doors.models_api import (
     ACTIVATE,
@@ -43,12 +40,15 @@ from gateway.doors.models_api import (
 from gateway.doors.paths import PREDICT
 from gateway.doors.predict import PredictDoor
 from gateway.doors.settings import merged, read_settings, replaced
-from gateway.fleet import Fleet
-from gateway.holders import Holders
+from gateway.fleet.fleet import Fleet
+from gateway.models.catalog import DEFAULT_MODEL, Catalog
+from gateway.models.configuring import Configuring, settings_of_next
+from gateway.models.holders import Holders
+from gateway.models.rollout import Rollouts
 from gateway.openapi.operation import Described
-from gateway.requests import ModelKey
-from gateway.rollout import Rollouts
-from gateway.state import State, VersionRecord
+from gateway.scheduling.requests import ModelKey
+from gateway.state.blobs import Blob
+from gateway.state.state import State, VersionRecord
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

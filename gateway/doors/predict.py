@@ -15,15 +15,15 @@ from starlette.responses import Response
 from common.errors import InvalidRequest, NotFound, PipelineError, TooLarge
 from common.models import ModelSettings
 from common.tensor import all_finite, floats, pack_vector, pack_vectors, vector_spec
-from gateway.catalog import DEFAULT_MODEL, Catalog, Version
 from gateway.doors.exchange import Asked, AskedRow, answer_over_asgi
 from gateway.doors.inputs import Input, Signature, Tensor, read_plain, read_rows, read_tensors
 from gateway.doors.media import Cut, cut
 from gateway.doors.results import provenance, render_many, render_one, render_tensors
 from gateway.doors.shape import predict_failure
 from gateway.doors.typed_results import PNG, Render, read_top_n, render_png, renderer, wants_png
-from gateway.predictions import MAX_TIMEOUT, Predictions
-from gateway.requests import Answer, Request
+from gateway.models.catalog import DEFAULT_MODEL, Catalog, Version
+from gateway.scheduling.predictions import MAX_TIMEOUT, Predictions
+from gateway.scheduling.requests import Answer, Request
 
 
 class Body(msgspec.Struct):

@@ -10,7 +10,7 @@ from common.errors import DeadlineExceeded, InvalidRequest, NotFound, Overloaded
 from gateway.auth.roles import Role
 from gateway.doors.predict import Body
 from gateway.openapi.operation import Answer, Header, Operation, Parameter, Shape, Tag
-from gateway.predictions import MAX_TIMEOUT
+from gateway.scheduling.predictions import MAX_TIMEOUT
 
 PREDICTIONS = Tag("Predictions", "Rows in, results out, answered by exactly one version of a model.")
 

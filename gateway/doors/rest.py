@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from common.errors import PipelineError
-from gateway.blobs import BlobStore
 from gateway.doors.answers import json_response, rolled_answer
 from gateway.doors.documents import document_routes
 from gateway.doors.models import ModelsDoor
@@ -23,8 +22,9 @@ from gateway.doors.shape import error_body, headers_of, is_v2
 from gateway.doors.status import StatusDoor
 from gateway.doors.upload import receive_upload
 from gateway.doors.v2.failures import status_of
+from gateway.models.rollout import Rollouts
 from gateway.openapi.operation import Described
-from gateway.rollout import Rollouts
+from gateway.state.blobs import BlobStore
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -10,7 +10,7 @@ from common.errors import ModelError
 from common.tensor import BYTES
 from common.tensor import values as flat_values
 from gateway.doors.shape import encode
-from gateway.requests import Answer, Provenance
+from gateway.scheduling.requests import Answer, Provenance
 
 _UNFIT = re.compile(r"[^ -~]")  # for a header line: a worker may call itself anything
 

@@ -10,7 +10,7 @@ from common.errors import InvalidRequest, TooLarge
 from common.media import Options
 from common.model_file import MAX_CHARACTERS, ModelSettingsError, settings_of
 from common.models import DEFAULTS, ModelSettings
-from gateway.catalog import DEFAULT_MODEL
+from gateway.models.catalog import DEFAULT_MODEL
 
 Values = dict[str, Any]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import trio
 
 from common import wire
-from gateway.catalog import Catalog
+from gateway.autoscaler.workforce import Workforce
 from gateway.doors.rest_api import ManagerShown, StatusShown, WorkerShown
-from gateway.fleet import Fleet
+from gateway.fleet.fleet import Fleet
+from gateway.fleet.roster import Worker
 from gateway.metrics.carried import Carried
-from gateway.predictions import Predictions
-from gateway.roster import Worker
-from gateway.workforce import Workforce
+from gateway.models.catalog import Catalog
+from gateway.scheduling.predictions import Predictions
 
 SURVEY_TIME = 0.008  # with the rest of the answer: well under 20 ms for 50 workers, whatever they do
 PATIENCE = 0.25

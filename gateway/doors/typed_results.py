@@ -17,7 +17,7 @@ from common.tensor import BYTES
 from common.tensor import values as flat_values
 from gateway.doors.results import readable, rows_of, show_tensors
 from gateway.doors.shape import encode
-from gateway.requests import Answer
+from gateway.scheduling.requests import Answer
 
 Render = Callable[[Answer, str], bytes]
 

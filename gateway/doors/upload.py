@@ -13,7 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from common.errors import InvalidRequest, TooLarge
-from gateway.blobs import Blob, BlobStore, BlobWriter
+from gateway.state.blobs import Blob, BlobStore, BlobWriter
 
 _NN_ID = re.compile(r"[0-9a-f]{32}\Z")
 _WHITESPACE = b" \t\r\n"

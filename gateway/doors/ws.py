@@ -10,18 +10,18 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
 
 from common.errors import PipelineError
-from gateway.access import HEADER, Access
 from gateway.auth.asking import admit, client_of
+from gateway.auth.clients import Client
 from gateway.auth.origins import is_foreign, refusal
 from gateway.auth.roles import Role
-from gateway.catalog import Catalog
-from gateway.clients import Client
 from gateway.doors.answers import json_response
 from gateway.doors.live_api import SOCKET
 from gateway.doors.shape import RETRY_AFTER, encode, failure, lines_of, pairs_of
 from gateway.doors.ws_session import Receive, Send, Session, SocketLimits
+from gateway.models.catalog import Catalog
+from gateway.observing.access import HEADER, Access
 from gateway.openapi.operation import Described
-from gateway.predictions import Predictions
+from gateway.scheduling.predictions import Predictions
 
 PROTOCOL = b"pipeline"  # what a page asks for beside its token, and what is agreed on
 BEARER = b"bearer."  # of the protocol that is a token

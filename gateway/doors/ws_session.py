@@ -17,14 +17,14 @@ import trio
 
 from common.errors import InvalidRequest, PipelineError, RequestCancelled, WindowFull
 from common.tracing import HEADER as TRACEPARENT
-from gateway.access import HEADER, Access
+from gateway.auth.clients import Client, Rate
 from gateway.bell import Bell
-from gateway.catalog import Catalog, Version
-from gateway.clients import Client, Rate
 from gateway.doors.messages import Id, Message, Raw, answered, read_id, read_message, refused, shower, write
 from gateway.doors.predict import check_timeout, read_input
-from gateway.predictions import Header, Predictions
-from gateway.requests import Answer, Request
+from gateway.models.catalog import Catalog, Version
+from gateway.observing.access import HEADER, Access
+from gateway.scheduling.predictions import Header, Predictions
+from gateway.scheduling.requests import Answer, Request
 
 GOING_AWAY, TRY_AGAIN_LATER = 1001, 1013
 DOOR = "ws"  # as figures call it

@@ -19,7 +19,7 @@ from gateway.doors.predict import PredictDoor
 from gateway.fronts.messages import Kind
 from gateway.http1.request import Refused
 from gateway.http1.transport import Buffer
-from gateway.requests import Answer
+from gateway.scheduling.requests import Answer
 
 log = logging.getLogger("pipeline.http")
 

@@ -15,7 +15,7 @@ from common.errors import PipelineError
 from common.tensor import TensorSpec, pack_vector
 from gateway.doors.results import provenance, render_one
 from gateway.doors.shape import predict_failure
-from gateway.requests import Answer, Provenance
+from gateway.scheduling.requests import Answer, Provenance
 
 
 class _Plain(msgspec.Struct, forbid_unknown_fields=True):

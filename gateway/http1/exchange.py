@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from gateway.clients import Client
+from gateway.auth.clients import Client
 from gateway.http1.request import Request
 from gateway.http1.transport import Buffer
 

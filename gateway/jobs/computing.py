@@ -11,14 +11,14 @@ import trio
 
 from common.errors import LinkError, NotFound, Overloaded, PipelineError, Poisoned, WorkerLost
 from common.tensor import TensorSpec
-from gateway.catalog import Version
-from gateway.fleet import Fleet
-from gateway.holders import Holders
+from gateway.fleet.fleet import Fleet
+from gateway.fleet.roster import State as Life
 from gateway.jobs.pace import Pace
 from gateway.jobs.rows import Answered, Read, Result, Slice, halves, results_of, take_slice
-from gateway.predictions import Predictions
-from gateway.requests import Answer, ModelKey
-from gateway.roster import State as Life
+from gateway.models.catalog import Version
+from gateway.models.holders import Holders
+from gateway.scheduling.predictions import Predictions
+from gateway.scheduling.requests import Answer, ModelKey
 
 T = TypeVar("T")
 

@@ -13,7 +13,6 @@ import trio
 
 from common.errors import InvalidRequest, ModelError
 from common.tensor import TensorSpec
-from gateway.catalog import Version
 from gateway.doors.inputs import Signature
 from gateway.jobs.computing import Computing, Piece
 from gateway.jobs.job import BatchFiles, Job, next_chunk
@@ -23,6 +22,7 @@ from gateway.jobs.rows import Read, Result, pack_results, size_of, unpack_result
 from gateway.jobs.sources import MAX_BYTES, CsvLines, JsonLines, Parquet, Sent, Source
 from gateway.jobs.storage import Facts, Storage, StorageError
 from gateway.jobs.store import JobStore
+from gateway.models.catalog import Version
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ import msgspec
 
 from common.errors import Conflict
 from common.tensor import TensorSpec
-from gateway.requests import ModelKey
+from gateway.scheduling.requests import ModelKey
 
 FORMATS = ("csv", "jsonl", "parquet")
 

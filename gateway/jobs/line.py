@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.jobs.job import Job, State
-from gateway.requests import ModelKey
+from gateway.scheduling.requests import ModelKey
 
 RUNNING = 4
 BATCHES = 2  # so that a few rows need not wait for the end of long files

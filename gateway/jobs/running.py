@@ -12,17 +12,17 @@ import trio
 
 from common.errors import Conflict, Draining, NotFound, PipelineError, QueueFull, StateError
 from common.log import event
-from gateway.catalog import Catalog, Version
-from gateway.events import JOB, Publish, nobody
 from gateway.jobs.going import Going
 from gateway.jobs.job import Event, Job, State
 from gateway.jobs.line import Line
 from gateway.jobs.storage import StorageError
 from gateway.jobs.store import JobStore, Page
-from gateway.requests import ModelKey
-from gateway.rollout import as_version
-from gateway.state import State as Kept
-from gateway.switching import Switching
+from gateway.models.catalog import Catalog, Version
+from gateway.models.rollout import as_version
+from gateway.models.switching import Switching
+from gateway.observing.events import JOB, Publish, nobody
+from gateway.scheduling.requests import ModelKey
+from gateway.state.state import State as Kept
 
 log = logging.getLogger("pipeline.jobs")
 

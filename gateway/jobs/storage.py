@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from common.errors import CallerError, InvalidRequest
-from gateway.blobs import sync_directory
+from gateway.state.blobs import sync_directory
 
 EXTRA = "pip install 'pipeline-inference[jobs]'"
 _READ = 1 << 20

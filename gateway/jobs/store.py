@@ -15,9 +15,9 @@ import msgspec
 
 from common.errors import Conflict, NotFound
 from common.tensor import TensorSpec
-from gateway.blobs import BlobStore
-from gateway.database import Connection, database_errors, transaction
 from gateway.jobs.job import UNFINISHED, Chunk, Event, Job, State, after, further
+from gateway.state.blobs import BlobStore
+from gateway.state.database import Connection, database_errors, transaction
 
 _UNFINISHED = tuple(state.value for state in UNFINISHED)
 

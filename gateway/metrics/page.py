@@ -11,19 +11,19 @@ from collections.abc import Iterator
 from itertools import chain
 from operator import attrgetter
 
-from gateway.catalog import Catalog
-from gateway.fleet import Fleet
+from gateway.autoscaler.workforce import Workforce
+from gateway.fleet.fleet import Fleet
+from gateway.fleet.roster import State
 from gateway.metrics.carried import Carried
 from gateway.metrics.limits import Limited
 from gateway.metrics.reasons import REASONS, reason_of
 from gateway.metrics.recorder import DOORS, OK, SHADOW, Histogram, Recorder
 from gateway.metrics.text import Sample, counter, gauge, histogram, labels
 from gateway.metrics.triton import aliases
-from gateway.requests import ModelKey
-from gateway.roster import State
-from gateway.scheduler import Scheduler
-from gateway.statistics import Statistics
-from gateway.workforce import Workforce
+from gateway.models.catalog import Catalog
+from gateway.observing.statistics import Statistics
+from gateway.scheduling.requests import ModelKey
+from gateway.scheduling.scheduler import Scheduler
 
 PHASES = ("queue", "batch", "link", "infer")
 

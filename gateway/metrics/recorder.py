@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from common.errors import PipelineError
 from common.wire import PartAnswer
-from gateway.requests import Answer, ModelKey, Provenance, Request
+from gateway.scheduling.requests import Answer, ModelKey, Provenance, Request
 
 # Upper bounds in seconds, about twice the one before each: quantiles that are read from them are not far off.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

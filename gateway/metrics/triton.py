@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from gateway.catalog import Catalog
 from gateway.metrics.reasons import reason_of
 from gateway.metrics.recorder import OK, Recorder
 from gateway.metrics.text import Sample, counter, gauge, labels
-from gateway.requests import ModelKey
-from gateway.scheduler import Scheduler
-from gateway.statistics import Figures, Statistics
+from gateway.models.catalog import Catalog
+from gateway.observing.statistics import Figures, Statistics
+from gateway.scheduling.requests import ModelKey
+from gateway.scheduling.scheduler import Scheduler
 
 _REASONS = {
     "queue_full": "REJECTED",

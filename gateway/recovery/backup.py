@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import StateError
-from gateway.blobs import BlobStore, disk_errors, second_name, sync_directory
-from gateway.database import database_errors
 from gateway.recovery.check import check, look_into, names_in
 from gateway.recovery.findings import Finding
-from gateway.state_folder import DATABASE
+from gateway.state.blobs import BlobStore, disk_errors, second_name, sync_directory
+from gateway.state.database import database_errors
+from gateway.state.state_folder import DATABASE
 
 TRIES = 3  # a job's answers may expire while they are copied; then the database is asked again
 

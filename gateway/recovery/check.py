@@ -12,12 +12,12 @@ from urllib.parse import quote
 import msgspec
 
 from common.errors import StateError
-from gateway.blobs import BlobStore
-from gateway.database import MIGRATIONS
 from gateway.recovery.documents import DOCUMENTS
 from gateway.recovery.findings import Finding, Report
 from gateway.recovery.weights import WRONG_BYTES, damage_of, place_of, sentence
-from gateway.state_folder import BLOBS, DATABASE, JOB_BLOBS
+from gateway.state.blobs import BlobStore
+from gateway.state.database import MIGRATIONS
+from gateway.state.state_folder import BLOBS, DATABASE, JOB_BLOBS
 
 BUSY_TIME = 5.0
 _MOST = 100  # lines that SQLite may say of the damage

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from common.models import ModelSettings
+from gateway.experiments.plans import Record
 from gateway.jobs.job import Job
-from gateway.plans import Record
-from gateway.state import Signature
+from gateway.state.state import Signature
 
 DOCUMENTS: tuple[tuple[str, str, Any], ...] = (
     ("versions", "settings", ModelSettings),

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import StateError
-from gateway.blobs import BlobStore, disk_errors, second_name, sync_directory
-from gateway.database import MIGRATIONS, connect, database_errors, migrate
 from gateway.recovery.check import check, names_in
 from gateway.recovery.findings import Report
 from gateway.recovery.restoring import Restoring
 from gateway.recovery.salvage import salvage
-from gateway.state_folder import BLOBS, DATABASE, JOB_BLOBS, lock
+from gateway.state.blobs import BlobStore, disk_errors, second_name, sync_directory
+from gateway.state.database import MIGRATIONS, connect, database_errors, migrate
+from gateway.state.state_folder import BLOBS, DATABASE, JOB_BLOBS, lock
 
 
 class Repaired(NamedTuple):

@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from gateway.blobs import BlobStore
-from gateway.database import Connection, transaction
 from gateway.jobs.job import Job, State
 from gateway.recovery.documents import DOCUMENTS
 from gateway.recovery.salvage import Table
 from gateway.recovery.weights import damage_of, sentence
+from gateway.state.blobs import BlobStore
+from gateway.state.database import Connection, transaction
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "TEXT": (str,), "INTEGER": (int,), "REAL": (float, int), "BLOB": (bytes,),

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import NotFound, StateError
-from gateway.blobs import BlobStore, disk_errors
-from gateway.state import State
-from gateway.state_folder import what_to_do
+from gateway.state.blobs import BlobStore, disk_errors
+from gateway.state.state import State
+from gateway.state.state_folder import what_to_do
 
 MISSING, WRONG_SIZE, WRONG_BYTES = "blob_missing", "blob_size", "blob_sha256"
 

@@ -16,7 +16,7 @@ from common.models import RUNTIMES
 from common.scaling_settings import ScalingSettings
 from gateway.doors.jobs import Order
 from gateway.doors.rest_api import ManagerShown
-from gateway.plans import Plan
+from gateway.experiments.plans import Plan
 from tests.docs.pages import ROOT
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway.doors import events, live
 from gateway.doors.dashboard import FOLDER
-from gateway.history import LENGTH, STEP
+from gateway.observing.history import LENGTH, STEP
 
 PATH = Path(__file__).parents[2] / "docs" / "dashboard.md"
 PAGE = PATH.read_text()

@@ -11,8 +11,8 @@ import pytest
 from gateway.doors import events as events_door
 from gateway.doors.messages import Message
 from gateway.doors.ws_session import SocketLimits
-from gateway.events import Events
 from gateway.http1 import HttpLimits
+from gateway.observing.events import Events
 from tests.e2e.browser import find_browser, open_browser
 from tests.e2e.processes import wait_for
 from tests.e2e.weights import ONE, stored

@@ -22,8 +22,8 @@ from common.errors import InvalidRequest
 from common.link.fake import FakeNetwork, FakePeer
 from common.models import ModelSettings
 from common.tensor import DATATYPES, TensorSpec
-from gateway.catalog import DEFAULT_MODEL
-from gateway.rollout import WEIGHTS
+from gateway.models.catalog import DEFAULT_MODEL
+from gateway.models.rollout import WEIGHTS
 
 SERVICE = "mem://service"
 REFUSAL = "Traceback: more than it can take"

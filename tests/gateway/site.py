@@ -18,15 +18,15 @@ from common.link.fake import FakeLink, FakeNetwork, FakeSurveyor
 from common.models import ModelSettings
 from common.tensor import pack_vectors, vector_spec
 from gateway.bell import Bell
-from gateway.blobs import Blob
-from gateway.catalog import DEFAULT_MODEL
 from gateway.core import Core
-from gateway.requests import Answer, Request
-from gateway.roster import State as Life
-from gateway.scheduler import Scheduler
-from gateway.state import State, VersionRecord, open_state
-from gateway.state_folder import JOB_BLOBS
-from gateway.switching import Rolled
+from gateway.fleet.roster import State as Life
+from gateway.models.catalog import DEFAULT_MODEL
+from gateway.models.switching import Rolled
+from gateway.scheduling.requests import Answer, Request
+from gateway.scheduling.scheduler import Scheduler
+from gateway.state.blobs import Blob
+from gateway.state.state import State, VersionRecord, open_state
+from gateway.state.state_folder import JOB_BLOBS
 from tests.gateway.fakes import SERVICE, FakeWorker
 
 NN = "0123456789abcdef0123456789abcdef"

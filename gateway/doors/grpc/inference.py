@@ -21,8 +21,8 @@ from gateway.doors.grpc.codec import (
 )
 from gateway.doors.results import provenance
 from gateway.doors.v2.infer import Inference, InferResponse
-from gateway.predictions import MAX_TIMEOUT
-from gateway.requests import Answer, Request
+from gateway.scheduling.predictions import MAX_TIMEOUT
+from gateway.scheduling.requests import Answer, Request
 
 MAX_IN_FLIGHT = 64  # requests of one stream that are not answered; the client waits with more
 MAX_UNSENT = 1 << 20  # bytes of answers that it has not taken; then nothing more is read of it

@@ -15,16 +15,16 @@ from common.errors import CallerError, InvalidRequest, ModelError, NotFound, NoW
 from common.grpc.call import Call, Method, direct, unary
 from common.models import ModelSettings
 from common.tensor import all_finite, vector_spec
-from gateway.blobs import Blob
-from gateway.catalog import Catalog
 from gateway.doors.grpc.codec import parse
 from gateway.doors.grpc.coefs import coefs_file
 from gateway.doors.grpc.inference import DOOR, time_left
 from gateway.doors.grpc.messages import message
-from gateway.predictions import Predictions
-from gateway.requests import Answer
-from gateway.rollout import Rollouts
-from gateway.state import State, VersionRecord
+from gateway.models.catalog import Catalog
+from gateway.models.rollout import Rollouts
+from gateway.scheduling.predictions import Predictions
+from gateway.scheduling.requests import Answer
+from gateway.state.blobs import Blob
+from gateway.state.state import State, VersionRecord
 
 MODEL = "modelserver"
 # One worker holds it: its ten answers are the service's ten, and another takes over if it goes.

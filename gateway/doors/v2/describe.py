@@ -11,12 +11,12 @@ import trio
 from common.errors import NotFound
 from common.models import RUNTIMES, ModelSettings, runtime_of
 from common.tensor import TensorSpec
-from gateway.catalog import Catalog, Version
 from gateway.doors.v2 import shapes
-from gateway.health import Health
-from gateway.requests import ModelKey
-from gateway.state import State, VersionRecord
-from gateway.statistics import Computing, Duration, Figures, Statistics
+from gateway.models.catalog import Catalog, Version
+from gateway.observing.health import Health
+from gateway.observing.statistics import Computing, Duration, Figures, Statistics
+from gateway.scheduling.requests import ModelKey
+from gateway.state.state import State, VersionRecord
 
 NAME = "pipeline"
 EXTENSIONS = [

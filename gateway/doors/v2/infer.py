@@ -13,12 +13,12 @@ from typing import NamedTuple
 from common.errors import InvalidRequest, PipelineError, TooLarge
 from common.tensor import BYTES, DATATYPE_NAMES, DATATYPES, Buffer, TensorSpec, row_ends
 from common.wire import MAX_BATCH_BYTES
-from gateway.catalog import Catalog, Version
-from gateway.clients import Client
+from gateway.auth.clients import Client
 from gateway.doors.inputs import check_elements, check_shape
 from gateway.doors.v2.classify import classify, read_classes
-from gateway.predictions import MAX_TIMEOUT, Predictions
-from gateway.requests import Answer, Request
+from gateway.models.catalog import Catalog, Version
+from gateway.scheduling.predictions import MAX_TIMEOUT, Predictions
+from gateway.scheduling.requests import Answer, Request
 
 Parameter = bool | int | float | str
 Parameters = Mapping[str, Parameter]

@@ -7,9 +7,9 @@ the tensors themselves is not known. It saves the JSON, the checks, and the JSON
 from __future__ import annotations
 
 from common.tensor import BYTES, Buffer
-from gateway.catalog import Version
 from gateway.doors.v2.infer import Checked, InferResponse
-from gateway.requests import Answer
+from gateway.models.catalog import Version
+from gateway.scheduling.requests import Answer
 
 MOST = 256  # requests that are remembered
 LONGEST = 2048  # bytes of the JSON of one

@@ -11,12 +11,12 @@ import msgspec
 import trio
 
 from common.errors import InvalidRequest, LoadError, TooLarge
-from gateway.configuring import settings_of_next
 from gateway.doors.models import check_name
 from gateway.doors.v2.config import read_config
-from gateway.rollout import Rollouts
-from gateway.state import State, VersionRecord
-from gateway.switching import Rolled
+from gateway.models.configuring import settings_of_next
+from gateway.models.rollout import Rollouts
+from gateway.models.switching import Rolled
+from gateway.state.state import State, VersionRecord
 
 FILE = "file:"
 _FILE = re.compile(r"file:([^/]+)/([^/]+)")

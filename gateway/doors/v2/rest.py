@@ -19,7 +19,6 @@ from starlette.routing import Route
 
 from common.errors import InvalidRequest, PipelineError
 from common.tensor import Buffer
-from gateway.catalog import Catalog
 from gateway.doors.answers import json_response
 from gateway.doors.exchange import Asked, answer_over_asgi
 from gateway.doors.paths import INFER
@@ -31,8 +30,9 @@ from gateway.doors.v2.failures import error_body, failure
 from gateway.doors.v2.infer import Checked, Inference, InferRequest
 from gateway.doors.v2.known import Known, KnownRequests
 from gateway.doors.v2.repository import FILE, Repository
+from gateway.models.catalog import Catalog
 from gateway.openapi.operation import Described, NotOffered
-from gateway.requests import Answer, Request
+from gateway.scheduling.requests import Answer, Request
 
 log = logging.getLogger("pipeline.http")
 

@@ -13,9 +13,9 @@ import trio
 from common.errors import Forbidden, PipelineError, RateLimited, TokenError, Unauthenticated
 from common.tokens import make_token, write_tokens
 from gateway.auth import gate as gates
+from gateway.auth.clients import Client
 from gateway.auth.gate import Gate
 from gateway.auth.roles import Role
-from gateway.clients import Client
 
 ENTRY, SHOWN = make_token("predict", 0.0)
 HEADER = f"Bearer {SHOWN}".encode()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import trio
 
-from gateway.roster import State as Life
+from gateway.fleet.roster import State as Life
 from tests.gateway.fakes import FakeWorker
 from tests.gateway.site import Site
 

@@ -12,8 +12,8 @@ from starlette.applications import Starlette
 from gateway.core import Doors
 from gateway.doors import events as events_door
 from gateway.doors.events import HEARTBEAT, EventsDoor, write
-from gateway.events import Event, Events, Lost
-from gateway.plans import Plan
+from gateway.experiments.plans import Plan
+from gateway.observing.events import Event, Events, Lost
 from tests.gateway.site import NN, open_site
 
 pytestmark = pytest.mark.usefixtures("virtual_time")

@@ -21,10 +21,10 @@ from common.models import ModelSettings
 from common.tensor import pack_vector, vector_spec
 from gateway.core import Doors
 from gateway.doors.experiments import Promotion, estimate, read_body
-from gateway.guard import Guard
-from gateway.plans import Plan
-from gateway.requests import ModelKey
-from gateway.state import VersionRecord
+from gateway.experiments.guard import Guard
+from gateway.experiments.plans import Plan
+from gateway.scheduling.requests import ModelKey
+from gateway.state.state import VersionRecord
 from tests.gateway.fakes import FakeWorker
 from tests.gateway.site import NN, Site, open_site
 

@@ -12,7 +12,7 @@ import trio
 from common.errors import NoWorker
 from gateway.core import Doors
 from gateway.doors.live import PERIOD
-from gateway.history import STEP
+from gateway.observing.history import STEP
 from tests.gateway.doors.test_events import Watcher
 from tests.gateway.site import NN, Site, open_site
 

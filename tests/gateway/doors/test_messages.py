@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from common.errors import InvalidRequest, ModelError, QueueFull
 from common.tensor import TensorSpec
 from gateway.doors.messages import Message, answered, read_id, read_message, refused, shower, write
-from gateway.requests import Answer, Provenance
+from gateway.scheduling.requests import Answer, Provenance
 
 ids = st.integers(-(2**63), 2**63 - 1) | st.text(min_size=1, max_size=128)
 values = st.recursive(

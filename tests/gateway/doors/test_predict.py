@@ -17,10 +17,10 @@ from starlette.requests import Request as AsgiRequest
 
 from common.errors import InvalidRequest, ModelError, TooLarge
 from common.tensor import Buffer, TensorSpec, pack_elements, vector_spec
-from gateway.clients import Client
+from gateway.auth.clients import Client
 from gateway.doors.predict import Body, PredictDoor, read_body, read_input, read_timeout
 from gateway.doors.results import provenance, render_many, render_one, render_tensors
-from gateway.requests import Answer, Provenance
+from gateway.scheduling.requests import Answer, Provenance
 from tests.gateway.fakes import REFUSAL
 from tests.gateway.site import NN, NN2, Site, open_site
 

@@ -17,7 +17,7 @@ from common.errors import LinkError, StateError
 from gateway.core import Doors
 from gateway.doors.answers import rolled_answer
 from gateway.doors.rest import body_limit
-from gateway.switching import Rolled
+from gateway.models.switching import Rolled
 from tests.gateway.site import NN, Site, open_site
 
 pytestmark = pytest.mark.usefixtures("virtual_time")

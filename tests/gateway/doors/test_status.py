@@ -9,7 +9,7 @@ import trio
 
 from common import wire
 from gateway.doors.status import PATIENCE, SURVEY_TIME, StatusDoor
-from gateway.roster import State as Life
+from gateway.fleet.roster import State as Life
 from tests.gateway.site import NN, NN2, Site, open_site
 
 pytestmark = pytest.mark.usefixtures("virtual_time")

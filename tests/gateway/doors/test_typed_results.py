@@ -14,7 +14,7 @@ from common.media import OutputOptions
 from common.models import ModelSettings
 from common.tensor import TensorSpec, pack_elements
 from gateway.doors.typed_results import read_top_n, render_png, renderer, wants_png
-from gateway.requests import Answer, Provenance
+from gateway.scheduling.requests import Answer, Provenance
 
 BY = Provenance("w", "1", batch=0.0, link=0.0, infer=0.0)
 CLASSES = ModelSettings(output_type="classification", labels=("cat", "dog"))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import CallerError, InvalidRequest, TooLarge
-from gateway.blobs import BlobStore
 from gateway.doors.upload import Upload, receive_upload
+from gateway.state.blobs import BlobStore
 
 BOUNDARY = "--==boundary-7"
 CONTENT_TYPE = f'multipart/form-data; boundary="{BOUNDARY}"'

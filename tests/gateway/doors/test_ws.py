@@ -12,10 +12,10 @@ import pytest
 import trio
 from starlette.applications import Starlette
 
-from gateway.access import Access
 from gateway.doors.ws import SocketDoor
 from gateway.doors.ws_session import SocketLimits
-from gateway.plans import Plan
+from gateway.experiments.plans import Plan
+from gateway.observing.access import Access
 from tests.gateway.fakes import FakeWorker
 from tests.gateway.site import NN, Site, open_site
 

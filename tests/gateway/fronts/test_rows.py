@@ -9,7 +9,7 @@ import pytest
 from common.tensor import TensorSpec
 from gateway.doors.results import provenance, render_one
 from gateway.fronts.rows import RowAnswer, Rows, pack, render
-from gateway.requests import Answer, Provenance
+from gateway.scheduling.requests import Answer, Provenance
 
 
 @pytest.mark.parametrize(

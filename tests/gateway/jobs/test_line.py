@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.jobs.job import BatchFiles, Event, Job, State, after
 from gateway.jobs.line import BATCHES, RUNNING, Line
-from gateway.requests import ModelKey
+from gateway.scheduling.requests import ModelKey
 
 FILES = BatchFiles(input="file:///i", output="file:///o", format="csv")
 

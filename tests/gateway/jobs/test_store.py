@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common.errors import Conflict, NotFound
 from gateway.jobs.job import Event, Job, State, next_chunk
 from gateway.jobs.store import JobStore
-from gateway.state import JOB_BLOBS, open_state
+from gateway.state.state import JOB_BLOBS, open_state
 
 
 @pytest.fixture

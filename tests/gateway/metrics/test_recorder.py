@@ -9,7 +9,7 @@ from common.errors import InvalidRequest, PipelineError, QueueFull, RequestCance
 from common.tensor import vector_spec
 from common.wire import Call, PartAnswer
 from gateway.metrics.recorder import RETIRED, SHADOW, Histogram, Recorder
-from gateway.requests import Answer, ModelKey, Provenance, Request
+from gateway.scheduling.requests import Answer, ModelKey, Provenance, Request
 from tests.gateway.site import open_site
 
 KEY = ModelKey("default", "1")

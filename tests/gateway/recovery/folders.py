@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 
 from common.tensor import TensorSpec
+from gateway.experiments.plans import Plan, Record
 from gateway.jobs.job import Chunk, Event, Job
-from gateway.plans import Plan, Record
-from gateway.state import State, VersionRecord, open_state
-from gateway.state_folder import DATABASE
+from gateway.state.state import State, VersionRecord, open_state
+from gateway.state.state_folder import DATABASE
 
 JOB = Job(id="j1", model="m", version="2", nn_id="2", shape="vectors", ttl=3600.0, created=1e9, rows_total=2)
 OUTPUTS = (TensorSpec("result", "FP32", (1,)),)

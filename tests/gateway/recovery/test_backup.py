@@ -11,7 +11,7 @@ import pytest
 from common.errors import NotFound, StateError
 from gateway.recovery.backup import backup
 from gateway.recovery.check import check
-from gateway.state import open_state
+from gateway.state.state import open_state
 from tests.gateway.recovery.folders import add, damage, everything, fill
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from common.errors import StateError
-from gateway.database import MIGRATIONS
 from gateway.recovery.check import check
 from gateway.recovery.weights import check_weights
-from gateway.state import open_state
-from gateway.state_folder import DATABASE
+from gateway.state.database import MIGRATIONS
+from gateway.state.state import open_state
+from gateway.state.state_folder import DATABASE
 from tests.gateway.recovery.folders import damage, everything, fill
 
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import StateError, StateInUse
-from gateway.database import MIGRATIONS
 from gateway.recovery.check import check
 from gateway.recovery.repair import Repaired, repair
-from gateway.state import open_state
-from gateway.state_folder import DATABASE
+from gateway.state.database import MIGRATIONS
+from gateway.state.state import open_state
+from gateway.state.state_folder import DATABASE
 from tests.gateway.recovery.folders import add, damage, everything, experiment, fill
 
 NOW = 1_700_000_000.0

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from common.models import ModelSettings
-from gateway.database import MIGRATIONS
 from gateway.jobs.job import State as JobState
 from gateway.recovery.backup import backup
 from gateway.recovery.check import check
 from gateway.recovery.repair import repair
 from gateway.recovery.weights import check_weights
-from gateway.state import open_state
+from gateway.state.database import MIGRATIONS
+from gateway.state.state import open_state
 from tests.gateway.recovery.folders import damage
 
 FILE = Path(__file__).with_name("state-5.tar.gz")

@@ -14,7 +14,7 @@ from common.errors import InvalidRequest
 from common.tensor import DATATYPES, TensorSpec, pack_elements
 from gateway.doors.v2.codec import read_header_length, read_raw, read_request, write_response
 from gateway.doors.v2.infer import InferRequest, InferResponse, InferTensor, Wanted, read_inputs
-from gateway.requests import Answer, Provenance
+from gateway.scheduling.requests import Answer, Provenance
 
 ANSWER = Answer((), (), False, 0.0, Provenance("w", "1", batch=0, link=0, infer=0))
 PAIR = struct.pack("<2f", 1, 2)

@@ -13,11 +13,11 @@ import pytest
 import trio
 
 from common.tensor import Buffer, TensorSpec
-from gateway import clients
+from gateway.auth import clients
 from gateway.doors.v2 import coding
 from gateway.doors.v2.infer import Inference
 from gateway.doors.v2.rest import InferDoor
-from gateway.plans import Plan
+from gateway.experiments.plans import Plan
 from tests.gateway.doors.test_rest import MAX_UPLOAD, Client, open_client
 from tests.gateway.site import Site, open_site
 
@@ -194,7 +194,7 @@ async def test_a_client_that_leaves_is_never_run():
 
 
 async def test_rows_beyond_what_a_frame_holds_are_refused(monkeypatch):
-    monkeypatch.setattr("gateway.predictions.MAX_BATCH_BYTES", 7)
+    monkeypatch.setattr("gateway.scheduling.predictions.MAX_BATCH_BYTES", 7)
     async with open_site() as site:
         await site.ready_worker(inputs=INPUTS)
         await site.add("m", "1", b"2")

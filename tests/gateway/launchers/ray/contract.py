@@ -76,7 +76,7 @@ async def open_hands(folder: Path) -> AsyncIterator[Hands]:
 def kill(id: str) -> None:
     """SIGKILL for a worker of this machine.
 
-    Its command line is its children's too, until they run a program of their own: the oldest of them is killed.
+    Its command line is its children's too, until they run a program of their own: the oldest is killed.
     """
     parsed = parse_id(id)
     assert parsed is not None

@@ -1,0 +1,1 @@
+"""From an admitted request to its answer: queues, batches, and whom they go to."""
