@@ -20,8 +20,8 @@ from common.tracing import Spans
 from gateway.auth.gate import Gate
 from gateway.launchers.choose import Hiring
 from gateway.launchers.launcher import WorkerSpec
+from gateway.parts import Gateway
 from gateway.reloading import policy_of
-from gateway.serve import Gateway
 from gateway.tls import Certificate
 
 

@@ -14,96 +14,39 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import trio
 
-from common.credentials import Credentials
 from common.errors import PipelineError
-from common.grpc.limits import GrpcLimits
-from common.grpc.server import GrpcServer
-from common.limit_settings import LimitSettings
 from common.link.gateway import open_surveyor
 from common.log import event
-from common.tracing import Spans
-from gateway.auth.asking import public
-from gateway.auth.calls import CallGuard
 from gateway.auth.gate import Gate
-from gateway.auth.lane import LaneGuard
-from gateway.autoscaler.policy import Parameters
 from gateway.autoscaler.scaling import Scaling
 from gateway.autoscaler.workforce import Limits, Workforce
 from gateway.bell import Bell
-from gateway.core import Core, Doors
-from gateway.doors.cross_origin import CrossOrigin
-from gateway.doors.rest import body_limit
-from gateway.doors.shape import error_body
+from gateway.core import Core
 from gateway.fleet.links import Links, socket_directory
 from gateway.fleet.proving import open_contact
-from gateway.fronts.fronts import Fronts
-from gateway.http1 import HttpLimits
-from gateway.http1.lane import Lane
-from gateway.launchers.choose import Hiring, open_launcher
+from gateway.launchers.choose import open_launcher
 from gateway.launchers.launcher import Launcher
+from gateway.listening import make_doors, make_listeners
 from gateway.models.model_folder import ModelFolder
 from gateway.observing.tracing import Tracing
+from gateway.parts import Gateway
 from gateway.recovery.weights import check_weights
 from gateway.scheduling.fairness import FairQueue
 from gateway.scheduling.predictions import Predictions
 from gateway.scheduling.scheduler import Scheduler
 from gateway.state.state import open_state
-from gateway.tls import GRPC, HTTP, Certificate, TlsListener
 
 log = logging.getLogger("pipeline.gateway")
 
 MAX_BATCH = 1024  # rows in one frame, unless one request has more
 WORKER_WAIT = 5.0  # how long a request waits for any worker at all before it is told 503
 DRAIN_GRACE = 30.0
-OF_GRPC = ("max_connections", "max_connections_per_address", "max_calls")
-OF_HTTP = (
-    "max_connections", "max_connections_per_address", "max_head", "max_target", "head_time", "body_time",
-    "min_body_rate",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gateway:
-    """What a gateway is made of; all values, nothing open."""
-
-    rest: list[socket.socket]
-    fronts: Sequence[list[socket.socket]] = ()  # what each process in front listens on, instead of `rest`
-    grpc: list[socket.socket]
-    addr_service: str
-    addr_worker: str
-    credentials: Credentials | None = None  # for wss and tls+tcp
-    token: str | None = None  # the fleet's
-    certificate: Certificate | None = None  # of the doors
-    state: Path | None
-    hiring: Hiring
-    queue_max: int
-    timeout: float
-    max_body: int
-    max_upload: int
-    max_rows: int
-    limits: LimitSettings = field(default_factory=LimitSettings)
-    models: Path | None = None
-    watch: bool = False
-    batch_root: Path | None = None
-    webhook_hosts: tuple[str, ...] = ()
-    jobs_max: int = 1000
-    metrics_triton: bool = False
-    access_log: float = 0.0
-    spans: Spans | None = None
-    policy: Parameters = field(default_factory=Parameters)
-    admin: list[socket.socket] = field(default_factory=list)  # where what needs `admin` is served alone
-    gate: Gate | None = None
-    cors_origins: tuple[str, ...] = ()
-
-
-Listener = Lane | Fronts | GrpcServer | TlsListener
 
 
 async def serve(
@@ -156,8 +99,8 @@ async def _run(
     reload: Callable[[], None] | None,
 ) -> PipelineError | None:
     """Every task, until it is over; what `on_ready` raised."""
-    doors = _make_doors(gateway, core)
-    listeners = _make_listeners(gateway, core, doors)
+    doors = make_doors(gateway, core)
+    listeners = make_listeners(gateway, core, doors)
     becoming_ready = trio.CancelScope()
     failure = None
 
@@ -208,88 +151,6 @@ async def _serve_folder(directory: Path, watch: bool, core: Core) -> None:
     core.health.starting = ""
     if watch:
         await folder.run()
-
-
-def _make_doors(gateway: Gateway, core: Core) -> Doors:
-    return Doors(
-        core,
-        max_upload=gateway.max_upload,
-        max_body=gateway.max_body,
-        metrics_triton=gateway.metrics_triton,
-        gate=gateway.gate,
-        cors_origins=gateway.cors_origins,
-        ws_window=gateway.limits.ws_window,
-        ws_messages_per_second=gateway.limits.ws_messages_per_second,
-        access_log=gateway.access_log,
-    )
-
-
-def _make_listeners(gateway: Gateway, core: Core, doors: Doors) -> list[tuple[Listener, list[socket.socket]]]:
-    """What clients meet, and where; behind TLS, or processes of their own, nothing listens by itself."""
-    lane = _make_lane(gateway, doors, is_public=bool(gateway.admin))
-    found: list[tuple[Lane | GrpcServer, list[socket.socket], tuple[str, ...]]] = [(lane, gateway.rest, HTTP)]
-    if gateway.admin:
-        found.append((_make_lane(gateway, doors, is_public=False), gateway.admin, HTTP))
-    if gateway.grpc:
-        found.append((_make_grpc(gateway, core, doors), gateway.grpc, GRPC))
-    if gateway.certificate is None:
-        others = [(server, sockets) for server, sockets, _ in found[1:]]
-        return [(_make_fronts(gateway, lane), []) if gateway.fronts else (lane, gateway.rest), *others]
-    listeners: list[tuple[Listener, list[socket.socket]]] = []
-    for server, sockets, protocols in found:
-        listeners += [(server, []), (TlsListener(gateway.certificate, protocols, server.adopt), sockets)]
-    return listeners
-
-
-def _make_lane(gateway: Gateway, doors: Doors, *, is_public: bool) -> Lane:
-    """The doors on a lane; all but those for administration where it `is_public`."""
-
-    def max_body_of(method: str, path: str) -> int | None:
-        if (method, path) == ("PUT", "/set_weights"):
-            return body_limit(gateway.max_upload)
-        ours = doors.v2.body_limit(method, path, body_limit(gateway.max_upload))
-        return ours or doors.models.body_limit(method, path)
-
-    pages = CrossOrigin(gateway.cors_origins)
-    return Lane(
-        doors.access.around(pages.app(public(doors.app) if is_public else doors.app)),
-        find_direct=doors.find_direct,
-        limited=doors.limited.http,
-        guard=None if doors.gate is None else LaneGuard(doors.gate, pages.lines),
-        limits=HttpLimits(
-            max_body=gateway.max_body,
-            max_body_of=max_body_of,
-            **{name: getattr(gateway.limits, name) for name in OF_HTTP},
-        ),
-        error_body=error_body,
-        observer=pages.around(doors.access),
-    )
-
-
-def _make_fronts(gateway: Gateway, lane: Lane) -> Fronts:
-    """The processes before a lane. Only what the gateway puts into words itself has a length to be logged."""
-    return Fronts(lane, gateway.fronts, with_rows=not gateway.access_log)
-
-
-def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
-    """The services, which need a library that not every gateway has."""
-    try:
-        from gateway.doors.grpc.services import make_methods
-    except ModuleNotFoundError as error:
-        raise PipelineError(
-            f"--addr_grpc needs {error.name}: pip install 'pipeline-inference[grpc]'"
-        ) from None
-    return GrpcServer(
-        make_methods(core, doors),
-        GrpcLimits(
-            max_message=gateway.max_upload,
-            max_held=gateway.max_upload,
-            **{name: getattr(gateway.limits, name) for name in OF_GRPC},
-        ),
-        limited=doors.limited.grpc,
-        guard=CallGuard(doors.gate, is_public=bool(gateway.admin)),
-        observer=doors.access,
-    )
 
 
 def _employ(gateway: Gateway, links: Links, launcher: Launcher, core: Core) -> Workforce:
