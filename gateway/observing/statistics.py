@@ -79,6 +79,10 @@ class Statistics:
             figures = self._figures[key] = Figures()
         return figures
 
+    def versions(self) -> set[ModelKey]:
+        """Those that have figures."""
+        return set(self._figures)
+
     def forget(self, key: ModelKey) -> None:
         """Nobody looks at a version any more."""
         self._figures.pop(key, None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -57,6 +59,13 @@ def test_whoever_began_a_trace_has_decided_and_else_a_share_is_taken() -> None:
     assert spans(0.6).parent_of(None) == (True, None)
     assert spans(0.4).parent_of(None) == (False, None)
     assert spans(0.0).parent_of("nonsense") == (False, None)
+
+
+def test_of_many_requests_the_share_that_was_asked_for_has_spans_and_not_every_so_many_th() -> None:
+    made = Spans(TracerProvider(shutdown_on_exit=False).get_tracer("test"), 0.01, random.Random(1).random)
+    chosen = [n for n in range(100_000) if made.parent_of(None)[0]]
+    assert 900 < len(chosen) < 1100  # three times the standard deviation
+    assert len({later - earlier for earlier, later in pairwise(chosen)}) > 100
 
 
 def test_a_span_is_under_its_parent_and_what_is_told_of_it_is_read_again() -> None:

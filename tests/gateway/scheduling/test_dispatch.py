@@ -14,6 +14,7 @@ from common import wire
 from common.errors import DeadlineExceeded, NoWorker, Overloaded, PipelineError, Poisoned, QueueFull
 from common.tensor import TensorSpec
 from gateway.fleet.roster import State as Life
+from gateway.metrics.recorder import RETIRED
 from gateway.scheduling.deadlines import TICK
 from gateway.scheduling.dispatch import OVERDUE
 from tests.gateway.fakes import FakeWorker
@@ -436,3 +437,19 @@ async def test_requests_of_two_versions_at_once_are_each_answered_by_their_own()
         assert await answers(new) == [3.0, 6.0]
         assert {each.version for each in old} == {NN}
         assert {each.version for each in new} == {NN2}
+
+
+# --- figures
+
+
+async def test_figures_of_versions_that_went_long_ago_are_not_kept_apart():
+    async with open_site() as site:
+        worker = await site.ready_worker()
+        for n in range(RETIRED + 4):
+            await site.set_weights(b"2", f"{n:032x}")
+            assert await site.ask(1).answer() == 2.0
+        await site.until(lambda: len(worker.weights) == 1)
+        kept = {key for key in site.recorder.work if key.version}
+        assert len(kept) == RETIRED + 1
+        assert site.statistics.versions() == kept
+        assert site.recorder.codes() == {"ok": RETIRED + 4}
