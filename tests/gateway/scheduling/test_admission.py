@@ -7,13 +7,13 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from tests.gateway.test_scheduler import OLD, make, submitted, taken
 
 from common.errors import QueueFull
 from common.tensor import vector_spec
 from gateway.scheduling.admission import MARGIN, REMEMBERED, KnownRows, Pace
 from gateway.scheduling.requests import Batch, ModelKey, Request
 from gateway.scheduling.scheduler import Scheduler
+from tests.gateway.scheduling.test_scheduler import OLD, make, submitted, taken
 
 KEY = ModelKey("default", "1")
 ROW_TIME, MAX_BATCH = 0.004, 16

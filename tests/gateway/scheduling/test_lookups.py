@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tests.gateway.test_scheduler import NEW, OLD, make, request, submitted, taken
-
 from gateway.scheduling.lookups import SLOW, Lookups
 from gateway.scheduling.requests import ModelKey, Request, Stage
 from gateway.scheduling.scheduler import Scheduler
+from tests.gateway.scheduling.test_scheduler import NEW, OLD, make, request, submitted, taken
 
 
 def slow(scheduler: Scheduler) -> Scheduler:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from common.errors import NotFound, StateError
 from gateway.state.blobs import Blob, BlobStore
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DATA = b"weights" * 1000
 SHA256 = hashlib.sha256(DATA).hexdigest()
 

@@ -23,7 +23,7 @@ from gateway.state.database import MIGRATIONS
 from gateway.state.state import State, VersionRecord, open_state
 from gateway.state.state_folder import DATABASE
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OTHER = "0" * 64
 
 ADDS_AND_ACTIVATES_FOR_EVER = """
