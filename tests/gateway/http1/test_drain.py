@@ -106,15 +106,16 @@ async def test_what_outlives_the_grace_is_cut(serve_lane: ServeLane, autojump_cl
 
 async def test_cancelling_the_lane_closes_every_socket(serve_lane: ServeLane) -> None:
     gone: list[bool] = []
+    asked = trio.Event()
 
     def never(exchange: Exchange) -> None:
         exchange.on_gone = lambda: gone.append(True)
+        asked.set()
 
     async with serve_lane({("POST", "/echo"): never}) as served:
         client = await served.connect()
         await client.send(POST)
-        while not (served.lane.connections and next(iter(served.lane.connections.values())).current):
-            await trio.lowlevel.checkpoint()
+        await asked.wait()
         served.nursery.cancel_scope.cancel()
     assert gone == [True]
     with pytest.raises(OSError, match="all attempts to connect"):
