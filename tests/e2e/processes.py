@@ -1,7 +1,8 @@
 """Gateways and workers as processes of their own: how tests start them, ask them and are rid of them.
 
 A `Site` owns everything it starts. When it closes, all of it is killed by pid, and whatever these processes
-had started in turn must end by itself: every one carries the site's mark in its environment.
+had started in turn must end by itself: every one carries the site's mark in its environment, or is of the
+session of a worker that was forked (`tests.e2e.warm`).
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from typing import Any
 
 import psutil
 
+from tests.e2e import warm
+from tests.e2e.environment import ROOT, SERVICES, clean_environment
 from tests.e2e.rest import Answer, Client
 from tests.e2e.weights import upload
 
-ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ROOT / "tests" / "services"
 MARK = "E2E_SITE"
 START = 120.0  # torch takes seconds to import, and many on a machine that others have most of
 PAUSE = 0.01  # between two looks at a thing that is waited for
@@ -234,6 +235,7 @@ class Site:
         self.addr_worker = f"ws://127.0.0.1:{self.ports.take()}"
         self.mark = uuid.uuid4().hex
         self._names: dict[str, int] = {}
+        self._sessions: set[int] = set()  # of workers that were forked
 
     @property
     def fleet(self) -> tuple[str, ...]:
@@ -271,11 +273,22 @@ class Site:
         """Start a worker, or one of tests/services that is one; it dials by itself."""
         path = ROOT / "worker.py" if program is None else SERVICES / f"{program}.py"
         fleet = (*self.fleet, "--threads", "1")
-        worker: Worker = self.spawn(Worker, path, *fleet, *flags, **environment)
+        worker: Worker = self._add(Worker, path, (*fleet, *flags), environment, warm.popen)
+        self._sessions.add(worker.pid)
         return worker
 
     def spawn(self, kind: type[Any], program: Path, *flags: str, **environment: str) -> Any:
         """Start any program of ours as a process that the site owns."""
+        return self._add(kind, program, flags, environment, subprocess.Popen)
+
+    def _add(
+        self,
+        kind: type[Any],
+        program: Path,
+        flags: tuple[str, ...],
+        environment: dict[str, str],
+        popen: Callable[..., Any],
+    ) -> Any:
         count = self._names[program.stem] = self._names.get(program.stem, 0) + 1
         name = f"{program.stem}-{count}"
         process = kind(
@@ -283,6 +296,7 @@ class Site:
             [sys.executable, str(program), *flags],
             {**clean_environment(), MARK: self.mark, **environment},
             self.folder / f"{name}.log",
+            popen,
         )
         self.processes.append(process)
         return process
@@ -297,11 +311,11 @@ class Site:
         return "\n".join(parts)
 
     def survivors(self) -> list[psutil.Process]:
-        """Every process with the site's mark that has not ended."""
+        """Every process of the site that has not ended."""
         found = []
         for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                is_ours = process.environ().get(MARK) == self.mark
+            with suppress(psutil.Error, ProcessLookupError):
+                is_ours = os.getsid(process.pid) in self._sessions or process.environ().get(MARK) == self.mark
                 if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
@@ -334,9 +348,3 @@ def open_site(folder: Path) -> Iterator[Site]:
         yield site
     finally:
         site.close()
-
-
-def clean_environment() -> dict[str, str]:
-    """This process's own, without anything that would configure ours."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_")}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
