@@ -7,41 +7,28 @@ task each. Only calls of the ASGI app and connections given to Hypercorn have ta
 
 from __future__ import annotations
 
-import logging
-import select
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import trio
 
-from common.crowd import Crowd
-from common.sockets import accept_waiting
 from gateway.http1.asgi import App, AppCall
 from gateway.http1.connection import Connection
 from gateway.http1.exchange import Exchange, Guard, Handler, Observer
 from gateway.http1.handover import Handover
-from gateway.http1.heads import KnownHeads
 from gateway.http1.limits import HttpLimits
-from gateway.http1.request import Refused
-from gateway.http1.responses import ResponseHeads, default_error_body
-
-log = logging.getLogger("pipeline.http")
+from gateway.http1.polled import PolledLane
+from gateway.http1.responses import default_error_body
 
 _BATCH = 64
 """Connections that are looked at together."""
 _TURN_TIME = 0.0005
 """Seconds after which trio's other tasks get their turn, though more connections are ready."""
-_INBOX = 256 * 1024
-_LINGERING = 256
-"""Connections above `max_connections` that are still told 503; above these they are closed without a word."""
-_LINGERING_OF_ONE = 16
-"""The same of one address."""
 
 
-class Lane:
+class Lane(PolledLane):
     """Serves HTTP/1.1 on plain TCP sockets.
 
     `find_direct(method, path)` names the direct handler of a request, or None for the ASGI `app`; `guard` is
@@ -60,28 +47,17 @@ class Lane:
         observer: Observer | None = None,
         limited: Counter[str] | None = None,
     ) -> None:
-        self.limits = limits or HttpLimits()
+        limits = limits or HttpLimits()
+        limited = Counter() if limited is None else limited
+        super().__init__(limits, error_body=error_body, observer=observer, limited=limited, now=0.0)
+        self.feeders = 0  # others that may still have a connection for it to `adopt`
         self._find_direct = find_direct
         self._guard = guard
-        self.error_body = error_body
-        self.observer = observer
-        self.limited: Counter[str] = Counter() if limited is None else limited
-        self.heads = ResponseHeads(time.time())
-        self.known_heads = KnownHeads()
-        self.inbox = memoryview(bytearray(_INBOX))  # where each connection's next bytes go, for a moment
-        self.connections: dict[int, Connection] = {}
-        self.draining = False
-        self.now = 0.0
-        self.feeders = 0  # others that may still have a connection for it to `adopt`
         self._app = app
-        self._handover = Handover(app, self.limits, error_body, self.limited)
-        self._crowd = Crowd(self.limits.max_connections_per_address)
+        self._handover = Handover(app, limits, error_body, limited)
         self._closed = trio.lowlevel.ParkingLot()
         self._drain = trio.Event()
-        self._listeners: dict[int, socket.socket] = {}
-        self._accepting = False
         self._is_over = False
-        self._epoll: select.epoll | None = None
         self._work: trio.Nursery | None = None
 
     async def run(
@@ -93,7 +69,6 @@ class Lane:
         """Serve on the listening `sockets` (see `bind`), which are closed at the end, until drained or
         cancelled. Can run once."""
         self.now = trio.current_time()
-        self._epoll = select.epoll()
         self._listeners = {sock.fileno(): sock for sock in sockets}
         try:
             async with trio.open_nursery() as loops:
@@ -114,10 +89,7 @@ class Lane:
         if self._work is not None:
             scope = self._work.cancel_scope
             scope.deadline = min(scope.deadline, trio.current_time() + grace)
-        self.draining = True
-        self._close_listeners()
-        for connection in tuple(self.connections.values()):
-            connection.shutdown_if_idle()
+        self._stop_accepting()
         self._drain.set()
 
     def feeder_left(self) -> None:
@@ -127,16 +99,9 @@ class Lane:
 
     # What connections ask for.
 
-    def rearm(self, connection: Connection) -> None:
-        """Watch the connection for its (new) mask."""
-        assert self._epoll is not None
-        self._epoll.modify(connection.fd, connection.mask)
-
     def forget(self, connection: Connection) -> None:
         """The connection's socket is about to close or to change hands."""
-        if self.connections.pop(connection.fd, None) is not None and self._epoll is not None:
-            self._epoll.unregister(connection.fd)
-            self._crowd.leave(connection.peer[0])
+        super().forget(connection)
         self._closed.unpark_all()
 
     def handler_of(self, exchange: Exchange) -> Handler | None:
@@ -168,45 +133,21 @@ class Lane:
         self._closed.unpark_all()
 
     async def _serve_ready(self) -> None:
-        epoll = self._epoll
-        assert epoll is not None
         while True:
-            await trio.lowlevel.wait_readable(epoll)
+            await trio.lowlevel.wait_readable(self._epoll)
             self.now = trio.current_time()
             # What came meanwhile is served too: a turn of trio's loop costs as much as a request.
-            while ready := epoll.poll(0, _BATCH):
+            while ready := self._epoll.poll(0, _BATCH):
                 self._serve(ready)
                 if trio.current_time() - self.now > _TURN_TIME:
                     break
-
-    def _serve(self, ready: list[tuple[int, int]]) -> None:
-        """Connections and listeners by what they are ready for, as epoll says it."""
-        waiting = []
-        for fd, events in ready:
-            connection = self.connections.get(fd)
-            if connection is None:
-                # A listener, served last: a socket accepted now may get the number of one closed in this
-                # batch, whose event would then be taken for its own.
-                waiting.append(fd)
-                continue
-            try:
-                connection.on_events(events)
-            except Exception:
-                log.exception("serving a connection failed")
-                connection.kill()
-        for fd in waiting:
-            if fd in self._listeners:
-                self._accept(self._listeners[fd])
 
     async def _sweep(self) -> None:
         pause = self.limits.sweep_time
         while True:
             await trio.sleep(pause)
             self.now = trio.current_time()
-            self.heads.set_time(time.time())
-            for connection in tuple(self.connections.values()):
-                connection.sweep(self.now)
-            self._watch_listeners(not self.draining)
+            self._sweep_all()
 
     async def _stay_until_drained(self) -> None:
         try:
@@ -218,55 +159,22 @@ class Lane:
             # Cancelled, or past the grace: Hypercorn's shielded writes end only when their socket does.
             self._kill()
 
-    def _accept(self, listener: socket.socket) -> None:
-        accepted, room = accept_waiting(listener)
-        if not room:
-            self._watch_listeners(False)  # the sweeper tries again
-        for sock, peer in accepted:
-            self.adopt(sock, peer)
-
     def adopt(self, sock: socket.socket, peer: Any, read: bytes = b"") -> None:
         """Serve a connected socket that does not block; `peer` is the address of its client, and `read` what
         another process has read of it, which is served in a drain, too."""
-        assert self._epoll is not None
         if self._is_over or (self.draining and not read):
             sock.close()
             return
         self.now = trio.current_time()
-        count = len(self.connections) + self._handover.open
-        above = self._crowd.enter(peer[0])
-        if count >= self.limits.max_connections + _LINGERING or above > _LINGERING_OF_ONE:
-            self._crowd.leave(peer[0])
-            self.limited["connections_per_address" if above else "connections"] += 1
-            sock.close()
-            return
-        connection = Connection(sock, peer, self)
-        self.connections[connection.fd] = connection
-        self._epoll.register(connection.fd, connection.mask)
-        if count >= self.limits.max_connections:
-            connection.refuse(Refused(503, "The server has as many connections as it may."))
-        elif above:
-            sentence = f"This address has {self._crowd.most} connections, as many as it may."
-            connection.refuse(Refused(503, sentence, limit="connections_per_address"))
-        elif read:
+        connection = self._take(sock, peer)
+        if read and connection is not None and not connection.closing:
             connection.take(read)
 
-    def _watch_listeners(self, accepting: bool) -> None:
-        assert self._epoll is not None
-        if accepting == self._accepting:
-            return
-        self._accepting = accepting
-        for fd in self._listeners:
-            if accepting:
-                self._epoll.register(fd, select.EPOLLIN)
-            else:
-                self._epoll.unregister(fd)
+    def _connect(self, sock: socket.socket, peer: Any) -> Connection:
+        return Connection(sock, peer, self)
 
-    def _close_listeners(self) -> None:
-        if self._epoll is not None and not self._epoll.closed:
-            self._watch_listeners(False)
-        while self._listeners:
-            self._listeners.popitem()[1].close()
+    def _count(self) -> int:
+        return len(self.connections) + self._handover.open
 
     def _kill(self) -> None:
         self.draining = self._is_over = True
