@@ -30,6 +30,9 @@ GROUPS = (
 )  # fmt: skip
 
 
+DEEPEST = 512  # what the interpreter of every version takes, with our own calls around it
+
+
 class Kind(NamedTuple):
     """A kind of value: `parse` makes one of text, `check` refuses nonsense, `show` writes it for the help.
 
@@ -185,6 +188,11 @@ def _check_seconds_or_zero(value: float) -> None:
         raise ValueError(f"must be 0 seconds or more and finite, not {value}")
 
 
+def _check_depth(value: int) -> None:
+    if not 1 <= value <= DEEPEST:
+        raise ValueError(f"must be a whole number from 1 to {DEEPEST}, not {value}")
+
+
 def _check_name(value: str) -> None:
     if not _NAME.fullmatch(value):
         raise ValueError(f"must be up to 64 letters, digits and . _ : @ - without spaces, not {value!r}")
@@ -220,6 +228,7 @@ def _parsed_by(parse: Callable[[str], object]) -> Callable[[str], None]:
 FLAG = Kind("", _parse_bool, bool)
 COUNT = Kind("N", _parse_whole, _at_least(1))
 COUNT_OR_ZERO = Kind("N", _parse_whole, _at_least(0))
+DEPTH = Kind("N", _parse_whole, _check_depth)
 BYTES = Kind("SIZE", parse_size, _at_least(1), _show_size)
 SECONDS = Kind("SECONDS", _parse_seconds, _check_seconds)
 SECONDS_OR_ZERO = Kind("SECONDS", _parse_seconds, _check_seconds_or_zero)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.flags import BYTES, COUNT, SECONDS, option
+from common.flags import BYTES, COUNT, DEPTH, SECONDS, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +14,9 @@ class LimitSettings:
     max_body: int = option(8 << 20, BYTES, "limits", "largest request body, weights apart")
     max_upload: int = option(1 << 30, BYTES, "limits", "largest upload of weights")
     max_rows: int = option(65_536, COUNT, "limits", "most rows in one request")
+    max_json_depth: int = option(
+        64, DEPTH, "limits", "how deep lists and objects may be within each other in JSON"
+    )
     max_head: int = option(32 << 10, BYTES, "limits", "largest head of a request")
     max_target: int = option(8 << 10, BYTES, "limits", "longest path with its query")
     max_connections: int = option(4096, COUNT, "limits", "connections of HTTP, and as many of gRPC")

@@ -32,6 +32,7 @@ from gateway.doors.experiments import experiment_routes
 from gateway.doors.fleet import fleet_routes
 from gateway.doors.health import HealthDoor
 from gateway.doors.jobs import JobsDoor, callback_body
+from gateway.doors.json import MAX_DEPTH, JsonReader
 from gateway.doors.live import LiveDoor
 from gateway.doors.metrics import MetricsDoor
 from gateway.doors.models import ModelsDoor
@@ -92,6 +93,7 @@ class Core:
         batch_root: Path | None = None,
         webhook_hosts: Sequence[str] = (),
         jobs_max: int = 1000,
+        max_json_depth: int = MAX_DEPTH,
     ) -> None:
         self.state = state
         self.scheduler = scheduler
@@ -101,6 +103,7 @@ class Core:
         self.statistics, self.recorder = self.dispatcher.statistics, self.dispatcher.recorder
         self.recorder.is_model = lambda name: self.catalog.get(name) is not None
         self.predictions = Predictions(self.dispatcher, timeout=timeout, max_rows=max_rows)
+        self.json = JsonReader(max_json_depth)
         self.surveys = Surveys(asker)
         self.fleet = Fleet(self.surveys, self.dispatcher, open_link=open_link, came=came)
         self.holders = Holders(self.dispatcher, self.fleet)
@@ -125,7 +128,7 @@ class Core:
         self.experimenting = Experimenting(experiments, self.catalog, self.dispatcher, self.rollouts, state)
         self.predictions.join, self.switching.is_held = self.experimenting.join, self.experimenting.holds
         computing = Computing(self.predictions, self.fleet, self.holders, self.switching.is_served)
-        self.going = Going(computing, state.jobs, Storage(batch_root))
+        self.going = Going(computing, state.jobs, Storage(batch_root), self.json)
         self.webhooks = Webhooks(webhook_hosts, callback_body)
         self.jobs = Jobs(
             state, self.catalog, self.switching, self.going, self.webhooks.call, jobs_max=jobs_max
@@ -204,12 +207,14 @@ class Doors:
     ) -> None:
         self.access = Access(uuid.uuid4().hex[:8], access_log)
         self.gate = gate
-        self.limited = Limited({} if gate is None else gate.refused)
-        self.predict = PredictDoor(core.predictions, core.catalog)
+        self.limited = Limited({} if gate is None else gate.refused, core.json)
+        self.predict = PredictDoor(core.predictions, core.catalog, json=core.json)
         self.description = Description(core.catalog, core.health, core.state, core.statistics)
-        self.repository = Repository(core.rollouts, core.state, core.load_folder, max_upload=max_upload)
+        self.repository = Repository(
+            core.rollouts, core.state, core.load_folder, max_upload=max_upload, json=core.json
+        )
         self.inference = Inference(core.predictions, core.catalog)
-        infer = InferDoor(self.inference, core.catalog, max_body=max_body)
+        infer = InferDoor(self.inference, core.catalog, max_body=max_body, json=core.json)
         self.v2 = V2Door(infer, self.description, self.repository)
         self.models = ModelsDoor(
             self.predict, core.catalog, core.holders, core.fleet, core.rollouts, core.configuring, core.state,
@@ -219,7 +224,7 @@ class Doors:
             window=ws_window, messages_per_second=ws_messages_per_second,
             max_bytes=max_body, max_bytes_in_flight=4 * max_body,
         )  # fmt: skip
-        self.socket = SocketDoor(core.predictions, core.catalog, limits, self.access, cors_origins)
+        self.socket = SocketDoor(core.predictions, core.catalog, limits, self.access, cors_origins, core.json)
         self.events = EventsDoor(core.events)
         jobs = JobsDoor(core.jobs, core.going, core.catalog, core.webhooks, core.predictions)
         status = StatusDoor(core.fleet, core.predictions, core.catalog, core.workforce)
@@ -242,7 +247,7 @@ class Doors:
                 *self.v2.routes(),
                 *self.socket.routes(),
                 *self.events.routes(),
-                *AutodepDoor(core.predictions, core.catalog, status).routes(),
+                *AutodepDoor(core.predictions, core.catalog, status, core.json).routes(),
                 *autoscaler_routes(core.autoscaler),
                 *MetricsDoor(page, status).routes(),
                 *HealthDoor(core.health).routes(),
@@ -251,7 +256,7 @@ class Doors:
                 *fleet_routes(core.fleet),
             ],
         )
-        self.app.state.gate = gate
+        self.app.state.gate, self.app.state.json = gate, core.json
         self.app.state.origins = frozenset(each.encode() for each in cors_origins)
 
     def drain(self) -> None:

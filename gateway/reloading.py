@@ -64,6 +64,10 @@ def _set_rows(core: Core, settings: GatewaySettings) -> None:
     core.predictions.max_rows = settings.max_rows
 
 
+def _set_depth(core: Core, settings: GatewaySettings) -> None:
+    core.json.max_depth = settings.max_json_depth
+
+
 def _set_jobs(core: Core, settings: GatewaySettings) -> None:
     core.jobs.jobs_max = settings.jobs_max
 
@@ -94,6 +98,7 @@ LIVE: dict[str, Setter] = {
     "queue_max": _set_queue,
     "timeout": _set_timeout,
     "max_rows": _set_rows,
+    "max_json_depth": _set_depth,
     "jobs_max": _set_jobs,
     "webhook_hosts": _set_hosts,
     "log_level": _set_level,

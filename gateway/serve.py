@@ -78,6 +78,7 @@ async def serve(
                 Scheduler(queue_max=gateway.queue_max, max_batch=MAX_BATCH, worker_wait=WORKER_WAIT),
                 timeout=gateway.timeout, max_rows=gateway.max_rows, batch_root=gateway.batch_root,
                 webhook_hosts=gateway.webhook_hosts, jobs_max=gateway.jobs_max,
+                max_json_depth=gateway.limits.max_json_depth,
             )  # fmt: skip
             if gateway.gate is not None:
                 core.scheduler.new_queue = FairQueue

@@ -28,6 +28,7 @@ from gateway.doors.autodep_api import (
     Task,
 )
 from gateway.doors.exchange import Asked, answer_over_asgi
+from gateway.doors.json import JsonReader
 from gateway.doors.media import decode_file, pack_text
 from gateway.doors.results import provenance
 from gateway.doors.shape import encode, lines_of
@@ -54,10 +55,13 @@ _decoder = msgspec.json.Decoder(Task)
 class AutodepDoor:
     """Its errors are `{"errors": ["…"]}`, and success is 200 alone."""
 
-    def __init__(self, predictions: Predictions, catalog: Catalog, status: StatusDoor) -> None:
+    def __init__(
+        self, predictions: Predictions, catalog: Catalog, status: StatusDoor, json: JsonReader
+    ) -> None:
         self._predictions = predictions
         self._catalog = catalog
         self._status = status
+        self._json = json
 
     def routes(self) -> list[Described]:
         """For the app."""
@@ -85,7 +89,7 @@ class AutodepDoor:
     def _infer(self, exchange: Asked, model: str | None) -> None:
         came = time.perf_counter()
         try:
-            task = _read(exchange.body)
+            task = self._json.read(exchange.body, _decoder, otherwise="cannot parse request body")
             word = task.inference_type if isinstance(task.inference_type, str) else "ImageClassification"
             row = _row(task, *_KINDS[word])
             found = self._catalog.choose(self._choose(model), exchange.header)
@@ -123,15 +127,6 @@ class AutodepDoor:
         if len(models) > 1:
             raise ModelNotFound(f"there are the models {', '.join(models)}: name one, as ?model={models[0]}")
         return models[0]
-
-
-def _read(body: bytes | bytearray) -> Task:
-    try:
-        return _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"request body has a wrong shape: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidRequest("cannot parse request body") from None
 
 
 def _row(task: Task, kind: str, _answers: str) -> bytes:

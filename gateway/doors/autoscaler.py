@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,9 +22,11 @@ from gateway.doors.autoscaler_api import (
     DecisionShown,
     EventShown,
 )
+from gateway.doors.exchange import read_json
 from gateway.openapi.operation import Described
 
 LIMIT = 100
+_decoder = msgspec.json.Decoder(Any)
 
 
 def autoscaler_routes(autoscaler: Autoscaler | None) -> list[Described]:
@@ -31,7 +35,7 @@ def autoscaler_routes(autoscaler: Autoscaler | None) -> list[Described]:
     async def change(request: Request) -> Response:
         there = _there(autoscaler)
         if request.method == "PUT":
-            await there.change(_read(await request.body()))
+            await there.change(await _read(request))
         return json_response(shown(there))
 
     async def events(request: Request) -> Response:
@@ -106,12 +110,9 @@ def _there(autoscaler: Autoscaler | None) -> Autoscaler:
     return autoscaler
 
 
-def _read(raw: bytes) -> Values:
+async def _read(request: Request) -> Values:
     """The object in a body, not yet looked into."""
-    try:
-        patch = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise InvalidRequest("cannot parse request body: it should be JSON") from None
+    patch = await read_json(request, _decoder)
     if not isinstance(patch, dict):
         raise InvalidRequest('the body should be an object, like {"paused": true}')
     return patch

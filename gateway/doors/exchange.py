@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+import msgspec
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +13,10 @@ from starlette.responses import Response
 from common.tensor import Buffer
 from gateway.auth.asking import client_of
 from gateway.auth.clients import Client
+from gateway.doors.json import BODY, NO_JSON, JsonReader
 from gateway.scheduling.requests import Answer
+
+T = TypeVar("T")
 
 
 class Asked(Protocol):
@@ -63,6 +67,20 @@ class _AsgiExchange:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
         scope.cancel()
+
+
+async def read_json(
+    request: Request,
+    decoder: msgspec.json.Decoder[T],
+    *,
+    empty: bytes = b"",
+    what: str = BODY,
+    otherwise: str = NO_JSON,
+) -> T:
+    """The body of a request to the app, or `empty` where there is none; as `JsonReader.read`."""
+    reader: JsonReader = request.app.state.json
+    body = await request.body()
+    return reader.read(body if body.strip() else empty, decoder, what, otherwise)
 
 
 async def answer_over_asgi(door: Callable[[Asked], None], request: Request) -> Response:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from common.errors import InvalidRequest
 from common.intervals import Interval, mean_difference, percentile_interval, rate_difference, rate_interval
 from gateway.doors.answers import json_response, rolled_answer
+from gateway.doors.exchange import read_json
 from gateway.doors.experiments_api import (
     END,
     LIST,
@@ -34,20 +32,7 @@ from gateway.experiments.plans import Plan
 from gateway.experiments.split import BUCKETS
 from gateway.openapi.operation import Described
 
-T = TypeVar("T", bound=msgspec.Struct)
-
-
-def read_body(raw: bytes, kind: type[T]) -> T:
-    """A JSON body as `kind`; `InvalidRequest` with a sentence that says what is wrong where."""
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except msgspec.ValidationError as error:
-        allowed = (
-            f" (allowed are {', '.join(kind.__struct_fields__)})" if "unknown field" in str(error) else ""
-        )
-        raise InvalidRequest(f"request body has a wrong shape: {error}{allowed}") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise InvalidRequest("cannot parse request body: it should be JSON") from None
+_plan, _promotion = msgspec.json.Decoder(Plan), msgspec.json.Decoder(Promotion)
 
 
 def experiment_routes(experimenting: Experimenting) -> list[Described]:
@@ -61,11 +46,11 @@ def experiment_routes(experimenting: Experimenting) -> list[Described]:
         return json_response(report(experimenting.experiments.get(request.path_params["name"])))
 
     async def put(request: Request) -> Response:
-        plan = read_body(await request.body(), Plan)
+        plan = await read_json(request, _plan)
         return json_response(report(await experimenting.put(request.path_params["name"], plan)))
 
     async def promote(request: Request) -> Response:
-        body = read_body(await request.body() or b"{}", Promotion)
+        body = await read_json(request, _promotion, empty=b"{}")
         experiment, rolled = await experimenting.promote(request.path_params["name"], body.arm)
         promoted: Promoted = {**report(experiment), **rolled_answer(rolled)}
         return json_response(promoted)

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from common.errors import InvalidRequest, NotFound
 from gateway.doors.answers import json_response
-from gateway.doors.experiments import read_body
+from gateway.doors.exchange import read_json
 from gateway.doors.jobs_api import (
     CANCEL,
     LAST_CURSOR,
@@ -34,7 +34,7 @@ from gateway.doors.jobs_api import (
 )
 from gateway.doors.predict import Body, read_input
 from gateway.doors.shape import failure
-from gateway.jobs.going import Going, open_file
+from gateway.jobs.going import Going
 from gateway.jobs.job import FORMATS, BatchFiles, Job, State
 from gateway.jobs.rows import Result, plain
 from gateway.jobs.running import Jobs
@@ -45,6 +45,7 @@ from gateway.models.catalog import Catalog
 from gateway.openapi.operation import Described
 from gateway.scheduling.predictions import Predictions
 
+_order = msgspec.json.Decoder(Order)
 FILE_TIME = 30.0
 _KEY = re.compile(r"[!-~]{1,255}")
 _GONE = (State.CANCELLED, State.EXPIRED)
@@ -82,9 +83,8 @@ class JobsDoor:
 
     async def submit(self, request: Request) -> Response:
         """Take a job in; what can be wrong with it is said now."""
-        raw, key = await request.body(), _key(request)
-        order = read_body(raw, Order)
-        digest = hashlib.sha256(raw).hexdigest()
+        key, order = _key(request), await read_json(request, _order)
+        digest = hashlib.sha256(await request.body()).hexdigest()
         known = await self._jobs.known(key, digest) if key is not None else None
         if known is None:
             known = await self._admit(order, digest, key)
@@ -170,7 +170,7 @@ class JobsDoor:
             storage.check_writable(asked.output)
             size, stamp = storage.facts(asked.input)
             with storage.reading(asked.input) as file:
-                total = open_file(file, asked, ()).total
+                total = self._going.open_file(file, asked, ()).total
             return msgspec.structs.replace(asked, size=size, stamp=stamp), total
 
         with trio.move_on_after(FILE_TIME):

@@ -21,6 +21,7 @@ from common.media import row_of
 from common.models import ModelSettings
 from common.tensor import pack_elements
 from gateway.doors.inputs import Input
+from gateway.doors.json import JsonReader
 
 JSON, LINES, FORM, BINARY = (
     "application/json",
@@ -93,11 +94,19 @@ def allowed(kind: str) -> tuple[str, ...]:
     return (*RAW[kind], *more)
 
 
-def cut(settings: ModelSettings, content_type: bytes | None, body: bytes | bytearray, max_rows: int) -> Cut:
+def cut(
+    settings: ModelSettings,
+    content_type: bytes | None,
+    body: bytes | bytearray,
+    max_rows: int,
+    json: JsonReader,
+) -> Cut:
     """The rows of a body for a model of these settings; `InvalidRequest`, `UnsupportedMedia` and `TooLarge`
     with a sentence."""
     kind = settings.input_type
-    found = _cut(kind, content_type or b"", bytes(body), max_rows)
+    found = _cut(kind, content_type or b"", bytes(body), max_rows, json)
+    if kind == "json":  # which the worker decodes
+        json.check(body, "request body")
     if len(found.rows) > max_rows:
         raise TooLarge(f"{len(found.rows)} rows in one request: at most {max_rows} are allowed")
     if not found.rows:
@@ -105,7 +114,7 @@ def cut(settings: ModelSettings, content_type: bytes | None, body: bytes | bytea
     return found
 
 
-def _cut(kind: str, content_type: bytes, body: bytes, max_rows: int) -> Cut:
+def _cut(kind: str, content_type: bytes, body: bytes, max_rows: int, json: JsonReader) -> Cut:
     name, _, options = content_type.decode("latin-1").partition(";")
     name = name.strip().lower()
     if name in _UNSAID:
@@ -115,7 +124,7 @@ def _cut(kind: str, content_type: bytes, body: bytes, max_rows: int) -> Cut:
     if name == LINES and kind == "json":
         return Cut(kind, [line for line in body.splitlines() if line.strip()], many=True)
     if name == JSON and kind != "json":
-        return _cut_json(kind, body)
+        return _cut_json(kind, body, json)
     if name not in RAW[kind] and name != BINARY:
         raise UnsupportedMedia(
             f"a model of {kind} takes {', '.join(allowed(kind))}, and the request has {name[:80]}"
@@ -133,13 +142,8 @@ def _check_charset(content_type: bytes) -> None:
         raise UnsupportedMedia(f"text is taken in UTF-8, not in {charset.decode('latin-1')[:80]}")
 
 
-def _cut_json(kind: str, body: bytes) -> Cut:
-    try:
-        found: Any = _decoders[kind].decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"request body has a wrong shape: {error}") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise InvalidRequest("cannot parse request body") from None
+def _cut_json(kind: str, body: bytes, json: JsonReader) -> Cut:
+    found: Any = json.read(body, _decoders[kind], otherwise="cannot parse request body")
     one, many = getattr(found, kind), getattr(found, f"{kind}s")
     if (one is None) == (many is None):
         raise InvalidRequest(f"give one of {kind} and {kind}s")

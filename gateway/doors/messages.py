@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from common.errors import InvalidRequest, PipelineError
+from gateway.doors.json import JsonReader
 from gateway.doors.predict import Body
 from gateway.doors.results import show_many, show_one, show_tensors
 from gateway.doors.shape import show_failure
@@ -47,20 +48,26 @@ _json_id, _pack_id = msgspec.json.Decoder(_Named), msgspec.msgpack.Decoder(_Name
 _to_json, _to_pack = msgspec.json.Encoder(), msgspec.msgpack.Encoder()
 
 
-def read_message(raw: Raw) -> Message:
+def read_message(raw: Raw, json: JsonReader) -> Message:
     """The message; `InvalidRequest` for what is none."""
-    try:
-        message = _json.decode(raw) if isinstance(raw, str) else _pack.decode(raw)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"message has a wrong shape: {error}") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        kind = "JSON" if isinstance(raw, str) else "MessagePack"
-        raise InvalidRequest(f"cannot parse message as {kind}") from None
+    if isinstance(raw, str):
+        message = json.read(raw, _json, "message", "cannot parse message as JSON")
+    else:
+        message = _unpack(raw)
     if message.id is None and message.cancel is None:
         raise InvalidRequest("id is required: a string or a whole number, which the answer will carry")
     if message.id is not None and message.cancel is not None:
         raise InvalidRequest("give one of id and cancel, not both")
     return message
+
+
+def _unpack(raw: bytes) -> Message:
+    try:
+        return _pack.decode(raw)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"message has a wrong shape: {error}") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        raise InvalidRequest("cannot parse message as MessagePack") from None
 
 
 def read_id(raw: Raw) -> Id | None:

@@ -17,6 +17,7 @@ from common.errors import InvalidRequest, NotFound, TooLarge
 from common.models import ModelSettings
 from common.tensor import TensorSpec
 from gateway.doors.answers import json_response, rolled_answer
+from gateway.doors.exchange import read_json
 from gateway.doors.models_api import (
     ACTIVATE,
     CONFIGURE,
@@ -52,6 +53,7 @@ from gateway.state.state import State, VersionRecord
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+_activation = msgspec.json.Decoder(Activation)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _UPLOAD = re.compile(r"/models/[^/]+/versions/[^/]+\Z")
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256=(?::([A-Za-z0-9+/]{43}=):)?")
@@ -129,7 +131,7 @@ class ModelsDoor:
         that are there loaded as they are."""
         model = _name("model", request)
         reload = _bool(request, "reload", default=True)
-        table = read_settings(await request.body())
+        table = await read_settings(request)
 
         def make(before: ModelSettings) -> ModelSettings:
             return merged(table, before) if request.method == "PATCH" else replaced(table, model, before)
@@ -180,11 +182,10 @@ class ModelsDoor:
 
     async def activate(self, request: Request) -> Response:
         """The version that answers who names none from now on."""
-        try:
-            version = msgspec.json.decode(await request.body(), type=Activation).version
-        except msgspec.MsgspecError as error:
-            raise InvalidRequest(f'the body should be {{"version":"…"}}: {error}') from None
-        rolled = await self._rollouts.activate(request.path_params["model"], version)
+        asked = await read_json(
+            request, _activation, otherwise='the body should be {{"version":"…"}}: {error}'
+        )
+        rolled = await self._rollouts.activate(request.path_params["model"], asked.version)
         return json_response(rolled_answer(rolled))
 
     async def rollback(self, request: Request) -> Response:

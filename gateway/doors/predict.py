@@ -17,6 +17,7 @@ from common.models import ModelSettings
 from common.tensor import all_finite, floats, pack_vector, pack_vectors, vector_spec
 from gateway.doors.exchange import Asked, AskedRow, answer_over_asgi
 from gateway.doors.inputs import Input, Signature, Tensor, read_plain, read_rows, read_tensors
+from gateway.doors.json import JsonReader
 from gateway.doors.media import Cut, cut
 from gateway.doors.results import provenance, render_many, render_one, render_tensors
 from gateway.doors.shape import predict_failure
@@ -41,6 +42,10 @@ class Body(msgspec.Struct):
         return self.vectors is not None
 
 
+class _Known(Body, forbid_unknown_fields=True):
+    """One that has nothing else, and so is as deep as its fields' types let it be, but for `inputs`."""
+
+
 class Plain(NamedTuple):
     """Rows as the model takes them: raw, row-major, little-endian."""
 
@@ -49,9 +54,10 @@ class Plain(NamedTuple):
 
 
 BINARY = b"application/octet-stream"
+CANNOT_PARSE = "cannot parse request body"
 DOOR = "rest"  # as figures call it
 
-_decoder = msgspec.json.Decoder(Body)
+_decoder, _decoder_of_known = msgspec.json.Decoder(Body), msgspec.json.Decoder(_Known)
 
 
 class PredictDoor:
@@ -68,16 +74,18 @@ class PredictDoor:
         model: str = DEFAULT_MODEL,
         version: str | None = None,
         kind: str | None = None,
+        json: JsonReader | None = None,
     ) -> None:
         self._predictions = predictions
         self._catalog = catalog
         self._model = model
         self._version = version
         self._kind = kind
+        self._json = json or JsonReader()
 
     def of(self, model: str, version: str | None = None, kind: str | None = None) -> PredictDoor:
         """The same for another model."""
-        return PredictDoor(self._predictions, self._catalog, model, version, kind)
+        return PredictDoor(self._predictions, self._catalog, model, version, kind, self._json)
 
     async def over_asgi(self, request: AsgiRequest) -> Response:
         """The same for a client that comes by HTTP/2, where the lane has no part."""
@@ -136,7 +144,7 @@ class PredictDoor:
         if likely is None:
             if self._kind is not None:
                 self._find(exchange)  # which says what there is
-            return read_body(exchange.body)
+            return read_body(exchange.body, self._json)
         settings = likely.settings
         if self._kind is not None and self._kind != settings.input_type:
             raise NotFound(
@@ -145,10 +153,10 @@ class PredictDoor:
             )
         content_type = exchange.header(b"content-type")
         if settings.is_decoded:
-            return cut(settings, content_type, exchange.body, self._predictions.max_rows)
+            return cut(settings, content_type, exchange.body, self._predictions.max_rows, self._json)
         if self._kind is not None and content_type == BINARY:
             return Plain(bytes(exchange.body))
-        return read_body(exchange.body)
+        return read_body(exchange.body, self._json)
 
     def _find(self, exchange: Asked) -> Version:
         if self._version is None:
@@ -235,14 +243,15 @@ def check_timeout(milliseconds: float, name: str) -> float:
     return milliseconds / 1000
 
 
-def read_body(raw: bytes | bytearray) -> Body:
+def read_body(raw: bytes | bytearray, json: JsonReader) -> Body:
     """The body of a predict request; `InvalidRequest` in the contract's words."""
     try:
-        return _decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"request body has a wrong shape: {error}") from None
-    except (msgspec.DecodeError, RecursionError):
-        raise InvalidRequest("cannot parse request body") from None
+        body = _decoder_of_known.decode(raw)
+    except (ValueError, RecursionError):  # it has other fields too, or something is wrong
+        return json.read(raw, _decoder, otherwise=CANNOT_PARSE)
+    if body.inputs is not None:
+        json.check(raw, "request body")
+    return body
 
 
 def read_input(body: Body, max_rows: int, wanted: Signature = ()) -> Input:

@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
 
 from common.errors import InvalidRequest, TooLarge
 from common.media import Options
 from common.model_file import MAX_CHARACTERS, ModelSettingsError, settings_of
 from common.models import DEFAULTS, ModelSettings
+from gateway.doors.exchange import read_json
 from gateway.models.catalog import DEFAULT_MODEL
 
 Values = dict[str, Any]
+_decoder = msgspec.json.Decoder(Any)  # which of its fields are wrong `settings_of` says
 
 
-def read_settings(raw: bytes) -> Values:
+async def read_settings(request: Request) -> Values:
     """The object in a body, not yet looked into; `InvalidRequest` if there is none, `TooLarge`."""
-    if len(raw) > MAX_CHARACTERS:
+    if len(await request.body()) > MAX_CHARACTERS:
         raise TooLarge(f"the settings of a model have at most {MAX_CHARACTERS} bytes")
-    try:
-        table = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise InvalidRequest("cannot parse request body: it should be JSON") from None
+    table = await read_json(request, _decoder)
     if not isinstance(table, dict):
         raise InvalidRequest('the body should be an object of settings, like {"max_batch": 64}')
     return table

@@ -15,6 +15,7 @@ from gateway.auth.clients import Client
 from gateway.auth.origins import is_foreign, refusal
 from gateway.auth.roles import Role
 from gateway.doors.answers import json_response
+from gateway.doors.json import JsonReader
 from gateway.doors.live_api import SOCKET
 from gateway.doors.shape import RETRY_AFTER, encode, failure, lines_of, pairs_of
 from gateway.doors.ws_session import Receive, Send, Session, SocketLimits
@@ -38,11 +39,13 @@ class SocketDoor:
         limits: SocketLimits,
         access: Access,
         origins: Sequence[str] = (),
+        json: JsonReader | None = None,
     ) -> None:
         self._predictions = predictions
         self._catalog = catalog
         self._limits = limits
         self._access = access
+        self._json = json or JsonReader()
         self._origins = frozenset(each.encode() for each in origins)
         self._sessions: set[Session] = set()
         self._draining = False
@@ -81,7 +84,7 @@ class SocketDoor:
                 return
             session = Session(
                 self._predictions, self._catalog, self._limits, self._access, name, headers, receive, send,
-                client=client, protocol=protocol,
+                json=self._json, client=client, protocol=protocol,
             )  # fmt: skip
             self._sessions.add(session)
             try:

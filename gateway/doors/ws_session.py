@@ -19,6 +19,7 @@ from common.errors import InvalidRequest, PipelineError, RequestCancelled, Windo
 from common.tracing import HEADER as TRACEPARENT
 from gateway.auth.clients import Client, Rate
 from gateway.bell import Bell
+from gateway.doors.json import JsonReader
 from gateway.doors.messages import Id, Message, Raw, answered, read_id, read_message, refused, shower, write
 from gateway.doors.predict import check_timeout, read_input
 from gateway.models.catalog import Catalog, Version
@@ -79,6 +80,7 @@ class Session:
         receive: Receive,
         send: Send,
         *,
+        json: JsonReader,
         client: Client | None = None,
         protocol: str | None = None,
     ) -> None:
@@ -90,6 +92,7 @@ class Session:
         self._headers = headers
         self._receive = receive
         self._send = send
+        self._json = json
         self._client = client
         self._protocol = protocol
         self._rate = Rate(limits.messages_per_second)
@@ -192,7 +195,7 @@ class Session:
         if self._close is not None:
             return
         try:
-            message = read_message(raw)
+            message = read_message(raw, self._json)
             if message.cancel is not None:
                 self._cancel(message.cancel, raw)
                 return

@@ -14,6 +14,7 @@ import trio
 from common.errors import InvalidRequest, ModelError
 from common.tensor import TensorSpec
 from gateway.doors.inputs import Signature
+from gateway.doors.json import JsonReader
 from gateway.jobs.computing import Computing, Piece
 from gateway.jobs.job import BatchFiles, Job, next_chunk
 from gateway.jobs.outputs import WRITERS, Writer
@@ -35,8 +36,11 @@ FILE_TIME = 120.0  # for one read of a chunk's rows: S3 answers in seconds or no
 class Going:
     """What a running job needs of the gateway."""
 
-    def __init__(self, computing: Computing, store: JobStore, storage: Storage) -> None:
+    def __init__(
+        self, computing: Computing, store: JobStore, storage: Storage, json: JsonReader | None = None
+    ) -> None:
         self.storage = storage
+        self._json = json or JsonReader()
         self._computing = computing
         self._store = store
 
@@ -70,7 +74,15 @@ class Going:
             return Sent(self._store.rows(job.id))
         if self.storage.facts(job.files.input) != Facts(job.files.size, job.files.stamp):
             raise InvalidRequest(f"{job.files.input} is not what it was when the job was accepted")
-        return open_file(stack.enter_context(self.storage.reading(job.files.input)), job.files, wanted)
+        return self.open_file(stack.enter_context(self.storage.reading(job.files.input)), job.files, wanted)
+
+    def open_file(self, file: BinaryIO, files: BatchFiles, wanted: Signature) -> Source:
+        """The rows of a file; `InvalidRequest` where it has not what was asked for."""
+        if files.format == "csv":
+            return CsvLines(file, wanted, files.columns, files.header)
+        if files.format == "parquet":
+            return Parquet(file, wanted, files.columns)
+        return JsonLines(file, wanted, self._json)
 
     def _keep(self, job: Job, rows: Sequence[Read], pieces: Sequence[Piece], position: int) -> Job:
         outputs, results = gathered(job.outputs, rows, pieces)
@@ -122,15 +134,6 @@ def _copy(results: Iterator[Result], writer: Writer, count: int) -> int:
     some = list(islice(results, count))
     writer.write(some)
     return len(some)
-
-
-def open_file(file: BinaryIO, files: BatchFiles, wanted: Signature) -> Source:
-    """The rows of a file; `InvalidRequest` where it has not what was asked for."""
-    if files.format == "csv":
-        return CsvLines(file, wanted, files.columns, files.header)
-    if files.format == "parquet":
-        return Parquet(file, wanted, files.columns)
-    return JsonLines(file, wanted)
 
 
 def gathered(

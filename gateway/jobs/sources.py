@@ -18,6 +18,7 @@ from common.errors import InvalidRequest
 from common.media import row_of
 from common.tensor import pack_elements
 from gateway.doors.inputs import Signature, Tensor
+from gateway.doors.json import JsonReader
 from gateway.doors.media import decode_file, pack_text
 from gateway.jobs.rows import Read, Row, split_rows, tensor_row, vector_row
 
@@ -125,10 +126,14 @@ class JsonLines(Lines):
 
     _decoder = msgspec.json.Decoder(list[float] | Line)
 
+    def __init__(self, file: BinaryIO, wanted: Signature, json: JsonReader) -> None:
+        super().__init__(file, wanted)
+        self._json = json
+
     def _parse(self, line: bytes) -> Row:
         try:
-            said = self._decoder.decode(line)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            said = self._json.decode(line, self._decoder, "the line")
+        except msgspec.DecodeError as error:
             raise InvalidRequest(f"the line is no row: {error}") from None
         if isinstance(said, list):
             return vector_row(said, self._wanted)

@@ -12,6 +12,7 @@ from itertools import chain
 from operator import attrgetter
 
 from gateway.autoscaler.workforce import Workforce
+from gateway.doors.json import JsonReader
 from gateway.fleet.fleet import Fleet
 from gateway.fleet.roster import State
 from gateway.metrics.carried import Carried
@@ -48,7 +49,7 @@ class Page:
         with_triton: bool = False,
         limited: Limited | None = None,
     ) -> None:
-        self._limited = Limited({}) if limited is None else limited
+        self._limited = Limited({}, JsonReader()) if limited is None else limited
         self._recorder = recorder
         self._statistics = statistics
         self._catalog = catalog

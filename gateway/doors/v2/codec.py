@@ -17,6 +17,7 @@ import msgspec
 from common.errors import InvalidRequest
 from common.tensor import BYTES, DATATYPES, Buffer, TensorSpec, pack_elements, values
 from gateway.doors.inputs import check_shape, flatten, pack
+from gateway.doors.json import JsonReader
 from gateway.doors.v2.infer import (
     NONE,
     InferRequest,
@@ -74,14 +75,17 @@ def read_header_length(header: bytes | None) -> int | None:
     return int(header)
 
 
-def read_request(body: Buffer, header_length: int | None, model: str, version: str | None) -> InferRequest:
+def read_request(
+    body: Buffer, header_length: int | None, model: str, version: str | None, json: JsonReader
+) -> InferRequest:
     """What a body says, whose JSON is `header_length` bytes (None: all of it); `InvalidRequest`."""
     view = memoryview(body)
     if header_length is not None and header_length > len(view):
         raise InvalidRequest(
             f"the header is said to have {header_length} bytes, and the body has {len(view)}"
         )
-    header = _read_header(view if header_length is None else view[:header_length])
+    text = view if header_length is None else view[:header_length]
+    header = json.read(text, _decoder, "the request", "the request is not JSON: {error}")
     raw = view[len(view) if header_length is None else header_length :]
     inputs: list[InferTensor] = []
     at = 0
@@ -104,15 +108,6 @@ def read_request(body: Buffer, header_length: int | None, model: str, version: s
     return InferRequest(
         model, version, header.id or "", header.parameters or NONE, tuple(inputs), tuple(outputs)
     )
-
-
-def _read_header(text: memoryview) -> InferenceBody:
-    try:
-        return _decoder.decode(text)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"the request has a wrong shape: {error}") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the request is not JSON: {error}") from None
 
 
 def _pack(given: InputGiven, name: str) -> bytes:

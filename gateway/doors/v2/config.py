@@ -8,6 +8,7 @@ import msgspec
 
 from common.errors import InvalidRequest
 from common.models import RUNTIMES, ModelSettings
+from gateway.doors.json import JsonReader
 
 _BACKENDS = {"onnxruntime": "onnx", "pytorch": "torchscript"}
 
@@ -39,16 +40,18 @@ class _Config(msgspec.Struct):
     parameters: dict[str, _Text] = {}
 
 
-def read_config(config: object) -> dict[str, Any]:
+_decoder = msgspec.json.Decoder(_Config)
+
+
+def read_config(config: object, json: JsonReader) -> dict[str, Any]:
     """Settings, by name, of the JSON of a ModelConfig; what has no meaning here is passed over.
 
     Beside the fields that are like ours, parameters `architecture` and `labels` (one a line) are settings.
     `InvalidRequest`.
     """
     try:
-        found = msgspec.json.decode(config if isinstance(config, str | bytes) else b"", type=_Config)
-        return _settings(found)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        return _settings(json.decode(config if isinstance(config, str | bytes) else b"", _decoder, "config"))
+    except msgspec.MsgspecError as error:
         raise InvalidRequest(f"config is not the JSON of a model's configuration: {error}") from None
 
 

@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 from common.errors import InvalidRequest, LoadError, TooLarge
+from gateway.doors.json import JsonReader
 from gateway.doors.models import check_name
 from gateway.doors.v2.config import read_config
 from gateway.models.configuring import settings_of_next
@@ -32,11 +33,13 @@ class Repository:
         load_folder: Callable[[str], Awaitable[bool]],
         *,
         max_upload: int,
+        json: JsonReader,
     ) -> None:
         self._rollouts = rollouts
         self._state = state
         self._load_folder = load_folder
         self._max_upload = max_upload
+        self._json = json
 
     async def load(self, model: str, parameters: Mapping[str, Any]) -> None:
         """Have a model serve: with a parameter `file:<version>/<name>` (bytes) that version, which is new, as
@@ -80,7 +83,7 @@ class Repository:
     def _record(self, model: str, version: str, file: str, config: object, data: bytes) -> VersionRecord:
         settings = settings_of_next(self._state, model)
         if config:
-            settings = msgspec.structs.replace(settings, **read_config(config))
+            settings = msgspec.structs.replace(settings, **read_config(config, self._json))
         with self._state.blobs.new() as writer:
             writer.write(data)
             blob = writer.commit()

@@ -20,7 +20,8 @@ from starlette.routing import Route
 from common.errors import InvalidRequest, PipelineError
 from common.tensor import Buffer
 from gateway.doors.answers import json_response
-from gateway.doors.exchange import Asked, answer_over_asgi
+from gateway.doors.exchange import Asked, answer_over_asgi, read_json
+from gateway.doors.json import JsonReader
 from gateway.doors.paths import INFER
 from gateway.doors.predict import read_timeout
 from gateway.doors.results import provenance
@@ -36,6 +37,7 @@ from gateway.scheduling.requests import Answer, Request
 
 log = logging.getLogger("pipeline.http")
 
+_object = msgspec.json.Decoder(dict[str, Any])
 _LOAD = re.compile(r"/v2/repository/models/[^/]+/load\Z")
 _MODEL = "/v2/models/{model}"
 DOOR = "v2"  # as figures call it
@@ -60,6 +62,7 @@ class InferDoor:
         model: str = "",
         version: str | None = None,
         known: KnownRequests | None = None,
+        json: JsonReader | None = None,
     ) -> None:
         self._inference = inference
         self._catalog = catalog
@@ -67,12 +70,13 @@ class InferDoor:
         self._model = model
         self._version = version
         self._known = known or KnownRequests()
+        self._json = json or JsonReader()
 
     def of(self, model: str, version: str | None) -> InferDoor:
         """The same for one model."""
         return InferDoor(
             self._inference, self._catalog, max_body=self._max_body, model=model, version=version,
-            known=self._known,
+            known=self._known, json=self._json,
         )  # fmt: skip
 
     def __call__(self, exchange: Asked) -> None:
@@ -141,7 +145,7 @@ class InferDoor:
             version = self._catalog.named(self._model, self._version)
             takes = version.inputs or version.settings.signature
             return codec.read_raw(body, takes, self._model, self._version)
-        return codec.read_request(body, header_length, self._model, self._version)
+        return codec.read_request(body, header_length, self._model, self._version, self._json)
 
 
 def _in_a_thread(work: Callable[[], bytes], then: Callable[[Outcome[bytes]], None]) -> None:
@@ -271,12 +275,12 @@ class V2Door:
 
     async def index(self, request: AsgiRequest) -> Response:
         """Every version there is; `{"ready":true}`: those that serve."""
-        asked = _read_json(await request.body())
+        asked = await _read_object(request)
         return json_response(await self._description.repository_index(ready=bool(asked.get("ready", False))))
 
     async def load(self, request: AsgiRequest) -> Response:
         """Have a model serve (again), or a version whose file came along."""
-        parameters = _read_json(await request.body()).get("parameters") or {}
+        parameters = (await _read_object(request)).get("parameters") or {}
         if not isinstance(parameters, dict):
             raise InvalidRequest("parameters should be an object")
         await self._repository.load(
@@ -304,12 +308,11 @@ def _unready(reason: str) -> Response:
     return Response(error_body(reason), 503, headers, media_type="application/json")
 
 
-def _read_json(body: bytes) -> dict[str, Any]:
+async def _read_object(request: AsgiRequest) -> dict[str, Any]:
     """An object; an empty body is an empty one."""
-    try:
-        return msgspec.json.decode(body, type=dict[str, Any]) if body.strip() else {}
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise InvalidRequest(f"the body should be a JSON object: {error}") from None
+    return await read_json(
+        request, _object, empty=b"{}", what="the body", otherwise="the body should be a JSON object: {error}"
+    )
 
 
 def _decode_files(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,12 +78,12 @@ async def test_a_change_answers_with_what_it_goes_by_then():
     [
         (b"", "cannot parse request body: it should be JSON"),
         (b"{", "cannot parse request body: it should be JSON"),
-        (b"[" * 100_000, "cannot parse request body: it should be JSON"),
+        (b"[" * 100_000, "request body is nested too deeply: "),
         (b"[]", 'the body should be an object, like {"paused": true}'),
         (b'{"n":3}', "there is no n (allowed are min_workers, max_workers, scale_to_zero, paused, policy)"),
         (b'{"policy":{"look_ahead":"soon"}}', "Expected `float`, got `str` - at `$.policy.look_ahead`"),
         (b'{"policy":{"look_ahead":NaN}}', "cannot parse request body: it should be JSON"),
-        (b'{"policy":{"look_ahead":1e400}}', "cannot parse request body: it should be JSON"),
+        (b'{"policy":{"look_ahead":1e400}}', "request body has a wrong shape: Number out of range"),
         (b'{"min_workers":99}', "min_workers cannot be more than max_workers: 99 and 16"),
     ],
 )
@@ -91,7 +91,7 @@ async def test_what_makes_no_sense_is_refused_with_a_sentence(body, problem):
     async with open_client() as client:
         status, answer = await client.ask("PUT", "/autoscaler", content=body)
         assert (status, answer["status"]) == (400, False)
-        assert answer["message"].endswith(problem)
+        assert problem in answer["message"]
 
 
 async def test_a_policy_nested_a_hundred_times_is_refused_too():
@@ -99,7 +99,7 @@ async def test_a_policy_nested_a_hundred_times_is_refused_too():
         deep = b'{"policy":' * 500 + b"{}" + b"}" * 500
         status, answer = await client.ask("PUT", "/autoscaler", content=deep)
         assert status == 400
-        assert answer["message"].startswith(("there is no policy.policy", "cannot parse request body"))
+        assert answer["message"].startswith("request body is nested too deeply: ")
 
 
 async def test_decisions_are_listed_newest_first():

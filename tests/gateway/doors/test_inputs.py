@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from common.errors import InvalidRequest, TooLarge
 from common.tensor import DATATYPES, TensorSpec, row_ends, values
 from gateway.doors.inputs import MAX_ELEMENTS, Tensor, pack, read_rows, read_tensors
+from gateway.doors.json import JsonReader
 from gateway.doors.predict import read_body
 
 RANGES = {
@@ -273,7 +274,7 @@ def test_a_number_of_any_length_in_a_body_is_refused_with_a_sentence(digits: int
         body = {"name": "x", "datatype": datatype, "shape": [1], "data": [0]}
         raw = json.dumps({"inputs": [body]}).replace("[0]", f"[{'9' * digits}]").encode()
         try:
-            (sent,) = read_body(raw).inputs or []
+            (sent,) = read_body(raw, JsonReader()).inputs or []
             read_tensors([sent])
         except InvalidRequest as error:
             assert len(str(error)) < 300  # noqa: PT017 - float32 takes 20 digits

@@ -11,6 +11,7 @@ import pytest
 from common.errors import InvalidRequest, PipelineError, TooLarge, UnsupportedMedia
 from common.models import ModelSettings
 from common.tensor import TensorSpec, pack_elements
+from gateway.doors.json import JsonReader
 from gateway.doors.media import RAW, cut
 
 B64 = base64.b64encode(b"one").decode()
@@ -20,7 +21,7 @@ def rows(
     kind: Any, content_type: bytes | None, body: bytes | Any, most: int = 10
 ) -> tuple[list[bytes], bool]:
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    found = cut(ModelSettings(input_type=kind), content_type, body, most)
+    found = cut(ModelSettings(input_type=kind), content_type, body, most, JsonReader())
     return found.rows, found.many
 
 
@@ -164,7 +165,7 @@ def test_more_rows_than_allowed_are_413() -> None:
 
 
 def test_rows_travel_as_elements_of_bytes() -> None:
-    found = cut(ModelSettings(input_type="image"), b"image/png", b"png", 10)
+    found = cut(ModelSettings(input_type="image"), b"image/png", b"png", 10, JsonReader())
     signature = (TensorSpec("image", "BYTES", ()),)
     assert found.input(ModelSettings(input_type="image")) == (signature, (pack_elements([b"png"]),), 1)
     with pytest.raises(

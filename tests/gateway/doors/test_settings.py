@@ -8,7 +8,7 @@ import pytest
 
 from common.model_file import MAX_CHARACTERS
 from common.models import ModelSettings
-from gateway.doors.settings import merged, read_settings, replaced, shown
+from gateway.doors.settings import merged, replaced, shown
 from tests.gateway.doors.test_models import OK, TRACE, put
 from tests.gateway.doors.test_rest import Client, open_client, refusal
 
@@ -147,7 +147,7 @@ async def test_a_setting_that_there_is_none_of_is_400_with_those_that_there_are(
         assert (await client.ask("GET", "/models/iris"))[0] == 404
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'{"max_batch":NaN}', b'{"a":"\xff"}', b"[" * 99_999])
+@pytest.mark.parametrize("body", [b"", b"{", b'{"max_batch":NaN}', b'{"a":"\xff"}'])
 async def test_a_body_that_is_no_json_is_400(body):
     async with open_client() as client:
         assert await client.ask("PUT", "/models/iris", content=body) == (
@@ -162,7 +162,9 @@ async def test_arguments_that_are_nested_too_deeply_are_400(depth):
         body = b'{"arguments":{"x":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}}"
         status, said = await client.ask("PUT", "/models/iris", content=body)
         assert (status, said["status"]) == ((200, True) if depth == 32 else (400, False))
-        assert depth == 32 or said["message"].startswith(("arguments should be a table of ", "cannot parse"))
+        assert depth == 32 or said["message"].startswith(
+            "request body is nested too deeply" if depth > 64 else "arguments should be a table of "
+        )
 
 
 async def test_a_body_that_is_too_long_is_413():
@@ -204,7 +206,3 @@ def test_a_patch_of_a_key_with_null_is_its_default_whatever_that_is():
     assert merged({"max_batch": None, "labels": None}, ModelSettings(max_batch=8, labels=("a",))) == (
         ModelSettings()
     )
-
-
-def test_a_body_is_an_object():
-    assert read_settings(b' {"a": 1} ') == {"a": 1}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common.errors import InvalidRequest
 from common.tensor import floats, vector_spec
+from gateway.doors.json import JsonReader
 from gateway.jobs import sources
 from gateway.jobs.rows import Read
 from gateway.jobs.sources import CsvLines, JsonLines, Parquet, Sent, Source, pack_sent
@@ -36,7 +37,7 @@ def csv_of(text: str | bytes, *, columns: tuple[str, ...] = (), header: bool | N
 
 
 def jsonl_of(text: str) -> JsonLines:
-    return JsonLines(io.BytesIO(text.encode()), ())
+    return JsonLines(io.BytesIO(text.encode()), (), JsonReader())
 
 
 def test_csv_with_a_header_or_without():
@@ -79,7 +80,15 @@ def test_jsonl_holds_vectors_objects_with_one_or_tensors():
         ("{}", "the line should hold one of vector, inputs, image, audio, text"),
         ('{"vctor":[1]}', "the line is no row: Object contains unknown field `vctor`"),
         ("[1e39]", "vector[0] is 1e+39, beyond float32's range of ±3.4e38"),
-        ("[" * 100_000, "the line is no row: "),
+        ("[" * 100_000, "the line is no row: Expected `float`, got `array` - at `$[0]`"),
+        (
+            '{"inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":'
+            + "[" * 99
+            + "1"
+            + "]" * 99
+            + "}]}",
+            "the line is nested too deeply: ",
+        ),
     ],
 )
 def test_a_bad_line_of_jsonl_is_a_sentence(line, problem):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from common.errors import InvalidRequest
 from common.tensor import DATATYPES, TensorSpec, pack_elements
+from gateway.doors.json import JsonReader
 from gateway.doors.v2.codec import read_header_length, read_raw, read_request, write_response
 from gateway.doors.v2.infer import InferRequest, InferResponse, InferTensor, Wanted, read_inputs
 from gateway.scheduling.requests import Answer, Provenance
@@ -62,7 +63,7 @@ def plain(data: Any = (1, 2), name: str = "x", shape: Any = (1, 2), datatype: st
 
 def read(header: Any, *raw: bytes) -> InferRequest:
     data, length = body(header, *raw)
-    return read_request(data, length, "m", None)
+    return read_request(data, length, "m", None, JsonReader())
 
 
 def refusal(header: Any, *raw: bytes) -> str:
@@ -87,7 +88,7 @@ def test_json_and_binary_inputs_are_told_apart_and_only_the_binary_ones_take_byt
 
 def test_a_binary_tensor_is_a_view_of_the_body() -> None:
     data, length = body({"inputs": [binary()]}, PAIR)
-    (tensor,) = read_request(data, length, "m", None).inputs
+    (tensor,) = read_request(data, length, "m", None, JsonReader()).inputs
     assert isinstance(tensor.data, memoryview)
     assert tensor.data.obj is data
 
@@ -144,7 +145,7 @@ def test_what_does_not_fit_together_is_said(header: Any, raw: bytes, sentence: s
 
 def test_a_header_longer_than_the_body_is_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"^the header is said to have 9 bytes, and the body has 2$"):
-        read_request(b"{}", 9, "m", None)
+        read_request(b"{}", 9, "m", None, JsonReader())
 
 
 @pytest.mark.parametrize("header", [b"", b"-1", b"+1", b"1.0", b"a", b" 1", b"1" * 19, "²".encode()])
@@ -163,7 +164,7 @@ def test_a_header_length_is_read() -> None:
 def test_whatever_comes_is_read_or_refused(header: Any, raw: bytes, off: int) -> None:
     data, length = body(header, raw)
     try:
-        request = read_request(data, max(0, length - off), "m", None)
+        request = read_request(data, max(0, length - off), "m", None, JsonReader())
         read_inputs(request.inputs, (), max_rows=100)
     except InvalidRequest as error:
         assert str(error)  # noqa: PT017 - either is right
@@ -175,7 +176,7 @@ def test_whatever_comes_is_read_or_refused(header: Any, raw: bytes, off: int) ->
 @given(st.binary(max_size=60), st.none() | st.integers(0, 70))
 def test_bytes_that_are_no_request_are_refused(data: bytes, length: int | None) -> None:
     with pytest.raises(InvalidRequest):
-        read_request(data, length, "m", None)
+        read_request(data, length, "m", None, JsonReader())
 
 
 # --- a body without JSON

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from common.errors import InvalidRequest, ModelError, NoWeights, QueueFull, TooLarge, WorkerLost
 from common.tensor import TensorSpec, elements
 from gateway.doors.inputs import MAX_ELEMENTS
+from gateway.doors.json import JsonReader
 from gateway.doors.v2 import coding as codings
 from gateway.doors.v2.classify import classify
 from gateway.doors.v2.coding import Inflater, choose, compress
@@ -299,7 +300,7 @@ def test_a_configuration_becomes_settings() -> None:
         "input": [{"name": "t", "data_type": "TYPE_STRING", "dims": [-1]}],
         "dynamic_batching": {"max_queue_delay_microseconds": 2500}, "response_cache": {"enable": false},
         "parameters": {"labels": {"string_value": "a\\nb"}, "architecture": {"string_value": "linear"}}}"""
-    settings = read_config(config)
+    settings = read_config(config, JsonReader())
     assert [each.spec for each in settings.pop("inputs")] == [TensorSpec("t", "BYTES", (-1,))]
     assert settings == {
         "runtime": "onnx",
@@ -309,7 +310,7 @@ def test_a_configuration_becomes_settings() -> None:
         "architecture": "linear",
         "labels": ("a", "b"),
     }
-    assert read_config("{}") == {}
+    assert read_config("{}", JsonReader()) == {}
 
 
 @pytest.mark.parametrize(
@@ -327,7 +328,7 @@ def test_a_configuration_becomes_settings() -> None:
 )
 def test_a_configuration_that_is_none_is_refused(config: object) -> None:
     with pytest.raises(InvalidRequest, match=r"^config is not the JSON of a model's configuration: "):
-        read_config(config)
+        read_config(config, JsonReader())
 
 
 # --- errors
