@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import time
+from contextlib import suppress
 from typing import Any
 
-from common.errors import Forbidden, NotFound
+import trio
+
+from common.errors import Forbidden, NotFound, Unauthenticated
 from common.log import event
 from gateway.auth.clients import Client
 from gateway.auth.gate import Gate
 from gateway.auth.origins import is_foreign, refusal
-from gateway.auth.roles import Role
+from gateway.auth.roles import Role, holds
 
 log = logging.getLogger("pipeline.tokens")
 
+LOOK_EVERY = 0.25  # at the tokens of those who are being told something all the time
 CLIENT, PUBLIC = "pipeline.client", "pipeline.public"
 ELSEWHERE = "this gateway is administered at another address: see --addr_admin"
 
@@ -22,6 +27,18 @@ def client_of(scope: Any) -> Client | None:
     """Who asks, where tokens say so."""
     client: Client | None = scope.get(CLIENT)
     return client
+
+
+async def until_refused(client: Client | None, role: Role) -> None:
+    """Return once a client may do no more what needs `role`, as its token was revoked, has expired or was
+    given another role: what goes on without asking again ends then."""
+    if client is None:
+        await trio.sleep_forever()
+    else:
+        with suppress(Unauthenticated):
+            while holds(client.role, role):
+                client.check(time.time())
+                await trio.sleep(LOOK_EVERY)
 
 
 def public(app: Any) -> Any:

@@ -14,6 +14,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from common.errors import Overloaded
+from gateway.auth.asking import client_of, until_refused
+from gateway.auth.clients import Client
+from gateway.auth.roles import Role
 from gateway.bell import Bell
 from gateway.doors.live_api import EVENTS
 from gateway.doors.shape import encode
@@ -35,7 +38,7 @@ _HEADERS = [
 
 
 class EventsDoor:
-    """Streams end when the client goes, or with `drain`."""
+    """Streams end when the client goes, when its token does, or with `drain`."""
 
     def __init__(self, events: Events) -> None:
         self._events = events
@@ -71,20 +74,22 @@ class EventsDoor:
 
 
 def stream(request: Request, events: Events, open_feed: OpenFeed, drain: trio.Event) -> Response:
-    """The answer to a client that watches: a feed, until it goes or `drain` is set; `Overloaded`."""
+    """The answer to a client that watches: a feed, until it goes, its token is in force no
+    more, or `drain` is set; `Overloaded`."""
     if events.subscribers >= MAX_WATCHERS:
         raise Overloaded(f"{MAX_WATCHERS} clients watch already, as many as may")
     if request.method == "HEAD":
         return Response(media_type="text/event-stream")
-    return _Stream(open_feed, drain)
+    return _Stream(open_feed, drain, client_of(request.scope))
 
 
 class _Stream(Response):
     """The answer while it goes on. What is written is at most what waits: a client that reads nothing is
     told how much it lost, and cut by the lane in the end."""
 
-    def __init__(self, open_feed: OpenFeed, drain: trio.Event) -> None:
+    def __init__(self, open_feed: OpenFeed, drain: trio.Event, client: Client | None) -> None:
         super().__init__()
+        self._client = client
         self._open_feed = open_feed
         self._drain = drain
 
@@ -100,6 +105,7 @@ class _Stream(Response):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
                 nursery.start_soon(self._until_drained, bell)
+                nursery.start_soon(self._until_refused, nursery.cancel_scope)
                 with contextlib.suppress(OSError):  # the client has gone
                     await self._tell(following, send)
                 nursery.cancel_scope.cancel()
@@ -115,6 +121,10 @@ class _Stream(Response):
     async def _until_drained(self, bell: Bell) -> None:
         await self._drain.wait()
         bell.ring()
+
+    async def _until_refused(self, scope: trio.CancelScope) -> None:
+        await until_refused(self._client, Role.READ)
+        scope.cancel()
 
 
 async def _until_gone(receive: Callable[[], Awaitable[Any]], scope: trio.CancelScope) -> None:

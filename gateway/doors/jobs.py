@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.errors import InvalidRequest, NotFound
+from gateway.auth.asking import client_of, until_refused
+from gateway.auth.roles import Role
 from gateway.doors.answers import json_response
 from gateway.doors.exchange import read_json
 from gateway.doors.jobs_api import (
@@ -117,6 +119,8 @@ class JobsDoor:
         job = await self._jobs.get(job_id)
         if not job.is_over and seconds:
             await self._wait(request, job_id, seconds)
+            if (client := client_of(request.scope)) is not None:
+                client.check(time.time())
             job = await self._jobs.get(job_id)
         if not job.is_over:
             return json_response(self._shown(job), 202, {"retry-after": "1"})
@@ -178,15 +182,20 @@ class JobsDoor:
         raise StorageError(f"{order.input} could not be read within {FILE_TIME:.0f} seconds")
 
     async def _wait(self, request: Request, job_id: str, seconds: float) -> None:
-        """Until the job is over, the client goes, the gateway drains, or so long."""
+        """Until the job is over, the client or its token goes, the gateway drains, or so long."""
 
         async def watch() -> None:
             while (await request.receive())["type"] != "http.disconnect":
                 pass
             nursery.cancel_scope.cancel()
 
+        async def ask_again() -> None:
+            await until_refused(client_of(request.scope), Role.PREDICT)
+            nursery.cancel_scope.cancel()
+
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
+            nursery.start_soon(ask_again)
             await self._jobs.wait(job_id, seconds)
             nursery.cancel_scope.cancel()
 

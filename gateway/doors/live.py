@@ -39,7 +39,7 @@ LATEST = 200  # events
 
 
 class LiveDoor:
-    """Streams end when the client goes, or with `drain`."""
+    """Streams end when the client goes, when its token does, or with `drain`."""
 
     def __init__(self, status: StatusDoor, events: Events, sampling: Sampling) -> None:
         self._status = status

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from starlette.applications import Starlette
 
+from common.tokens import make_token
+from gateway.auth.asking import CLIENT
+from gateway.auth.clients import Client
 from gateway.core import Doors
 from gateway.doors import events as events_door
 from gateway.doors.events import HEARTBEAT, EventsDoor, write
@@ -188,3 +193,28 @@ async def test_there_is_room_for_so_many_watchers(monkeypatch):
         assert second.start["status"] == 503
         assert json.loads(second.body)["message"] == "1 clients watch already, as many as may"
         first.left.set()
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired", "another role"])
+async def test_a_stream_ends_within_a_second_of_its_token(how):
+    async with trio.open_nursery() as nursery:
+        events, watcher, other = Events("run"), Watcher(), Watcher()
+        token, _ = make_token("read", time.time())
+        client = Client(token)
+        watcher.scope[CLIENT] = client
+        door = EventsDoor(events)
+        for each in (watcher, other):
+            await watch(nursery, door, each)
+        await trio.sleep(5)
+        assert not watcher.ended.is_set()
+        if how == "revoked":
+            client.revoke()
+        elif how == "expired":
+            client.renew(msgspec.structs.replace(token, expires=time.time()))
+        else:
+            client.renew(msgspec.structs.replace(token, role="predict"))
+        await trio.sleep(0.5)
+        assert watcher.ended.is_set()
+        assert events.subscribers == 1
+        assert not other.ended.is_set()
+        other.left.set()
