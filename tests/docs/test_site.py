@@ -83,7 +83,7 @@ def test_pages_load_nothing_from_elsewhere_and_fit_a_phone_and_a_desk(site: Path
 
 
 @NEEDS_BROWSER
-@pytest.mark.parametrize("name", ["index", "quickstart", "flags", "performance"])
+@pytest.mark.parametrize("name", ["index", "quickstart", "flags", "performance", "api"])
 def test_axe_finds_no_serious_violation(name: str, site: Path, context: Any) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = context.new_page()

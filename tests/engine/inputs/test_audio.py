@@ -106,6 +106,12 @@ def test_more_channels_than_anybody_records_are_refused() -> None:
     assert str(error).startswith("the recording has 9 channels of 8000 samples a second: at most 8 of")
 
 
+@pytest.mark.parametrize("pair", [(np.nan, 0.0), (np.inf, 0.0), (np.inf, -np.inf), (3e38, 3e38)])
+def test_a_recording_with_samples_that_are_no_numbers_is_refused(pair: tuple[float, float]) -> None:
+    data = recorded(np.array([pair] * 100, np.float32), 8000, "WAV", "FLOAT")
+    assert str(refusal(data)) == "the recording holds samples that are not finite"
+
+
 def test_an_empty_recording_is_refused() -> None:
     assert str(refusal(recorded(np.zeros(0, np.float32), 8000))) == "the recording is empty"
 

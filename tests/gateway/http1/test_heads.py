@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from gateway.http1.heads import MOST, KnownHeads, first_head
 from gateway.http1.limits import HttpLimits
 from gateway.http1.reader import RequestReader
-from tests.gateway.http1.test_reader import HOST, SMUGGLING, a_request, h11_reads, seen, split
+from tests.gateway.http1.test_reader import HOST, a_request, seen, split
+from tests.gateway.http1.test_smuggling import SMUGGLING, h11_reading
 
 HEAD = b"POST /predict HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\n"
 LIMITS = HttpLimits()
@@ -41,9 +42,9 @@ def test_any_split_of_requests_with_known_heads_is_read_as_h11_reads_them(
     for pieces in ([data], split(data, cuts), requests):
         reader = read(pieces, known)
         assert seen(reader) == seen(read([bytes([byte]) for byte in data]))
-        assert [(r.method, r.target, sorted(r.headers), bytes(r.body)) for r in reader.requests] == h11_reads(
-            data
-        )
+        assert [
+            (r.method, r.target, sorted(r.headers), bytes(r.body)) for r in reader.requests
+        ] == h11_reading(data).requests
 
 
 @given(st.lists(a_request(), min_size=1, max_size=3).map(b"".join), st.data())
