@@ -87,41 +87,43 @@ class JobsDoor:
         """Take a job in; what can be wrong with it is said now."""
         key, order = _key(request), await read_json(request, _order)
         digest = hashlib.sha256(await request.body()).hexdigest()
-        known = await self._jobs.known(key, digest) if key is not None else None
+        client = client_of(request.scope)
+        owner = "" if client is None else client.id
+        known = await self._jobs.known(key, digest, owner) if key is not None else None
         if known is None:
-            known = await self._admit(order, digest, key)
+            known = await self._admit(order, digest, key, owner)
         return json_response(self._shown(known), 202, {"location": f"/jobs/{known.id}"})
 
     async def list_them(self, request: Request) -> Response:
-        """Jobs, newest first."""
+        """Jobs, newest first: all that the client may look at."""
         query = request.query_params
         state = _state(query.get("state"))
         limit = int(_number(query.get("limit"), "limit", LIMIT, least=1, most=MOST, whole=True))
         cursor = _number(query.get("cursor"), "cursor", math.inf, least=0, most=LAST_CURSOR, whole=True)
-        page = await self._jobs.page(state, limit, None if cursor == math.inf else int(cursor))
+        before = None if cursor == math.inf else int(cursor)
+        page = await self._jobs.page(state, limit, before, _only(request))
         shown = [job_values(job, self._jobs.line.position(job.id)) for job in page.jobs]
         behind = None if page.cursor is None else str(page.cursor)
         return json_response({"status": True, "message": "OK", "jobs": shown, "cursor": behind})
 
     async def show(self, request: Request) -> Response:
         """One job."""
-        return json_response(self._shown(await self._jobs.get(request.path_params["id"])))
+        return json_response(self._shown(await self._job(request)))
 
     async def cancel(self, request: Request) -> Response:
         """End a job, or forget one that is over."""
-        job = await self._jobs.cancel(request.path_params["id"])
+        job = await self._jobs.cancel((await self._job(request)).id)
         return json_response({"status": True, "message": "OK"} if job is None else self._shown(job))
 
     async def result(self, request: Request) -> Response:
         """A job's answers; 202 until they are there, for which `?wait=` seconds may be waited."""
-        job_id = request.path_params["id"]
         seconds = _number(request.query_params.get("wait"), "wait", 0.0, least=0, most=LONGEST_WAIT)
-        job = await self._jobs.get(job_id)
+        job = await self._job(request)
         if not job.is_over and seconds:
-            await self._wait(request, job_id, seconds)
+            await self._wait(request, job.id, seconds)
             if (client := client_of(request.scope)) is not None:
                 client.check(time.time())
-            job = await self._jobs.get(job_id)
+            job = await self._job(request)
         if not job.is_over:
             return json_response(self._shown(job), 202, {"retry-after": "1"})
         if job.state in _GONE:
@@ -137,7 +139,14 @@ class JobsDoor:
 
     # --- inside
 
-    async def _admit(self, order: Order, digest: str, key: str | None) -> Job:
+    async def _job(self, request: Request) -> Job:
+        """The job that the path names; `NotFound` also where it is another token's."""
+        only, job = _only(request), await self._jobs.get(request.path_params["id"])
+        if only is not None and job.owner != only:
+            raise NotFound(f"there is no job {job.id}")
+        return job
+
+    async def _admit(self, order: Order, digest: str, key: str | None, owner: str) -> Job:
         shape = order.shape
         if order.callback_url is not None:
             self._webhooks.check(order.callback_url)
@@ -151,7 +160,8 @@ class JobsDoor:
             sent = pack_sent(signature, buffers, total)
         job = Job(
             id=secrets.token_hex(16), model=version.key.model, version=version.key.version,
-            nn_id=version.nn_id, shape=shape, ttl=order.ttl_s, digest=digest, priority=order.priority,
+            nn_id=version.nn_id, shape=shape, ttl=order.ttl_s, owner=owner, digest=digest,
+            priority=order.priority,
             callback_url=order.callback_url, files=files, created=time.time(), rows_total=total,
         )  # fmt: skip
         return await self._jobs.submit(job, key, sent)
@@ -207,6 +217,13 @@ class JobsDoor:
         return {"status": True, "message": "OK", **job_values(job, self._jobs.line.position(job.id))}
 
 
+def _only(request: Request) -> str | None:
+    """Whose jobs the client may look at; None for all. Who reads may look at whatever the gateway does, and
+    has no way to the answers."""
+    client = client_of(request.scope)
+    return client.id if client is not None and client.role == "predict" else None
+
+
 def job_values(job: Job, position: int | None = None) -> JobFacts:
     """A job as JSON values; times in unix seconds, null for what did not happen yet."""
     now = time.time()
@@ -217,6 +234,7 @@ def job_values(job: Job, position: int | None = None) -> JobFacts:
         "error": job.error or None,
         "model": job.model,
         "version": job.version,
+        "owner": job.owner or None,
         "priority": job.priority,
         "queue_position": position,
         "progress": round(job.progress, 4),

@@ -67,6 +67,7 @@ class _Facts(TypedDict):
     error: Annotated[str | None, Meta(description="why it failed or was ended")]
     model: str
     version: Annotated[str, Meta(description="the one that answers all of it")]
+    owner: Annotated[str | None, Meta(description="the id of the token that asked, where there are tokens")]
     priority: int
     queue_position: Annotated[int | None, Meta(description="how many start before it, while it waits")]
     progress: Annotated[float, Meta(description="from 0 to 1")]
@@ -144,8 +145,10 @@ SUBMIT = Operation(
 )
 LIST = Operation(
     name="listJobs",
+    role=Role.ANY,
     tag=JOBS,
     summary="Jobs, newest first",
+    description="With tokens: those of the client's own token; `read` and `admin` see all.",
     parameters=(
         Parameter("state", "query", f"only those that are {STATES}", State),
         Parameter("limit", "query", "how many at most", Annotated[int, Meta(ge=1, le=MOST)], LIMIT),

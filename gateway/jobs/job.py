@@ -88,6 +88,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     nn_id: str
     shape: str  # vector, vectors, inputs: how its rows came; batch: it has files
     ttl: float
+    owner: str = ""  # the id of the token that asked; empty where there were none
     digest: str = ""  # of what was asked, with which the same key has to come again
     priority: int = 0
     callback_url: str | None = None

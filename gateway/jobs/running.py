@@ -84,14 +84,14 @@ class Jobs:
             self.publish(JOB, "job accepted", job=job.id, model=job.model, version=job.version)
         return kept
 
-    async def known(self, key: str, digest: str) -> Job | None:
-        """The job that came with an idempotency key before; `KeyReused`."""
-        return await trio.to_thread.run_sync(self._store.find_key, key, digest)
+    async def known(self, key: str, digest: str, owner: str) -> Job | None:
+        """The job that its owner sent with an idempotency key before; `KeyReused`."""
+        return await trio.to_thread.run_sync(self._store.find_key, key, digest, owner)
 
-    async def page(self, state: State | None, limit: int, cursor: int | None) -> Page:
-        """Jobs, newest first."""
+    async def page(self, state: State | None, limit: int, cursor: int | None, owner: str | None) -> Page:
+        """Jobs of an owner or of all, newest first."""
         return await trio.to_thread.run_sync(
-            partial(self._store.page, state=state, limit=limit, cursor=cursor)
+            partial(self._store.page, state=state, limit=limit, cursor=cursor, owner=owner)
         )
 
     async def get(self, job_id: str) -> Job:

@@ -46,8 +46,9 @@ class JobStore:
         self._turn = threading.Lock()
 
     def add(self, job: Job, key: str | None, rows: bytes | None) -> tuple[Job, bool]:
-        """Keep a new job with its rows: (it, whether it is new). One that came with the same key before is
-        found instead; `KeyReused` if that was asked for something else."""
+        """Keep a new job with its rows: (it, whether it is new). One that its owner sent with the same key
+        before is found instead; `KeyReused` if that was asked for something else."""
+        key = None if key is None else _own(key, job.owner)
         with self._turn:
             blob = self._write(rows) if rows is not None else None
             with transaction(self._connection) as connection:
@@ -57,15 +58,15 @@ class JobStore:
                 if known is not None:
                     return _same(_job(known[0]), job.digest), False
                 connection.execute(
-                    "INSERT INTO jobs (id, key, sha256, state, expires, to_call, body)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (job.id, key, blob, *_columns(job)),
+                    "INSERT INTO jobs (id, owner, key, sha256, state, expires, to_call, body)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (job.id, job.owner, key, blob, *_columns(job)),
                 )
                 return job, True
 
-    def find_key(self, key: str, digest: str) -> Job | None:
-        """The job that came with a key before; `KeyReused` if it was asked for something else."""
-        found = self._one("SELECT body FROM jobs WHERE key = ?", key)
+    def find_key(self, key: str, digest: str, owner: str) -> Job | None:
+        """The job that its owner sent with a key before; `KeyReused` if it was asked for something else."""
+        found = self._one("SELECT body FROM jobs WHERE key = ?", _own(key, owner))
         return None if found is None else _same(found, digest)
 
     def get(self, job_id: str) -> Job:
@@ -113,10 +114,14 @@ class JobStore:
             raise NotFound(f"the answers of job {job_id} are gone")
         return self._blobs.read(row[0])
 
-    def page(self, *, state: State | None, limit: int, cursor: int | None) -> Page:
-        """Jobs that came before `cursor`, newest first. Those that come meanwhile move none of them."""
-        query = "SELECT seq, body FROM jobs WHERE seq < ?" + ("" if state is None else " AND state = ?")  # nosec B608  # of constants
-        told = [2**62 if cursor is None else cursor, *([] if state is None else [state.value])]
+    def page(self, *, state: State | None, limit: int, cursor: int | None, owner: str | None = None) -> Page:
+        """Jobs that came before `cursor`, of an owner or of all, newest first. Those that come meanwhile move
+        none of them."""
+        query, told = "SELECT seq, body FROM jobs WHERE seq < ?", [2**62 if cursor is None else cursor]
+        for column, value in (("state", None if state is None else state.value), ("owner", owner)):
+            if value is not None:
+                query += f" AND {column} = ?"  # nosec B608  # of constants
+                told.append(value)
         with database_errors(self._connection.path):
             rows = self._connection.execute(
                 f"{query} ORDER BY seq DESC LIMIT ?", (*told, limit + 1)
@@ -194,6 +199,11 @@ class JobStore:
     def _all(self, query: str, *told: object) -> list[Job]:
         with database_errors(self._connection.path):
             return [_job(row[0]) for row in self._connection.execute(query, told).fetchall()]
+
+
+def _own(key: str, owner: str) -> str:
+    """A key as it is kept: two owners may have the same, and neither holds a space."""
+    return f"{owner} {key}" if owner else key
 
 
 def _same(known: Job, digest: str) -> Job:

@@ -95,6 +95,10 @@ MIGRATIONS = (
         body BLOB NOT NULL
     );
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+    CREATE INDEX jobs_by_owner ON jobs (owner, seq);
+    """,
 )
 
 

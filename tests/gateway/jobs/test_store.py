@@ -104,3 +104,16 @@ def test_pages_hold_every_job_once_whatever_comes_meanwhile(limit, jobs, more):
             if (cursor := page.cursor) is None:
                 break
         assert seen == [f"{n}" for n in reversed(range(jobs))]
+
+
+def test_owners_have_keys_and_pages_of_their_own(store):
+    mine, hers = make("a", owner="me", digest="d"), make("b", owner="her", digest="e")
+    for job in (mine, hers):
+        assert store.add(job, "again", None) == (job, True)
+    assert store.add(make("c", owner="me", digest="d"), "again", None) == (mine, False)
+    assert store.find_key("again", "d", "me") == mine
+    assert store.find_key("again", "e", "her") == hers
+    assert store.find_key("again", "d", "") is None
+    for owner, jobs in (("me", [mine]), ("her", [hers]), ("", []), (None, [hers, mine])):
+        assert store.page(state=State.QUEUED, limit=9, cursor=None, owner=owner).jobs == jobs
+    assert store.page(state=State.DONE, limit=9, cursor=None, owner="me").jobs == []
