@@ -98,6 +98,7 @@ class Desk:
         """`with_rows`: answers of rows may go as rows."""
         self.asked: dict[int, Carried] = {}
         self.ended = trio.Event()
+        self.heard = 0  # how often the front has said something
         self.is_full = False  # the channel took no more
         self.on_news: Callable[[Desk], None] = lambda desk: None
         self._channel = channel
@@ -145,6 +146,7 @@ class Desk:
     def listen(self) -> bool:
         """Take what the front has sent; whether there may be more."""
         frames, is_open = self._channel.receive_ready()
+        self.heard += 1
         for frame in frames:
             self._hear(frame)
         return is_open

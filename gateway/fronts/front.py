@@ -65,6 +65,7 @@ class Front(PolledLane):
         """Serve. `OSError` where the gateway went away."""
         self._epoll.register(self._channel, select.EPOLLIN)
         self._watch_listeners(True)
+        self._channel.send(Kind.ALIVE)
         pause = self.limits.sweep_time
         due = self.now + pause
         while not (self.draining and not self.connections) and self.now < self._end:
@@ -74,6 +75,7 @@ class Front(PolledLane):
             if self.now >= due:
                 due = self.now + pause
                 self._sweep_all()
+                self._channel.send(Kind.ALIVE)
             self._tell()
         self._tell()
 

@@ -23,6 +23,7 @@ from common.processes import ending
 from gateway.fronts.desk import Desk
 from gateway.fronts.hub import Hub
 from gateway.fronts.messages import Options, plain
+from gateway.fronts.shared_crowd import SharedCrowd, make_table
 from gateway.http1.lane import Lane
 
 log = logging.getLogger("pipeline.fronts")
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BACKOFF_MIN, BACKOFF_MAX = 0.1, 5.0
 STEADY = 10.0  # a front that lived so long did not fail at start: its successor comes at once
 CLOSE_TIME = 2.0  # for a front whose channel is closed
+LOOK_EVERY, LOOKS = 1.0, 5  # a front says twice a second that it is there
 LATE = 1.0  # a drained front has so much longer than it was told
 
 
@@ -41,7 +43,9 @@ class Fronts:
         self._lane = lane
         self._shares = shares
         self._with_rows = with_rows
-        self._options = Options(plain(lane.limits), *set_up())
+        # Those of the gateway itself are in row 0, and of front n in row n + 1.
+        self._table = make_table(1 + len(shares))
+        self._crowd = lane.crowd = SharedCrowd(lane.limits.max_connections_per_address, self._table, 0)
         self._hub = Hub()
         self._desks: set[Desk] = set()
         self._scope = trio.CancelScope()
@@ -70,6 +74,7 @@ class Fronts:
                 reading.cancel_scope.cancel()
         finally:
             self._close_listeners()
+            os.close(self._table)
 
     def drain(self, grace: float) -> None:
         """As `Lane.drain`, for every front and for the lane."""
@@ -107,7 +112,7 @@ class Fronts:
         channel = Channel(ours)
         try:
             with theirs:
-                process = await self._start(theirs, share)
+                process = await self._start(number, theirs, share)
         except BaseException:
             channel.close()
             raise
@@ -117,18 +122,21 @@ class Fronts:
             if not self._drain.is_set():  # which may have begun meanwhile
                 self._desks.add(desk)
                 self._hub.join(desk)
-                await desk.ended.wait()
+                if not await _hear_to_its_end(desk):
+                    process.kill()
         finally:
             self._desks.discard(desk)
             self._hub.leave(desk)
             channel.close()
             await _finish(process)
+            self._crowd.wipe(number + 1)
         code = process.returncode or 0
         return ending(-code if code < 0 else code << 8)
 
-    async def _start(self, channel: socket.socket, share: list[socket.socket]) -> trio.Process:
-        fds = [channel.fileno(), *(sock.fileno() for sock in share)]
-        arguments = [str(fds[0]), msgspec.json.encode(self._options).decode(), *map(str, fds[1:])]
+    async def _start(self, number: int, channel: socket.socket, share: list[socket.socket]) -> trio.Process:
+        fds = [channel.fileno(), self._table, *(sock.fileno() for sock in share)]
+        options = Options(plain(self._lane.limits), number + 1, *set_up())
+        arguments = [str(fds[0]), msgspec.json.encode(options).decode(), *map(str, fds[1:])]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_")}
         path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
         return await trio.lowlevel.open_process(
@@ -138,6 +146,19 @@ class Fronts:
             env=environment | {"PYTHONPATH": path},
             start_new_session=True,
         )
+
+
+async def _hear_to_its_end(desk: Desk) -> bool:
+    """Whether a front has ended by itself; False once it has been silent for too long, as one that is stopped
+    is. Counted are looks, not seconds: a gateway that was held up itself has not listened meanwhile."""
+    silent = 0
+    while silent < LOOKS:
+        heard = desk.heard
+        with trio.move_on_after(LOOK_EVERY):
+            await desk.ended.wait()
+            return True
+        silent = silent + 1 if desk.heard == heard > 0 else 0  # until it says something it is starting
+    return False
 
 
 async def _finish(process: trio.Process) -> None:

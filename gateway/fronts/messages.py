@@ -11,15 +11,16 @@ from gateway.http1.limits import HttpLimits
 
 
 class Kind(enum.IntEnum):
-    """What a frame is about. The first four come from a front, the others from the gateway."""
+    """What a frame is about. The first five come from a front, the others from the gateway."""
 
     REQUESTS = 1  # those that came in one turn of its loop: tuples of `Carried`'s fields
     GONE = 2  # ids of requests whose clients have left
     LIMITED = 3  # how often a limit was met, by the limits' names
     HANDED = 4  # a client's connection, whose next bytes are the body
-    ANSWERS = 5  # tuples of `Answered`'s fields
-    ROWS = 6  # tuples of the fields of `rows.Rows`: answers that the front renders
-    DRAIN = 7  # take nothing new, and end within so many seconds
+    ALIVE = 5  # that it is, now and then
+    ANSWERS = 6  # tuples of `Answered`'s fields
+    ROWS = 7  # tuples of the fields of `rows.Rows`: answers that the front renders
+    DRAIN = 8  # take nothing new, and end within so many seconds
 
 
 class Answered(msgspec.Struct, array_like=True, frozen=True):
@@ -32,9 +33,11 @@ class Answered(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What a front is told as it starts; `limits` are the fields of `HttpLimits` that are numbers."""
+    """What a front is told as it starts; `limits` are the fields of `HttpLimits` that are numbers, and `row`
+    is its own in the table of connections."""
 
     limits: dict[str, Any]
+    row: int
     log_level: str
     log_format: str
 

@@ -16,22 +16,26 @@ from common.log import configure
 from gateway.doors.paths import is_direct
 from gateway.fronts.front import Front
 from gateway.fronts.messages import Options
+from gateway.fronts.shared_crowd import SharedCrowd
 from gateway.http1.limits import HttpLimits
 
 EXIT_OK, EXIT_LEFT = 0, 1
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve what listens at the descriptors `argv[2:]`, with a gateway at `argv[0]`, as `argv[1]` says."""
+    """Serve what listens at the descriptors `argv[3:]`, with a gateway at `argv[0]`, as `argv[1]` says; at
+    `argv[2]` is the table of connections."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     options = msgspec.json.decode(argv[1], type=Options)
     configure(options.log_level, options.log_format)
     limits = HttpLimits(max_body_of=_max_body_of, **options.limits)
-    listeners = [socket.socket(fileno=int(each)) for each in argv[2:]]
+    listeners = [socket.socket(fileno=int(each)) for each in argv[3:]]
     gc.freeze()
     try:
-        Front(Channel(socket.socket(fileno=int(argv[0]))), listeners, limits).run()
+        front = Front(Channel(socket.socket(fileno=int(argv[0]))), listeners, limits)
+        front.crowd = SharedCrowd(limits.max_connections_per_address, int(argv[2]), options.row)
+        front.run()
     except OSError:
         return EXIT_LEFT
     return EXIT_OK

@@ -125,11 +125,11 @@ class Lane(PolledLane):
     async def _serve_handed_over(
         self, sock: socket.socket, address: str, upgrade: Exchange | None, rest: bytes
     ) -> None:
-        self._crowd.enter(address)
+        self.crowd.enter(address)
         try:
             await self._handover.serve(sock, upgrade, rest)
         finally:
-            self._crowd.leave(address)
+            self.crowd.leave(address)
         self._closed.unpark_all()
 
     async def _serve_ready(self) -> None:
@@ -172,9 +172,6 @@ class Lane(PolledLane):
 
     def _connect(self, sock: socket.socket, peer: Any) -> Connection:
         return Connection(sock, peer, self)
-
-    def _count(self) -> int:
-        return len(self.connections) + self._handover.open
 
     def _kill(self) -> None:
         self.draining = self._is_over = True

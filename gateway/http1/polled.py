@@ -10,7 +10,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from common.crowd import Crowd
 from common.sockets import accept_waiting
@@ -30,8 +30,22 @@ _LINGERING_OF_ONE = 16
 """The same of one address."""
 
 
+class Counts(Protocol):
+    """`Crowd`, or one that other processes share."""
+
+    most: int
+
+    @property
+    def count(self) -> int: ...
+
+    def enter(self, address: str) -> int: ...
+
+    def leave(self, address: str) -> None: ...
+
+
 class PolledLane:
-    """Invariant: `connections` has every client that is served here, and the epoll watches each."""
+    """Invariant: `connections` has every client that is served here, and the epoll watches each. `crowd`, has
+    those that were handed over to others, too; it may be replaced before anybody is served."""
 
     def __init__(
         self,
@@ -52,7 +66,7 @@ class PolledLane:
         self.inbox = memoryview(bytearray(_INBOX))  # where each connection's next bytes go, for a moment
         self.connections: dict[int, Connection] = {}
         self.draining = False
-        self._crowd = Crowd(limits.max_connections_per_address)
+        self.crowd: Counts = Crowd(limits.max_connections_per_address)
         self._listeners: dict[int, socket.socket] = {}
         self._accepting = False
         self._epoll = select.epoll()
@@ -62,10 +76,6 @@ class PolledLane:
     def _connect(self, sock: socket.socket, peer: Any) -> Connection:
         """A connection of its kind."""
         raise NotImplementedError
-
-    def _count(self) -> int:
-        """How many clients count as connected."""
-        return len(self.connections)
 
     # What connections ask for.
 
@@ -77,7 +87,7 @@ class PolledLane:
         """The connection's socket is about to close or to change hands."""
         if self.connections.pop(connection.fd, None) is not None:
             self._epoll.unregister(connection.fd)
-            self._crowd.leave(connection.peer[0])
+            self.crowd.leave(connection.peer[0])
 
     # What a lane's loop does.
 
@@ -110,10 +120,10 @@ class PolledLane:
     def _take(self, sock: socket.socket, peer: Any) -> Connection | None:
         """Serve a connected socket that does not block, if only to say that there is no room for it; None
         where there is none for that either."""
-        count = self._count()
-        above = self._crowd.enter(peer[0])
+        count = self.crowd.count
+        above = self.crowd.enter(peer[0])
         if count >= self.limits.max_connections + _LINGERING or above > _LINGERING_OF_ONE:
-            self._crowd.leave(peer[0])
+            self.crowd.leave(peer[0])
             self.limited["connections_per_address" if above else "connections"] += 1
             sock.close()
             return None
@@ -123,7 +133,7 @@ class PolledLane:
         if count >= self.limits.max_connections:
             connection.refuse(Refused(503, "The server has as many connections as it may."))
         elif above:
-            sentence = f"This address has {self._crowd.most} connections, as many as it may."
+            sentence = f"This address has {self.crowd.most} connections, as many as it may."
             connection.refuse(Refused(503, sentence, limit="connections_per_address"))
         return connection
 

@@ -195,6 +195,38 @@ def test_a_killed_front_costs_its_own_connections_and_is_replaced(site):
     assert staying.is_running()
 
 
+def test_a_front_that_is_stopped_is_replaced_within_seconds(site):
+    gateway = site.start_gateway()
+    wait_for(lambda: len(fronts(gateway)) == 2, "two fronts")
+    stopped, staying = fronts(gateway)
+    idle = [socket.create_connection(("127.0.0.1", gateway.port), timeout=20) for _ in range(24)]
+    wait_for(lambda: all(map(connections, (stopped, staying))), "both serve")
+    stopped.suspend()
+    gateway.wait_for_line("front ended", "killed by SIGKILL")
+    wait_for(lambda: len(fronts(gateway)) == 2, "a new front")
+    assert staying.is_running()
+    assert not stopped.is_running()
+    for sock in idle:
+        sock.close()
+
+
+def test_connections_count_together_whichever_front_has_them_and_whether_it_still_does(site):
+    gateway = site.start_gateway("--max_connections_per_address", "8")
+    wait_for(lambda: len(fronts(gateway)) == 2, "two fronts")
+    kept = []
+    for request in [STATUS, post(ROW)] * 4:
+        kept.append(socket.create_connection(("127.0.0.1", gateway.port), timeout=20))
+        kept[-1].sendall(request)
+        assert kept[-1].recv(12) == b"HTTP/1.1 200"
+    for _ in range(8):
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as sock:
+            assert b"This address has 8 connections, as many as it may." in sock.makefile("rb").read()
+    kept.pop().close()
+    wait_for(lambda: gateway.ask("GET", "/v2/health/live").status == 200, "there is room for one more")
+    for sock in kept:
+        sock.close()
+
+
 def connections(front: psutil.Process) -> int:
     found = [each for each in psutil.net_connections("tcp") if each.pid == front.pid]
     return sum(each.status == psutil.CONN_ESTABLISHED for each in found)
