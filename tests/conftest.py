@@ -1,5 +1,5 @@
 """What collaboration tests share: virtual time, and threads that take none of it. A file asks
-for it with `pytestmark = pytest.mark.usefixtures("virtual_time")`.
+for it with `pytestmark = pytest.mark.usefixtures("virtual_time")`. And in which order files run.
 """
 
 from __future__ import annotations
@@ -46,7 +46,14 @@ def _is_async(item: pytest.Function) -> bool:
     return inspect.iscoroutinefunction(item.function)
 
 
+def _starts_programs(item: pytest.Item) -> bool:
+    """Whether its file says so in its first line, where each says at which altitude it tests."""
+    return isinstance(item, pytest.Function) and "end to end" in (item.module.__doc__ or "").lower()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # First what takes longest: so at the end no file keeps one process busy when the others are done.
+    items.sort(key=lambda item: not _starts_programs(item))
     # pytest-trio takes a clock only from a test's own arguments, where it would stand in every signature.
     for item in items:
         if isinstance(item, pytest.Function) and "virtual_time" in item.fixturenames and _is_async(item):
