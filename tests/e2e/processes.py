@@ -53,7 +53,7 @@ class Process:
         command: list[str],
         environment: dict[str, str],
         log: Path,
-        popen: Callable[..., subprocess.Popen[Any]] = subprocess.Popen,
+        popen: Callable[..., Any] = subprocess.Popen,
     ) -> None:
         self.name = name
         self.log = log
