@@ -30,18 +30,20 @@ from tests.e2e.weights import upload
 
 MARK = "E2E_SITE"
 START = 120.0  # torch takes seconds to import, and many on a machine that others have most of
-PAUSE = 0.01  # between two looks at a thing that is waited for
+PAUSE, LONGEST_PAUSE = 0.01, 0.05  # between two looks at a thing that is waited for, at first and later
 
 
 def wait_for(happened: Callable[[], Any], what: str, timeout: float = START) -> Any:
     """What `happened` returns as soon as it is true; `AssertionError` after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while True:
         found = happened()
         if found:
             return found
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(PAUSE)
+        waited = time.monotonic() - began
+        assert waited < timeout, f"not within {timeout} s: {what}"
+        # Each look is a request or a file read: what takes long should not take longer for being looked at.
+        time.sleep(min(max(PAUSE, waited / 20), LONGEST_PAUSE))
 
 
 class Process:

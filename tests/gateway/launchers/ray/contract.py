@@ -50,12 +50,18 @@ def open_head(folder: Path) -> Iterator[None]:
             start_new_session=True,
         )  # fmt: skip
     try:
-        wait_for(lambda: "Ray runtime started" in (folder / "head.log").read_text(), "Ray starts", START)
+        wait_for(lambda: process.poll() is not None or has_started(folder), "Ray starts", START)
+        assert has_started(folder), "Ray ended as it started"
         yield
     finally:
+        print((folder / "head.log").read_text())  # pytest shows it where it did not start
         ports.close()
         process.send_signal(signal.SIGTERM)
         process.wait(START)
+
+
+def has_started(folder: Path) -> bool:
+    return "Ray runtime started" in (folder / "head.log").read_text()
 
 
 @asynccontextmanager
