@@ -28,6 +28,15 @@ class LimitSettings:
         30.0, SECONDS, "limits", "how long a body may pause, and how often its rate is looked at, in seconds"
     )
     min_body_rate: int = option(500, COUNT, "limits", "fewest bytes a second in which a body may come")
+    write_time: float = option(
+        30.0, SECONDS, "limits", "how long a client may take no byte of what it is sent, in seconds"
+    )
+    call_time: float = option(
+        120.0,
+        SECONDS,
+        "limits",
+        "how long a call of gRPC may take over its message, or leave its answer, in seconds",
+    )
     max_calls: int = option(1024, COUNT, "limits", "calls at once on a connection of gRPC")
     ws_window: int = option(64, COUNT, "limits", "requests in flight on one WebSocket")
     ws_messages_per_second: int = option(

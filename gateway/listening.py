@@ -23,7 +23,7 @@ from gateway.tls import GRPC, HTTP, TlsListener
 OF_GRPC = ("max_connections", "max_connections_per_address", "max_calls")
 OF_HTTP = (
     "max_connections", "max_connections_per_address", "max_head", "max_target", "head_time", "body_time",
-    "min_body_rate",
+    "min_body_rate", "write_time",
 )  # fmt: skip
 
 Listener = Lane | Fronts | GrpcServer | TlsListener
@@ -104,6 +104,10 @@ def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:
         GrpcLimits(
             max_message=gateway.max_upload,
             max_held=gateway.max_upload,
+            handshake_time=gateway.limits.head_time,
+            send_time=gateway.limits.write_time,
+            receive_time=gateway.limits.call_time,
+            stall_time=gateway.limits.call_time,
             **{name: getattr(gateway.limits, name) for name in OF_GRPC},
         ),
         limited=doors.limited.grpc,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 
 import trio
 
@@ -14,10 +15,11 @@ class ReadAheadStream(trio.abc.HalfCloseableStream):
     from cancellation and would wait for ever.
     """
 
-    def __init__(self, sock: socket.socket, ahead: bytes, write_time: float) -> None:
+    def __init__(self, sock: socket.socket, ahead: bytes, write_time: float, limited: Counter[str]) -> None:
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         self._ahead = ahead
         self._write_time = write_time
+        self._limited = limited
         self.socket = self._stream.socket
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -32,6 +34,7 @@ class ReadAheadStream(trio.abc.HalfCloseableStream):
         with trio.move_on_after(self._write_time) as scope:
             await self._stream.send_all(data)
         if scope.cancelled_caught:
+            self._limited["write_time"] += 1
             self.cut()
             raise trio.BrokenResourceError("The client took no byte of the answer in time.")
 

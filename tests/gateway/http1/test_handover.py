@@ -12,7 +12,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, StreamEnded
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from wsproto import ConnectionType, WSConnection
@@ -37,6 +37,13 @@ async def describe(request: Request) -> JSONResponse:
 APP = Starlette(
     routes=[WebSocketRoute("/ws", echo_socket), Route("/what", describe, methods=["GET", "POST"])],
 )
+
+
+async def send_large(request: Request) -> Response:
+    return Response(bytes(int(request.query_params.get("size", 64 << 20))))
+
+
+LARGE = Starlette(routes=[Route("/large", send_large)])
 
 
 def h2_client() -> httpx.AsyncClient:
@@ -96,7 +103,90 @@ async def test_a_body_over_the_limit_is_413_on_http2_too(
         answer = await client.post(url, content=bytes(2000))
         assert answer.status_code == 413
         assert answer.json() == {"status": False, "message": "The body is larger than 1000 bytes."}
-    assert caplog.records[0].getMessage() == "an HTTP/2 body larger than 1000 bytes was cut"
+    assert caplog.records[0].getMessage() == (
+        "an HTTP/2 request was cut: The body is larger than 1000 bytes."
+    )
+
+
+@pytest.mark.parametrize("piece", [0, 10])
+async def test_a_body_that_pauses_or_trickles_in_is_408_on_http2_and_costs_no_other_stream(
+    serve_lane: ServeLane, piece: int
+) -> None:
+    async with serve_lane(app=APP, body_time=0.3, min_body_rate=1000) as served:
+        client = await served.connect()
+        http2 = H2Connection()
+        http2.initiate_connection()
+        http2.send_headers(1, request_head("POST", "/what"))
+        await client.send(http2.data_to_send())
+        async with trio.open_nursery() as nursery:
+
+            async def trickle() -> None:
+                while True:
+                    http2.send_data(1, bytes(piece))
+                    await client.send(http2.data_to_send())
+                    await trio.sleep(0.05)
+
+            if piece:
+                nursery.start_soon(trickle)
+            said = await until_ended(client, http2, 1)
+            nursery.cancel_scope.cancel()
+        assert said == b'{"status":false,"message":"The body did not arrive in time."}'
+        assert served.lane.limited["body_time"] == 1
+        http2.send_headers(3, request_head("GET", "/what"), end_stream=True)
+        await client.send(http2.data_to_send())
+        assert await until_ended(client, http2, 3) == b'{"version":"2","size":0}'
+
+
+async def test_a_body_that_is_fast_enough_takes_its_time_on_http2(serve_lane: ServeLane) -> None:
+    async with serve_lane(app=APP, body_time=0.3, min_body_rate=10) as served:
+        client = await served.connect()
+        http2 = H2Connection()
+        http2.initiate_connection()
+        http2.send_headers(1, request_head("POST", "/what"))
+        for _ in range(10):
+            http2.send_data(1, bytes(10))
+            await client.send(http2.data_to_send())
+            await trio.sleep(0.1)
+        http2.end_stream(1)
+        await client.send(http2.data_to_send())
+        assert await until_ended(client, http2, 1) == b'{"version":"2","size":100}'
+
+
+@pytest.mark.parametrize("makes_room", [False, True])
+async def test_an_answer_that_nobody_takes_is_cut_on_http2_and_counted(
+    serve_lane: ServeLane, makes_room: bool
+) -> None:
+    async with serve_lane(app=LARGE, write_time=0.3) as served:
+        client = await served.connect()
+        http2 = H2Connection()
+        http2.initiate_connection()
+        http2.send_headers(1, request_head("GET", "/large"), end_stream=True)
+        if makes_room:  # and reads nothing
+            http2.increment_flow_control_window(2**30)
+            http2.increment_flow_control_window(2**30, 1)
+        await client.send(http2.data_to_send())
+        with trio.fail_after(20):
+            while not served.lane.limited["write_time"]:  # noqa: ASYNC110 - what is waited for has no event
+                await trio.sleep(0.01)
+
+
+async def test_an_answer_that_is_taken_slowly_comes_whole_on_http2(serve_lane: ServeLane) -> None:
+    async with serve_lane(app=LARGE, write_time=1.0) as served:
+        client = await served.connect()
+        http2 = H2Connection()
+        http2.initiate_connection()
+        http2.send_headers(1, request_head("GET", "/large?size=1000000"), end_stream=True)
+        await client.send(http2.data_to_send())
+        taken = 0
+        while taken < 1_000_000:
+            for event in http2.receive_data(await client.stream.receive_some()):
+                if isinstance(event, DataReceived):
+                    taken += len(event.data)
+                    http2.acknowledge_received_data(event.flow_controlled_length, 1)
+            await trio.sleep(0.02)
+            await client.send(http2.data_to_send())
+        assert taken == 1_000_000
+        assert served.lane.limited["write_time"] == 0
 
 
 async def test_a_body_that_goes_on_after_its_answer_costs_no_other_stream(
