@@ -15,7 +15,8 @@ END = b"\r\n\r\n"
 
 class KnownHeads:
     """Requests by their heads, as the parser made them before their bodies came. Invariant: each is HTTP/1.1,
-    is kept alive, and has a body of the length that it says, or none."""
+    is kept alive, and has a body of the length that it says, or none. What they may have at most is of
+    limits that nobody changes while a lane serves."""
 
     def __init__(self) -> None:
         self._requests: dict[bytes, Request] = {}

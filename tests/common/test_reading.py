@@ -95,8 +95,8 @@ config = "other.toml"
         "1: queue_max stands in no table: there are ",
         "3: there is no queue_maxx in [limits]: did you mean queue_max? Allowed are max_body, max_upload,"
         " max_rows, max_json_depth, max_head, max_target, max_connections, max_connections_per_address,"
-        " head_time, body_time, min_body_rate, max_calls, ws_window, ws_messages_per_second,"
-        " queue_max, timeout",
+        " head_time, body_time, min_body_rate, write_time, call_time, max_calls, ws_window,"
+        " ws_messages_per_second, queue_max, timeout",
         "4: timeout must be a number of seconds, not 'soon'",
         "5: max_rows in [limits] should be one value, not a table",
         "6: there is no table [limitz]: did you mean limits? Allowed are ",

@@ -59,7 +59,7 @@ def test_the_table_of_limits_has_every_flag_with_its_default():
 
 def test_the_table_of_limits_names_everything_that_is_counted():
     named = {word for row in ROWS for word in re.findall(r"`(\w+)`", row[4]) if not row[4].startswith("code")}
-    assert named - {"pipeline_token_refusals_total"} == {*OF_HTTP, *OF_GRPC}
+    assert named - {"pipeline_token_refusals_total"} == {*OF_HTTP, *OF_GRPC, "json", "depth"}
 
 
 def test_what_is_counted_is_on_the_page_before_it_ever_happens(site: Site):
@@ -67,4 +67,5 @@ def test_what_is_counted_is_on_the_page_before_it_ever_happens(site: Site):
     for protocol, names in (("http", OF_HTTP), ("grpc", OF_GRPC)):
         for name in names:
             assert f'pipeline_limited_total{{protocol="{protocol}",limit="{name}"}} 0\n' in page
+    assert 'pipeline_limited_total{protocol="json",limit="depth"} 0\n' in page
     assert json.dumps(page).count("pipeline_token_refusals_total{") == 3

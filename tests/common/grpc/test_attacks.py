@@ -269,6 +269,7 @@ async def test_a_connection_that_does_not_begin_is_cut(begun):
             nursery.start_soon(server.serve, theirs)
             await ours.send_all(begun) if begun else None
         assert 10 <= trio.current_time() - began < 11
+        assert server.limited == {"handshake_time": 1}
 
 
 async def test_headers_that_do_not_end_are_cut_however_much_else_is_slow():
@@ -295,6 +296,7 @@ async def test_an_answer_for_which_there_is_never_room_is_given_up():
         assert list(connection.calls) == [1]
         await trio.sleep(11)
         assert connection.calls == {}
+        assert server.limited["stall_time"] == 1
         assert wire.said(Frame.RST_STREAM, 1) == [struct.pack(">I", Code.CANCEL)]
         await wire.send(settings((Setting.INITIAL_WINDOW_SIZE, 9)))
         await wire.send(headers(3), data(3, framed(b"hi"), end=True))
@@ -316,3 +318,4 @@ async def test_a_client_that_takes_nothing_is_read_no_further_and_then_cut():
         assert connection._http.out.unsent < 11_000
         await trio.sleep(20)
         assert not server.connections
+        assert server.limited["send_time"] == 1

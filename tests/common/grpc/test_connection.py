@@ -154,6 +154,15 @@ async def test_a_deadline_ends_a_call_whatever_its_method_does():
         assert 15 <= trio.current_time() - began < 17
 
 
+async def test_a_message_that_does_not_come_in_time_ends_its_call_and_is_counted():
+    async with open_client(METHODS, receive_time=7.0) as (client, server):
+        began = trio.current_time()
+        number = await client.begin("echo")
+        assert (await client.answer(number)).status == (4, "Deadline exceeded")
+        assert 7 <= trio.current_time() - began < 8
+        assert server.limited == {"receive_time": 1}
+
+
 async def test_time_left_is_what_the_client_gave():
     held = Held()
     async with open_client({"held": direct(held), **METHODS}) as (client, _):

@@ -213,6 +213,7 @@ async def test_a_client_that_does_not_read_is_cut(serve_lane: ServeLane, autojum
         await client.send(GOOD)
         await trio.sleep(40)
         assert served.lane.connections == {}
+        assert served.lane.limited == {"write_time": 1}
         await client.aclose()
 
 
