@@ -23,6 +23,7 @@ from functools import partial
 import trio
 
 from common.addresses import parse_address
+from common.credentials import own_context
 from common.errors import LinkError, PipelineError
 from common.link.nng import limit_threads
 from common.log import configure
@@ -98,8 +99,6 @@ def run(argv: Sequence[str], package: Package | None = None) -> int:
     limit_threads()
     try:
         trust = read_trust(settings)
-        if trust.certificate is not None and package is not None:
-            raise LinkError("deploy asks its own gateway in plain HTTP: leave out --certfile, or use --to")
         sockets = open_sockets(settings)
         with open_spans(settings.otel, "pipeline-gateway", settings.otel_sample) as spans:
             gateway = make_gateway(settings, sockets, trust, spans)
@@ -118,8 +117,9 @@ async def greet_with(
     line = greeting(sockets.rest, sockets.grpc, settings)
     if package is not None:
         line = await deploy_here(
-            local_url(sockets.admin or sockets.rest), package, max_upload=settings.max_upload,
+            local_url(sockets.admin or sockets.rest, settings), package, max_upload=settings.max_upload,
             token=None if trust.gate is None else trust.gate.own_token,
+            tls=None if trust.certificate is None else own_context(trust.certificate.identity),
         )  # fmt: skip
     print(line, flush=True)
     notify(os.environ.get("NOTIFY_SOCKET", ""), READY)
@@ -127,17 +127,22 @@ async def greet_with(
     gc.freeze()
 
 
-def local_url(rest: list[socket.socket]) -> str:
+def local_url(rest: list[socket.socket], settings: GatewaySettings) -> str:
     """Where this host reaches its own REST."""
     host, port = rest[0].getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nosec B104  # it is what nobody should dial
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme(settings)}://[{host}]:{port}" if ":" in host else f"{scheme(settings)}://{host}:{port}"
+
+
+def scheme(settings: GatewaySettings) -> str:
+    """What its doors speak."""
+    return "http" if settings.certfile is None else "https"
 
 
 def greeting(rest: list[socket.socket], grpc: list[socket.socket], settings: GatewaySettings) -> str:
     """The one line on start: where it listens and what to run next."""
     url, *others = ("{}:{}".format(*each[0].getsockname()[:2]) for each in (rest, grpc) if each)
-    url = f"{'http' if settings.certfile is None else 'https'}://{url}"
+    url = f"{scheme(settings)}://{url}"
     where = "".join([url, *(f" and, for gRPC, on {other}" for other in others)])
     if settings.scale.first:
         return f"Pipeline serves on {where} with {settings.scale.first} workers. Next: curl {url}/status"

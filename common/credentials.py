@@ -10,7 +10,7 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from common.log import event
 log = logging.getLogger("pipeline.certificates")
 
 SHORTEST = 16  # characters of a token
+HTTP, GRPC = ("h2", "http/1.1"), ("h2",)  # what clients of each door may choose of
 FLIGHTS = 4  # each way: more than any handshake takes
 SOON = 14 * 86_400.0  # seconds before its end in which a certificate is warned of
 
@@ -29,6 +30,13 @@ class Credentials(NamedTuple):
 
     ca: str
     cert: str
+    key: str
+
+
+class Identity(NamedTuple):
+    """What a door shows, as PEM texts: its certificate with those that it came from, and its key."""
+
+    chain: str
     key: str
 
 
@@ -82,24 +90,47 @@ def read_fleet_token(file: str | None, given: str | None) -> str | None:
     return token
 
 
-def server_context(certfile: Path, keyfile: Path, protocols: Sequence[str]) -> ssl.SSLContext:
-    """How a door speaks TLS, of version 1.2 at least, with `protocols` that ALPN may choose of.
-
-    Raises `CertificateError` for files that cannot be read, or do not belong together.
-    """
-    _read("certfile", certfile, "CERTIFICATE")
-    _read("keyfile", keyfile, "PRIVATE KEY")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+def read_identity(certfile: Path, keyfile: Path) -> Identity:
+    """What the doors show. `CertificateError` for files that cannot be read, or do not belong together."""
+    identity = Identity(_read("certfile", certfile, "CERTIFICATE"), _read("keyfile", keyfile, "PRIVATE KEY"))
     try:
-        context.load_cert_chain(certfile, keyfile)
+        server_context(identity, ())
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise CertificateError(f"--keyfile {keyfile} is not the key of --certfile {certfile}") from None
         raise CertificateError(f"--certfile {certfile} or --keyfile {keyfile} is damaged: {error}") from None
+    return identity
+
+
+def server_context(identity: Identity, protocols: Sequence[str]) -> ssl.SSLContext:
+    """How a door speaks TLS, of version 1.2 at least, with `protocols` that ALPN may choose of."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # so that to write never waits for something to read
+    with _file_of(identity.chain) as chain, _file_of(identity.key) as key:
+        context.load_cert_chain(chain, key)
     if protocols:
         context.set_alpn_protocols(list(protocols))
     return context
+
+
+def own_context(identity: Identity) -> ssl.SSLContext:
+    """How whoever shows it asks itself: it believes this certificate alone, by whatever name it dials."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # its authority need not be there
+    context.load_verify_locations(cadata=identity.chain)
+    return context
+
+
+@contextlib.contextmanager
+def _file_of(text: str) -> Iterator[str]:
+    """The path of a file that is in memory alone: OpenSSL reads certificates by no other way."""
+    with open(os.memfd_create("pem"), "w+", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _read(flag: str, path: Path, label: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,9 +24,17 @@ class Answer(NamedTuple):
 
 
 class RestClient:
-    """Raises `LinkError`, with a sentence, where no gateway can be asked. `token` goes with every request."""
+    """Raises `LinkError`, with a sentence, where no gateway can be asked. `token` goes with every request;
+    `tls` says whom it believes over https, else those that the system does."""
 
-    def __init__(self, url: str, *, token: str | None = None, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout: float = TIMEOUT,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
         try:
             if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -39,14 +48,14 @@ class RestClient:
         self._path = parts.path.rstrip("/")
         self._token = token
         self._timeout = timeout
+        self._tls = tls
         self.url = f"{parts.scheme}://{parts.netloc}{self._path}"
 
     def ask(
         self, method: str, path: str, body: bytes | Path | None = None, headers: Mapping[str, str] = {}
     ) -> Answer:
         """What is answered, which has to be JSON; a path's file is sent as it is read."""
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(*self._address, timeout=self._timeout)
+        connection = self._connection()
         told = dict(headers) if self._token is None else {"Authorization": f"Bearer {self._token}", **headers}
         try:
             if isinstance(body, Path):
@@ -72,6 +81,11 @@ class RestClient:
         except (ValueError, RecursionError):
             raise LinkError(f"what answers at {self.url} is no gateway: its answer is not JSON") from None
         return Answer(answer.status, value, {name.lower(): each for name, each in answer.getheaders()})
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._secure:
+            return http.client.HTTPSConnection(*self._address, timeout=self._timeout, context=self._tls)
+        return http.client.HTTPConnection(*self._address, timeout=self._timeout)
 
 
 def _why(error: Exception) -> str:

@@ -226,8 +226,6 @@ class GatewaySettings(LimitSettings, ObservingSettings, ScalingSettings, FleetSe
         yield from super()._contradictions()
         if (self.certfile is None) is not (self.keyfile is None):
             yield "--certfile and --keyfile need each other: give both, or neither"
-        if self.certfile is not None and self.processes > 1:
-            yield "--processes are for plain HTTP: leave them out with --certfile, or have a proxy speak TLS"
         if self.watch and self.models is None:
             yield "--watch follows a folder of models: give --models too"
         yield from self._contradictions_of_manager()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from common.credentials import GRPC, HTTP
 from common.errors import PipelineError
 from common.grpc.limits import GrpcLimits
 from common.grpc.server import GrpcServer
@@ -18,7 +19,7 @@ from gateway.fronts.fronts import Fronts
 from gateway.http1 import HttpLimits
 from gateway.http1.lane import Lane
 from gateway.parts import Gateway
-from gateway.tls import GRPC, HTTP, TlsListener
+from gateway.tls import TlsListener
 
 OF_GRPC = ("max_connections", "max_connections_per_address", "max_calls")
 OF_HTTP = (
@@ -46,18 +47,23 @@ def make_doors(gateway: Gateway, core: Core) -> Doors:
 
 def make_listeners(gateway: Gateway, core: Core, doors: Doors) -> list[tuple[Listener, list[socket.socket]]]:
     """What clients meet, and where; behind TLS, or processes of their own, nothing listens by itself."""
+    listeners: list[tuple[Listener, list[socket.socket]]] = []
+    found: list[tuple[Lane | GrpcServer, list[socket.socket], tuple[str, ...]]] = []
     lane = _make_lane(gateway, doors, is_public=bool(gateway.admin))
-    found: list[tuple[Lane | GrpcServer, list[socket.socket], tuple[str, ...]]] = [(lane, gateway.rest, HTTP)]
+    if gateway.fronts:
+        listeners.append((_make_fronts(gateway, lane), []))
+    else:
+        found.append((lane, gateway.rest, HTTP))
     if gateway.admin:
         found.append((_make_lane(gateway, doors, is_public=False), gateway.admin, HTTP))
     if gateway.grpc:
         found.append((_make_grpc(gateway, core, doors), gateway.grpc, GRPC))
-    if gateway.certificate is None:
-        others = [(server, sockets) for server, sockets, _ in found[1:]]
-        return [(_make_fronts(gateway, lane), []) if gateway.fronts else (lane, gateway.rest), *others]
-    listeners: list[tuple[Listener, list[socket.socket]]] = []
     for server, sockets, protocols in found:
-        listeners += [(server, []), (TlsListener(gateway.certificate, protocols, server.adopt), sockets)]
+        if gateway.certificate is None:
+            listeners.append((server, sockets))
+        else:
+            tls = TlsListener(gateway.certificate, protocols, server.adopt)
+            listeners += [(server, []), (tls, sockets)]
     return listeners
 
 
@@ -88,7 +94,7 @@ def _make_lane(gateway: Gateway, doors: Doors, *, is_public: bool) -> Lane:
 
 def _make_fronts(gateway: Gateway, lane: Lane) -> Fronts:
     """The processes before a lane. Only what the gateway puts into words itself has a length to be logged."""
-    return Fronts(lane, gateway.fronts, with_rows=not gateway.access_log)
+    return Fronts(lane, gateway.fronts, gateway.certificate, with_rows=not gateway.access_log)
 
 
 def _make_grpc(gateway: Gateway, core: Core, doors: Doors) -> GrpcServer:

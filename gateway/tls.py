@@ -16,7 +16,7 @@ from typing import Any
 
 import trio
 
-from common.credentials import server_context
+from common.credentials import read_identity, server_context
 from common.errors import CertificateError
 from common.log import event
 
@@ -27,7 +27,6 @@ WRITE_TIME = 30.0  # how long a client may take no byte
 MOST = 10_000  # connections
 _EXHAUSTED_PAUSE = 0.1  # without a file descriptor to spare
 _PIECE = 64 << 10
-HTTP, GRPC = ("h2", "http/1.1"), ("h2",)  # what clients of each door may choose of
 
 Adopt = Callable[[socket.socket, Any], None]
 
@@ -36,24 +35,28 @@ class Certificate:
     """What the doors show. Connections that are there keep what they were made with when it changes."""
 
     def __init__(self, certfile: Path, keyfile: Path) -> None:
+        """`CertificateError` where the files cannot be used."""
+        self.identity = read_identity(certfile, keyfile)
+        self.on_change: Callable[[], None] = lambda: None
         self._files = certfile, keyfile
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
-        self.context(())  # `CertificateError` at once where the files cannot be used
 
     def context(self, protocols: Sequence[str]) -> ssl.SSLContext:
         """For the next connection to a door that speaks these protocols, as ALPN calls them."""
         wanted = tuple(protocols)
         if wanted not in self._contexts:
-            self._contexts[wanted] = server_context(*self._files, wanted)
+            self._contexts[wanted] = server_context(self.identity, wanted)
         return self._contexts[wanted]
 
     def reload(self) -> None:
         """Read the files again; those that cannot be used change nothing."""
         try:
-            self._contexts = {each: server_context(*self._files, each) for each in self._contexts}
+            self.identity = read_identity(*self._files)
         except CertificateError as error:
             event(log, logging.ERROR, "the certificate stays as it is", because=error)
         else:
+            self._contexts.clear()
+            self.on_change()
             event(log, logging.INFO, "certificate read again", certfile=self._files[0])
 
 

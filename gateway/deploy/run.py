@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import trio
 
 from common.errors import LoadError
@@ -18,11 +20,18 @@ def deploy_to(url: str, package: Package, *, token: str | None = None) -> str:
     return _line(client.url, upload(client, package))
 
 
-async def deploy_here(url: str, package: Package, *, max_upload: int, token: str | None = None) -> str:
+async def deploy_here(
+    url: str,
+    package: Package,
+    *,
+    max_upload: int,
+    token: str | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> str:
     """The same with this process's own gateway, which serves at `url` and has, or soon has, workers."""
     if package.size > max_upload:
         raise LoadError(f"{package.file} has {package.size} bytes, more than --max_upload {max_upload}")
-    client = RestClient(url, token=token)
+    client = RestClient(url, token=token, tls=tls)
 
     def bring() -> Deployed:
         wait_for_worker(client, WORKER_WAIT)

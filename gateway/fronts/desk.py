@@ -15,8 +15,9 @@ import msgspec
 import trio
 
 from common.channel import Channel, Frame, packed
+from common.credentials import Identity
 from gateway.doors.predict import PredictDoor
-from gateway.fronts.messages import Kind
+from gateway.fronts.messages import Handed, Kind
 from gateway.http1.request import Refused
 from gateway.http1.transport import Buffer
 from gateway.scheduling.requests import Answer
@@ -143,6 +144,11 @@ class Desk:
         self._out.append(memoryview(packed(Kind.DRAIN, _encode(grace))))
         self.on_news(self)
 
+    def show(self, identity: Identity) -> None:
+        """Have the front show its next clients this certificate; it takes none before it has one."""
+        self._out.append(memoryview(packed(Kind.CERTIFICATE, _encode(identity))))
+        self.on_news(self)
+
     def listen(self) -> bool:
         """Take what the front has sent; whether there may be more."""
         frames, is_open = self._channel.receive_ready()
@@ -195,14 +201,10 @@ class Desk:
         elif frame.kind == Kind.LIMITED:
             self._lane.limited.update(msgspec.msgpack.decode(frame.body, type=dict[str, int]))
         elif frame.kind == Kind.HANDED and frame.fd is not None:
+            handed = msgspec.msgpack.decode(frame.body, type=Handed)
             sock = socket.socket(fileno=frame.fd)
             sock.setblocking(False)
-            try:
-                peer = sock.getpeername()
-            except OSError:
-                sock.close()  # its client has gone meanwhile
-            else:
-                self._lane.adopt(sock, peer, frame.body)
+            self._lane.adopt(sock, handed.peer, handed.read)
 
     def _handle(self, carried: Carried) -> None:
         extra = b""

@@ -91,8 +91,11 @@ class Front(PolledLane):
 
     def hand_over(self, connection: Connection, exchange: Exchange | None, rest: bytes) -> None:
         """Give the gateway the client's connection, with what was read of it and not served."""
-        with connection.sock as sock:
-            self._channel.send(Kind.HANDED, rest, [sock.fileno()])
+        self._hand(connection.sock, connection.peer, rest)
+
+    def _hand(self, sock: socket.socket, peer: Any, rest: bytes) -> None:
+        with sock:
+            self._channel.send(Kind.HANDED, self._encode((peer, rest)), [sock.fileno()])
 
     def _ask(self, exchange: Exchange) -> None:
         id = self._last = self._last + 1
@@ -110,11 +113,11 @@ class Front(PolledLane):
 
     # What the loop does.
 
-    def _serve_other(self, fd: int) -> None:
+    def _serve_other(self, fd: int, events: int) -> None:
         if fd == self._channel.fileno():
             self._listen()
         else:
-            super()._serve_other(fd)
+            super()._serve_other(fd, events)
 
     def _listen(self) -> None:
         frames, is_open = self._channel.receive_ready()
@@ -155,10 +158,10 @@ class Front(PolledLane):
         self._stop_accepting()
 
     def _connect(self, sock: socket.socket, peer: Any) -> Connection:
-        return _Connection(sock, peer, self)
+        return FrontConnection(sock, peer, self)
 
 
-class _Connection(Connection):
+class FrontConnection(Connection):
     """One that reads until a request is not ours."""
 
     __slots__ = ()

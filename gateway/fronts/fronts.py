@@ -25,6 +25,7 @@ from gateway.fronts.hub import Hub
 from gateway.fronts.messages import Options, plain
 from gateway.fronts.shared_crowd import SharedCrowd, make_table
 from gateway.http1.lane import Lane
+from gateway.tls import Certificate
 
 log = logging.getLogger("pipeline.fronts")
 
@@ -39,13 +40,23 @@ LATE = 1.0  # a drained front has so much longer than it was told
 class Fronts:
     """A listener like the lane, whose sockets others accept from. What is not for them, `lane` serves."""
 
-    def __init__(self, lane: Lane, shares: Sequence[list[socket.socket]], *, with_rows: bool) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        shares: Sequence[list[socket.socket]],
+        certificate: Certificate | None = None,
+        *,
+        with_rows: bool,
+    ) -> None:
         self._lane = lane
         self._shares = shares
         self._with_rows = with_rows
         # Those of the gateway itself are in row 0, and of front n in row n + 1.
         self._table = make_table(1 + len(shares))
         self._crowd = lane.crowd = SharedCrowd(lane.limits.max_connections_per_address, self._table, 0)
+        self._certificate = certificate
+        if certificate is not None:
+            certificate.on_change = self._show
         self._hub = Hub()
         self._desks: set[Desk] = set()
         self._scope = trio.CancelScope()
@@ -85,6 +96,14 @@ class Fronts:
         self._close_listeners()
         self._lane.drain(grace)
 
+    def _show(self) -> None:
+        for desk in self._desks:
+            self._certify(desk)
+
+    def _certify(self, desk: Desk) -> None:
+        if self._certificate is not None:
+            desk.show(self._certificate.identity)
+
     def _close_listeners(self) -> None:
         for share in self._shares:
             for sock in share:
@@ -122,6 +141,7 @@ class Fronts:
             if not self._drain.is_set():  # which may have begun meanwhile
                 self._desks.add(desk)
                 self._hub.join(desk)
+                self._certify(desk)
                 if not await _hear_to_its_end(desk):
                     process.kill()
         finally:
@@ -135,7 +155,7 @@ class Fronts:
 
     async def _start(self, number: int, channel: socket.socket, share: list[socket.socket]) -> trio.Process:
         fds = [channel.fileno(), self._table, *(sock.fileno() for sock in share)]
-        options = Options(plain(self._lane.limits), number + 1, *set_up())
+        options = Options(plain(self._lane.limits), number + 1, self._certificate is not None, *set_up())
         arguments = [str(fds[0]), msgspec.json.encode(options).decode(), *map(str, fds[1:])]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_")}
         path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))

@@ -74,7 +74,8 @@ class Hub:
         """The answers of each turn of trio's loop. A front that reads nothing has at most one of them waiting
         for each of its clients."""
         while True:
-            await self._news.park()
+            if not self._unsaid:
+                await self._news.park()
             unsaid, self._unsaid = self._unsaid, []
             for desk in unsaid:
                 self._flush(desk)

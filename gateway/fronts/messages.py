@@ -16,11 +16,12 @@ class Kind(enum.IntEnum):
     REQUESTS = 1  # those that came in one turn of its loop: tuples of `Carried`'s fields
     GONE = 2  # ids of requests whose clients have left
     LIMITED = 3  # how often a limit was met, by the limits' names
-    HANDED = 4  # a client's connection, whose next bytes are the body
+    HANDED = 4  # a client's connection, and the fields of `Handed`
     ALIVE = 5  # that it is, now and then
     ANSWERS = 6  # tuples of `Answered`'s fields
     ROWS = 7  # tuples of the fields of `rows.Rows`: answers that the front renders
     DRAIN = 8  # take nothing new, and end within so many seconds
+    CERTIFICATE = 9  # the fields of `credentials.Identity`, for whoever comes next
 
 
 class Answered(msgspec.Struct, array_like=True, frozen=True):
@@ -32,12 +33,20 @@ class Answered(msgspec.Struct, array_like=True, frozen=True):
     body: bytes
 
 
+class Handed(msgspec.Struct, array_like=True, frozen=True):
+    """Whose connection it is, and what was read of it and not served."""
+
+    peer: tuple[Any, ...]
+    read: bytes
+
+
 class Options(msgspec.Struct, frozen=True):
     """What a front is told as it starts; `limits` are the fields of `HttpLimits` that are numbers, and `row`
     is its own in the table of connections."""
 
     limits: dict[str, Any]
     row: int
+    is_secure: bool
     log_level: str
     log_format: str
 

@@ -32,13 +32,20 @@ def main(argv: Sequence[str]) -> int:
     limits = HttpLimits(max_body_of=_max_body_of, **options.limits)
     listeners = [socket.socket(fileno=int(each)) for each in argv[3:]]
     gc.freeze()
+    kind = _secure() if options.is_secure else Front
     try:
-        front = Front(Channel(socket.socket(fileno=int(argv[0]))), listeners, limits)
+        front = kind(Channel(socket.socket(fileno=int(argv[0]))), listeners, limits)
         front.crowd = SharedCrowd(limits.max_connections_per_address, int(argv[2]), options.row)
         front.run()
     except OSError:
         return EXIT_LEFT
     return EXIT_OK
+
+
+def _secure() -> type[Front]:
+    from gateway.fronts.secure import SecureFront  # OpenSSL takes several MiB
+
+    return SecureFront
 
 
 def _max_body_of(method: str, path: str) -> int | None:

@@ -19,7 +19,7 @@ from gateway.http1.connection import Connection
 from gateway.http1.exchange import Exchange, Guard, Handler, Observer
 from gateway.http1.handover import Handover
 from gateway.http1.limits import HttpLimits
-from gateway.http1.polled import PolledLane
+from gateway.http1.polled import Client, PolledLane
 from gateway.http1.responses import default_error_body
 
 _BATCH = 64
@@ -99,7 +99,7 @@ class Lane(PolledLane):
 
     # What connections ask for.
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Client) -> None:
         """The connection's socket is about to close or to change hands."""
         super().forget(connection)
         self._closed.unpark_all()

@@ -43,6 +43,19 @@ class Counts(Protocol):
     def leave(self, address: str) -> None: ...
 
 
+class Client(Protocol):
+    """A connected client, of which a lane polls the socket `fd` for the events of `mask`."""
+
+    fd: int
+    mask: int
+    peer: Any
+
+    def on_events(self, events: int) -> None: ...
+    def sweep(self, now: float) -> None: ...
+    def shutdown_if_idle(self) -> None: ...
+    def kill(self) -> None: ...
+
+
 class PolledLane:
     """Invariant: `connections` has every client that is served here, and the epoll watches each. `crowd`, has
     those that were handed over to others, too; it may be replaced before anybody is served."""
@@ -64,7 +77,7 @@ class PolledLane:
         self.heads = ResponseHeads(time.time())
         self.known_heads = KnownHeads()
         self.inbox = memoryview(bytearray(_INBOX))  # where each connection's next bytes go, for a moment
-        self.connections: dict[int, Connection] = {}
+        self.connections: dict[int, Client] = {}
         self.draining = False
         self.crowd: Counts = Crowd(limits.max_connections_per_address)
         self._listeners: dict[int, socket.socket] = {}
@@ -79,11 +92,11 @@ class PolledLane:
 
     # What connections ask for.
 
-    def rearm(self, connection: Connection) -> None:
+    def rearm(self, connection: Client) -> None:
         """Watch the connection for its (new) mask."""
         self._epoll.modify(connection.fd, connection.mask)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Client) -> None:
         """The connection's socket is about to close or to change hands."""
         if self.connections.pop(connection.fd, None) is not None:
             self._epoll.unregister(connection.fd)
@@ -99,17 +112,17 @@ class PolledLane:
             if connection is None:
                 # A listener, served last: a socket accepted now may get the number of one closed in this
                 # batch, whose event would then be taken for its own.
-                waiting.append(fd)
+                waiting.append((fd, events))
                 continue
             try:
                 connection.on_events(events)
             except Exception:
                 log.exception("serving a connection failed")
                 connection.kill()
-        for fd in waiting:
-            self._serve_other(fd)
+        for fd, events in waiting:
+            self._serve_other(fd, events)
 
-    def _serve_other(self, fd: int) -> None:
+    def _serve_other(self, fd: int, events: int) -> None:
         if fd in self._listeners:
             accepted, room = accept_waiting(self._listeners[fd])
             if not room:

@@ -19,7 +19,8 @@ from cryptography.x509 import DNSName, IPAddress
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.certificates import init, renew
-from tests.e2e.processes import Site
+from tests.e2e.processes import Site, wait_for
+from tests.e2e.test_deploy import DATA, deployed, spawn_deploy
 from tests.e2e.weights import ONE, stored, upload
 
 Certs = tuple[str, str, str, str]
@@ -30,6 +31,12 @@ def certs(site: Site) -> Path:
     folder = site.folder / "certs"
     init(folder, [IPAddress(ip_address("127.0.0.1")), DNSName("localhost")])
     return folder
+
+
+@pytest.fixture(params=["1", "2"])
+def processes(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The gateway alone, and with two fronts, which decrypt then."""
+    return "--processes", request.param
 
 
 def flags(certs: Path) -> Certs:
@@ -79,9 +86,11 @@ def over_http2(sock: ssl.SSLSocket) -> tuple[str, bytes]:
                 return status, body
 
 
-def test_rest_grpc_and_http2_over_tls_and_none_without(site: Site, certs: Path) -> None:
+def test_rest_grpc_and_http2_over_tls_and_none_without(
+    site: Site, certs: Path, processes: tuple[str, str]
+) -> None:
     port = site.ports.take()
-    gateway = site.start_gateway("--addr_grpc", f"127.0.0.1:{port}", *flags(certs))
+    gateway = site.start_gateway("--addr_grpc", f"127.0.0.1:{port}", *flags(certs), *processes)
     assert gateway.lines("Pipeline serves on https://127.0.0.1:")
     connection = keeping(site, certs)
     body, content_type = upload(ONE, stored(ONE))
@@ -114,21 +123,36 @@ def test_rest_grpc_and_http2_over_tls_and_none_without(site: Site, certs: Path) 
     assert gateway.wait() == 0
 
 
-def test_a_certificate_that_changes_is_shown_to_who_comes_next(site: Site, certs: Path) -> None:
-    gateway = site.start_gateway(*flags(certs))
+def test_a_model_is_deployed_by_a_gateway_that_speaks_tls(site: Site) -> None:
+    certs = site.folder / "certs"
+    init(certs, [DNSName("gateway.example.com")])  # which is not how it dials itself
+    gateway = spawn_deploy(site, DATA / "digits.pt2", *flags(certs), "--processes", "2")
+    name, version, url, workers, _ = deployed(gateway)
+    assert (name, version, workers) == ("digits", "1", "1 worker")
+    assert url == f"https://127.0.0.1:{site.rest_port}"
+
+
+def test_a_certificate_that_changes_is_shown_to_who_comes_next(
+    site: Site, certs: Path, processes: tuple[str, str]
+) -> None:
+    gateway = site.start_gateway(*flags(certs), *processes)
     staying = keeping(site, certs)
     assert over_http1(staying) == 200
 
-    def shown() -> bytes | None:
-        with connect(site, certs) as sock:
-            return sock.getpeercert(True)
+    def shown() -> set[bytes | None]:
+        """What whoever comes to any of the processes sees."""
+        found = set()
+        for _ in range(16):
+            with connect(site, certs) as sock:
+                found.add(sock.getpeercert(True))
+        return found
 
     before = shown()
+    assert len(before) == 1
     renew(certs, None)
     gateway.send(signal.SIGHUP)
     gateway.wait_for_line("certificate read again")
-    after = shown()
-    assert before != after
+    after = wait_for(lambda: before.isdisjoint(found := shown()) and found, "the new one, from each of them")
     assert over_http1(staying) == 200
 
     shutil.copy(certs / "worker.key", certs / "gateway.key")

@@ -9,19 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from gateway.http1 import Exchange
 from gateway.http1.request import Refused
+from tests.gateway.fronts.conftest import until
 
 ROOT = Path(__file__).resolve().parents[3]
 POST = b"POST /echo HTTP/1.1\r\nHost: a\r\n%bContent-Length: 1\r\n\r\nx"
-
-
-async def until(happened: Any) -> None:
-    with trio.fail_after(20):
-        while not happened():
-            await trio.lowlevel.checkpoint()
 
 
 @pytest.mark.parametrize(
