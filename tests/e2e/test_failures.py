@@ -11,6 +11,7 @@ from itertools import cycle
 
 import pytest
 
+from tests.e2e.held import start_held
 from tests.e2e.load import Outcome, run_load, wait_answered
 from tests.e2e.processes import ROOT, Gateway, Process, Site, Worker, wait_for
 from tests.e2e.weights import ONE, TWO, bad_tensors, expected, is_right, padded, stored, upload
@@ -144,11 +145,7 @@ def versions_allowed(outcome: Outcome, switched: list[tuple[float, float, str]])
 
 def test_a_request_admitted_before_a_switch_is_answered_by_the_old_version(site, tmp_path):
     hold = tmp_path / "hold"
-    gateway = site.start_gateway()
-    site.spawn_worker(program="held_worker", HOLD=str(hold))
-    gateway.wait_ready(1)
-    assert gateway.set_weights(ONE, stored(ONE)).json["message"] == "OK"
-    hold.touch()
+    gateway = start_held(site, hold)
     clients = [gateway.client() for _ in range(5)]
     for i, client in enumerate(clients):
         client.send_row(3.0, float(i))
@@ -222,11 +219,7 @@ def test_a_gateway_told_to_stop_answers_what_it_has(site, how):
 @pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
 def test_requests_in_progress_are_all_answered_before_the_gateway_ends(site, tmp_path, how):
     hold = tmp_path / "hold"
-    gateway = site.start_gateway()
-    site.spawn_worker(program="held_worker", HOLD=str(hold))
-    gateway.wait_ready(1)
-    assert gateway.set_weights(ONE, stored(ONE)).json["message"] == "OK"
-    hold.touch()
+    gateway = start_held(site, hold)
     clients = [gateway.client() for _ in range(20)]
     for i, client in enumerate(clients):
         client.send_row(0.5, i / 20)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.e2e.held import start_held
 from tests.e2e.load import run_load, wait_answered
 from tests.e2e.processes import Gateway, Site, wait_for
 from tests.e2e.test_failures import (  # noqa: F401 - these run here, too, at a site with fronts
@@ -156,11 +157,7 @@ def handled(gateway: Gateway) -> int:
 
 def test_a_client_that_leaves_takes_its_request_with_it(site, tmp_path):
     hold = tmp_path / "hold"
-    gateway = site.start_gateway()
-    site.spawn_worker(program="held_worker", HOLD=str(hold))
-    gateway.wait_ready(1)
-    assert gateway.set_weights(ONE, stored(ONE)).json["message"] == "OK"
-    hold.touch()
+    gateway = start_held(site, hold)
     clients = [gateway.client() for _ in range(20)]
     for i, client in enumerate(clients):
         client.send_row(0.5, i / 20)
@@ -234,11 +231,7 @@ def connections(front: psutil.Process) -> int:
 
 def test_a_front_that_dies_takes_its_requests_back(site, tmp_path):
     hold = tmp_path / "hold"
-    gateway = site.start_gateway()
-    site.spawn_worker(program="held_worker", HOLD=str(hold))
-    gateway.wait_ready(1)
-    assert gateway.set_weights(ONE, stored(ONE)).json["message"] == "OK"
-    hold.touch()
+    gateway = start_held(site, hold)
     clients = [gateway.client() for _ in range(20)]
     for client in clients:
         client.send_row(0.5, 0.5)

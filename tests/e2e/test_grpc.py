@@ -24,6 +24,7 @@ from tritonclient.utils import InferenceServerException
 
 import modelserver_pb2
 import modelserver_pb2_grpc
+from tests.e2e.held import spawn_held
 from tests.e2e.processes import ROOT, SERVICES, Gateway, Process, Site, wait_for
 from tests.e2e.test_models import linear, put
 from tests.e2e.weights import ONE, expected, stored
@@ -63,10 +64,7 @@ def held(site, tmp_path):
     """One worker that runs nothing while `hold` is there; at most three requests may wait."""
     hold = tmp_path / "hold"
     server = Server(site, "--queue_max", "3")
-    site.spawn_worker(program="held_worker", HOLD=str(hold))
-    server.gateway.wait_ready(1)
-    assert server.gateway.set_weights(ONE, stored(ONE)).json["message"] == "OK"
-    hold.touch()
+    spawn_held(site, server.gateway, hold)
     yield server, hold
     hold.unlink(missing_ok=True)
     server.close()

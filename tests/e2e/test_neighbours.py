@@ -13,6 +13,7 @@ from typing import BinaryIO
 import httpx
 import pytest
 
+from tests.e2e.held import start_held
 from tests.e2e.load import Load, run_load, wait_answered
 from tests.e2e.processes import Gateway, wait_for
 from tests.e2e.rest import Client
@@ -32,11 +33,7 @@ def gateway(shared_site) -> Gateway:
 def held(site) -> tuple[Gateway, Path]:
     """A gateway with one worker that answers nothing while the file is there (it is)."""
     hold = site.folder / "hold"
-    gateway = site.start_gateway()
-    site.spawn_worker(program="held_worker", HOLD=str(hold))
-    gateway.wait_ready(1)
-    assert gateway.set_weights(ONE, stored(ONE)).json["message"] == "OK"
-    hold.touch()
+    gateway = start_held(site, hold)
     return gateway, hold
 
 

@@ -18,6 +18,7 @@ import httpx
 import pytest
 import torch
 
+from tests.e2e.held import spawn_held
 from tests.e2e.processes import Gateway, Site, Worker, open_site, wait_for
 from tests.e2e.rest import Answer, ask_raw
 from tests.e2e.weights import (
@@ -509,10 +510,7 @@ def bare(bare_site) -> Gateway:
 def held(bare_site, bare, tmp_path) -> Iterator[tuple[Path, Worker]]:
     """The bare gateway's one worker, held: it answers once the file is removed."""
     hold = tmp_path / "hold"
-    worker = bare_site.spawn_worker(program="held_worker", HOLD=str(hold))
-    bare.wait_ready(1)
-    assert bare.set_weights(ONE, stored(ONE)).json["message"] == "OK"
-    hold.touch()
+    worker = spawn_held(bare_site, bare, hold)
     yield hold, worker
     hold.unlink(missing_ok=True)
     worker.kill()

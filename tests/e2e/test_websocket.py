@@ -6,27 +6,17 @@ import asyncio
 import json
 import signal
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.e2e.processes import Gateway, Site
+from tests.e2e.held import start_held
+from tests.e2e.processes import Gateway
 from tests.e2e.weights import ONE, is_right, stored
 
 connect = pytest.importorskip("websockets.asyncio.client").connect
 exceptions = pytest.importorskip("websockets.exceptions")
-
-
-def start_held(site: Site, hold: Path) -> Gateway:
-    """A gateway whose one worker runs nothing until `hold` is gone."""
-    gateway = site.start_gateway()
-    site.spawn_worker(program="held_worker", HOLD=str(hold))
-    gateway.wait_ready(1)
-    assert gateway.set_weights(ONE, stored(ONE)).json["message"] == "OK"
-    hold.touch()
-    return gateway
 
 
 @pytest.fixture(scope="module")

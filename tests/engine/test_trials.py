@@ -134,12 +134,9 @@ def test_what_a_format_says_of_a_file_is_said(trials: Trials) -> None:
 
 
 def test_without_the_process_that_tries_files_nothing_is_loaded() -> None:
+    before = set(psutil.Process().children())
     with open_trials(LoadOptions()) as trials:
-        (waiting,) = [
-            each
-            for each in psutil.Process().children()
-            if each.pid == max(c.pid for c in psutil.Process().children())
-        ]
+        (waiting,) = set(psutil.Process().children()) - before
         waiting.kill()
         assert refusal(trials, load_of("any")) == (
             "the process that tries files is gone: restart the worker, or give --trust_files"
