@@ -79,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bench overload: {error}", file=sys.stderr)
         return EXIT_FAILED
     commit, is_dirty = about.commit()
-    text = f"```\n{table(found)}\n```\n\n{arguments.seconds:g} s at {arguments.times:g} times, deadline"
-    text += f" {arguments.deadline:g} s; {date.today():%Y-%m-%d}, commit {commit or 'unknown'}"
+    text = f"```text\n{table(found)}\n```\n\n{arguments.seconds:g} s at {arguments.times:g} times, "
+    text += f"deadline {arguments.deadline:g} s; {date.today():%Y-%m-%d}, commit {commit or 'unknown'}"
     text += f"{' and changes' * is_dirty}.\n"
     print(text)
     if page is not None:
