@@ -206,6 +206,18 @@ async def test_a_body_that_stops_is_a_408(serve_lane: ServeLane, autojump_clock:
         assert await client.rest() == error(b"408 Request Timeout", b"The body did not arrive in time.")
 
 
+async def test_a_body_that_was_fast_and_stops_is_a_408_as_soon(
+    serve_lane: ServeLane, autojump_clock: MockClock
+) -> None:
+    async with serve_lane(body_time=30, min_body_rate=500) as served:
+        client = await served.connect()
+        await client.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n")
+        await trio.sleep(20)
+        await client.send(bytes(40_000))  # more than 30 s take, on the average
+        with trio.fail_after(35):
+            assert await client.rest() == error(b"408 Request Timeout", b"The body did not arrive in time.")
+
+
 async def test_a_client_that_does_not_read_is_cut(serve_lane: ServeLane, autojump_clock: MockClock) -> None:
     big = bytes(30_000_000)
     async with serve_lane({("POST", "/echo"): lambda e: e.respond(200, big)}, write_time=30) as served:
