@@ -70,12 +70,12 @@ def test_what_is_shown_works_and_strangers_get_nothing(hosts: list[Host], folder
     console.run(hosts[3], SHOWN["anywhere"])
     gateway = console.start(hosts[0], SHOWN["gateway"])
     greeting = gateway.wait_for_line("Pipeline serves on")
-    assert "worker.py --addr_service wss://host0:54000 --addr_worker wss://host0:54001 --fleet_ca" in greeting
+    assert "worker.py --addr_service tls+tcp://host0:54000 --addr_worker tls+tcp://host0:54001 --fleet_ca" in greeting
     for host in hosts[1:3]:
         console.start(host, SHOWN["worker"])
     (folder / "other").mkdir()
     console.run(hosts[3], SHOWN["anywhere"].replace("certs --hosts", "other --hosts"))
-    plain = re.sub(r"--fleet_\w+ \S+", "", SHOWN["worker"].replace("\\\n", "")).replace("wss:", "ws:")
+    plain = re.sub(r"--fleet_\w+ \S+", "", SHOWN["worker"].replace("\\\n", "")).replace("tls+tcp:", "tcp:")
     foreign = SHOWN["worker"].replace("certs/worker", "other/worker").replace("certs/ca.pem", "other/ca.pem")
     for stranger in (plain, foreign):
         console.start(hosts[3], stranger).wait_for_line("looking for the gateway")
