@@ -117,7 +117,8 @@ class JobStore:
     def page(self, *, state: State | None, limit: int, cursor: int | None, owner: str | None = None) -> Page:
         """Jobs that came before `cursor`, of an owner or of all, newest first. Those that come meanwhile move
         none of them."""
-        query, told = "SELECT seq, body FROM jobs WHERE seq < ?", [2**62 if cursor is None else cursor]
+        query = "SELECT seq, body FROM jobs WHERE seq < ?"
+        told: list[int | str] = [2**62 if cursor is None else cursor]
         for column, value in (("state", None if state is None else state.value), ("owner", owner)):
             if value is not None:
                 query += f" AND {column} = ?"  # nosec B608  # of constants

@@ -70,7 +70,10 @@ def test_what_is_shown_works_and_strangers_get_nothing(hosts: list[Host], folder
     console.run(hosts[3], SHOWN["anywhere"])
     gateway = console.start(hosts[0], SHOWN["gateway"])
     greeting = gateway.wait_for_line("Pipeline serves on")
-    assert "worker.py --addr_service tls+tcp://host0:54000 --addr_worker tls+tcp://host0:54001 --fleet_ca" in greeting
+    assert (
+        "worker.py --addr_service tls+tcp://host0:54000 --addr_worker tls+tcp://host0:54001 --fleet_ca"
+        in greeting
+    )
     for host in hosts[1:3]:
         console.start(host, SHOWN["worker"])
     (folder / "other").mkdir()
