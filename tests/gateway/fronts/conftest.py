@@ -57,6 +57,11 @@ class Fronted:
         return {**self.front.connections, **self.lane.connections}
 
     @property
+    def limited(self) -> Any:
+        """What the gateway counted; it is told what the front did."""
+        return self.lane.limited
+
+    @property
     def _handover(self) -> Any:
         return self.lane._handover
 
