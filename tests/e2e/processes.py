@@ -275,7 +275,10 @@ class Site:
         """Start a worker, or one of tests/services that is one; it dials by itself."""
         path = ROOT / "worker.py" if program is None else SERVICES / f"{program}.py"
         fleet = (*self.fleet, "--threads", "1")
-        worker: Worker = self._add(Worker, path, (*fleet, *flags), environment, warm.popen)
+        # What Python reads as it starts, only a process that is started heeds.
+        starts = any(name.startswith("PYTHON") for name in environment)
+        popen = subprocess.Popen if starts else warm.popen
+        worker: Worker = self._add(Worker, path, (*fleet, *flags), environment, popen)
         self._sessions.add(worker.pid)
         return worker
 
