@@ -98,3 +98,9 @@ def test_every_file_that_is_named_for_deploying_is_there() -> None:
 def test_the_runbook_has_a_section_for_each_alert_and_for_no_other() -> None:
     rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
     assert re.findall(r"^### (\w+)$", page("operations"), re.MULTILINE) == [rule["alert"] for rule in rules]
+
+
+def test_the_tests_that_tell_of_a_protection_are_there() -> None:
+    told = re.findall(r"`(tests/\S+)::(test_\w+)`", page("security"))
+    assert len(told) > 30
+    assert [each for each in told if f"def {each[1]}(" not in (ROOT / each[0]).read_text()] == []

@@ -132,6 +132,20 @@ def test_weights_that_do_not_serve_are_not_read_when_a_gateway_starts(tmp_path: 
     assert [each.what for each in check(tmp_path).damage] == ["blob_sha256"]
 
 
+def test_no_gateway_starts_with_a_database_that_has_a_hole_wherever_it_is(tmp_path: Path):
+    fill(tmp_path)
+    path = tmp_path / DATABASE
+    whole = path.read_bytes()
+    page = int.from_bytes(whole[16:18], "big")  # its size (SQLite's file format, 1.3)
+    for at in range(page, len(whole), page):
+        path.write_bytes(whole[:at] + bytes(page) + whole[at + page :])
+        with pytest.raises(StateError, match=r"is damaged \("), open_state(tmp_path):
+            pass
+    path.write_bytes(whole)
+    with open_state(tmp_path) as state:
+        assert len(state.all_versions()) == 3
+
+
 def test_a_state_whose_database_is_gone_is_not_begun_anew(tmp_path: Path):
     files = fill(tmp_path)
     (tmp_path / DATABASE).unlink()
