@@ -20,7 +20,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.certificates import init, renew
 from tests.e2e.processes import Site, wait_for
-from tests.e2e.test_deploy import DATA, deployed, spawn_deploy
+from tests.e2e.test_deploy import deployed, spawn_deploy
 from tests.e2e.weights import ONE, stored, upload
 
 Certs = tuple[str, str, str, str]
@@ -126,9 +126,11 @@ def test_rest_grpc_and_http2_over_tls_and_none_without(
 def test_a_model_is_deployed_by_a_gateway_that_speaks_tls(site: Site) -> None:
     certs = site.folder / "certs"
     init(certs, [DNSName("gateway.example.com")])  # which is not how it dials itself
-    gateway = spawn_deploy(site, DATA / "digits.pt2", *flags(certs), "--processes", "2")
+    model = site.folder / "mine.pt"
+    model.write_bytes(stored(ONE))
+    gateway = spawn_deploy(site, model, *flags(certs), "--processes", "2")
     name, version, url, workers, _ = deployed(gateway)
-    assert (name, version, workers) == ("digits", "1", "1 worker")
+    assert (name, version, workers) == ("mine", "1", "1 worker")
     assert url == f"https://127.0.0.1:{site.rest_port}"
 
 
