@@ -16,6 +16,7 @@ from typing import Any
 
 import trio
 
+from common.accepting import accept_all
 from common.credentials import read_identity, server_context
 from common.errors import CertificateError
 from common.log import event
@@ -25,7 +26,6 @@ log = logging.getLogger("pipeline.http")
 HANDSHAKE_TIME = 10.0
 WRITE_TIME = 30.0  # how long a client may take no byte
 MOST = 10_000  # connections
-_EXHAUSTED_PAUSE = 0.1  # without a file descriptor to spare
 _PIECE = 64 << 10
 
 Adopt = Callable[[socket.socket, Any], None]
@@ -78,14 +78,8 @@ class TlsListener:
         listeners = [trio.socket.from_stdlib_socket(each) for each in sockets]
         async with trio.open_nursery() as self._work:
             task_status.started()
-            try:
-                with self._accepting:
-                    async with trio.open_nursery() as accepting:
-                        for listener in listeners:
-                            accepting.start_soon(self._accept, listener)
-            finally:
-                for listener in listeners:
-                    listener.close()
+            with self._accepting:
+                await accept_all(listeners, self._take, log)
 
     def drain(self, grace: float) -> None:
         """Stop accepting; connections end as who serves them closes them, or after `grace` seconds."""
@@ -94,20 +88,11 @@ class TlsListener:
             scope.deadline = min(scope.deadline, trio.current_time() + grace)
         self._accepting.cancel()
 
-    async def _accept(self, listener: trio.socket.SocketType) -> None:
+    def _take(self, client: trio.socket.SocketType, peer: Any) -> None:
         assert self._work is not None
-        while True:
-            try:
-                client, peer = await listener.accept()
-            except ConnectionAbortedError:
-                continue  # this client has gone, the next may be there
-            except OSError as error:
-                log.error("cannot accept connections for now: %s", error)
-                await trio.sleep(_EXHAUSTED_PAUSE)
-                continue
-            if self.open >= MOST:
-                client.close()
-                continue
+        if self.open >= MOST:
+            client.close()
+        else:
             self._work.start_soon(self._serve, trio.SocketStream(client), peer)
 
     async def _serve(self, client: trio.SocketStream, peer: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from common.accepting import accept_all
 from common.crowd import Crowd
 from common.grpc.connection import Connection, Guard, Methods, Observer
 from common.grpc.limits import GrpcLimits
@@ -16,7 +17,6 @@ from common.grpc.limits import GrpcLimits
 log = logging.getLogger("pipeline.grpc")
 
 SWEEP_TIME = 0.25
-_EXHAUSTED_PAUSE = 0.1  # without a file descriptor to spare
 
 
 class GrpcServer:
@@ -85,26 +85,8 @@ class GrpcServer:
             self.connections.discard(connection)
 
     async def _accept_all(self, listeners: list[trio.socket.SocketType]) -> None:
-        try:
-            with self._accepting:
-                async with trio.open_nursery() as nursery:
-                    for listener in listeners:
-                        nursery.start_soon(self._accept, listener)
-        finally:
-            for listener in listeners:
-                listener.close()
-
-    async def _accept(self, listener: trio.socket.SocketType) -> None:
-        while True:
-            try:
-                client, address = await listener.accept()
-            except ConnectionAbortedError:
-                continue  # this client has gone, the next may be there
-            except OSError as error:
-                log.error("cannot accept connections for now: %s", error)
-                await trio.sleep(_EXHAUSTED_PAUSE)
-                continue
-            self._take(client, address[0])
+        with self._accepting:
+            await accept_all(listeners, lambda client, address: self._take(client, address[0]), log)
 
     def adopt(self, sock: socket.socket, peer: Any) -> None:
         """Serve a connected socket that does not block; `peer` is the address of its client."""

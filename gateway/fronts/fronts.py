@@ -9,17 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import trio
 
+from common import children
 from common.channel import Channel, pair
 from common.log import event, set_up
-from common.processes import ending
 from gateway.fronts.desk import Desk
 from gateway.fronts.hub import Hub
 from gateway.fronts.messages import Options, plain
@@ -148,24 +146,16 @@ class Fronts:
             self._desks.discard(desk)
             self._hub.leave(desk)
             channel.close()
-            await _finish(process)
+            how = await children.finish(process, CLOSE_TIME)
             self._crowd.wipe(number + 1)
-        code = process.returncode or 0
-        return ending(-code if code < 0 else code << 8)
+        return how
 
     async def _start(self, number: int, channel: socket.socket, share: list[socket.socket]) -> trio.Process:
         fds = [channel.fileno(), self._table, *(sock.fileno() for sock in share)]
         options = Options(plain(self._lane.limits), number + 1, self._certificate is not None, *set_up())
         arguments = [str(fds[0]), msgspec.json.encode(options).decode(), *map(str, fds[1:])]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_")}
-        path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
-        return await trio.lowlevel.open_process(
-            [sys.executable, "-m", "gateway.fronts", *arguments],
-            stdin=subprocess.DEVNULL,
-            pass_fds=fds,
-            env=environment | {"PYTHONPATH": path},
-            start_new_session=True,
-        )
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        return await children.start(["-m", "gateway.fronts", *arguments], fds, PYTHONPATH=path)
 
 
 async def _hear_to_its_end(desk: Desk) -> bool:
@@ -179,13 +169,3 @@ async def _hear_to_its_end(desk: Desk) -> bool:
             return True
         silent = silent + 1 if desk.heard == heard > 0 else 0  # until it says something it is starting
     return False
-
-
-async def _finish(process: trio.Process) -> None:
-    """Wait for a front that has no gateway any more."""
-    with trio.CancelScope(shield=True):
-        with trio.move_on_after(CLOSE_TIME):
-            await process.wait()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()

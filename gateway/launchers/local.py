@@ -12,8 +12,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +21,7 @@ from pathlib import Path
 import msgspec
 import trio
 
+from common import children
 from common.channel import Channel, pair
 from common.errors import LaunchError
 from common.launching import Ended, Fork, Forked, Kind
@@ -219,20 +218,15 @@ class LocalLauncher:
         how = "it could not start"
         try:
             with theirs:
-                process = await trio.lowlevel.open_process(
-                    [sys.executable, str(self._program), "--fork_server", str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    env=_environment(),
-                    start_new_session=True,
-                )
+                fd = theirs.fileno()
+                process = await children.start([str(self._program), "--fork_server", str(fd)], [fd])
             self._begun.set()
             await self._listen(channel)
         finally:
             self._channel = None
             channel.close()
             if process is not None:
-                how = await _finish(process)
+                how = await children.finish(process, CLOSE_TIME)
             for id, worker in list(self._workers.items()):
                 if worker.server is channel and not worker.pid:
                     self._ended(id, f"the process that forks workers ended first: {how}")
@@ -286,23 +280,6 @@ async def open_local(
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
-
-
-def _environment() -> dict[str, str]:
-    """The gateway's own, without its settings: a worker is told everything by flags."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_")}
-
-
-async def _finish(process: trio.Process) -> str:
-    """Wait for a process that has no reason to stay; how it ended."""
-    with trio.CancelScope(shield=True):
-        with trio.move_on_after(CLOSE_TIME):
-            await process.wait()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    code = process.returncode or 0
-    return ending(-code if code < 0 else code << 8)
 
 
 def _reap(pid: int) -> str | None:
