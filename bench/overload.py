@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -29,10 +28,10 @@ from bench.executor.doors import Door, open_door
 from bench.executor.load import Limits, Load
 from bench.executor.payloads import Tensor
 from bench.executor.records import Records
-from bench.figures import EXIT_FAILED, Figure, exit_code, table
+from bench.figures import Figure, exit_code, table
 from bench.overloading import Asked, Plan, figures
-from bench.page import replaced
 from bench.programs import Server, gateway
+from bench.run import run_into_page
 from bench.schedule import Row
 
 MODEL, TENSOR = "paced", Tensor("x", "FP32", (2,))
@@ -69,23 +68,15 @@ class _Seen(Records):
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; an exit code."""
     arguments = _parser().parse_args(argv)
-    try:
-        page = arguments.write.read_text() if arguments.write else None
-        if page is not None:
-            replaced(page, PLACE, "")  # so that a minute's work is not lost
-        with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as directory:
-            found = measure(Path(directory), arguments.seconds, arguments.times, arguments.deadline)
-    except (RuntimeError, OSError, ValueError) as error:
-        print(f"bench overload: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    commit, is_dirty = about.commit()
-    text = f"```text\n{table(found)}\n```\n\n{arguments.seconds:g} s at {arguments.times:g} times, "
-    text += f"deadline {arguments.deadline:g} s; {date.today():%Y-%m-%d}, commit {commit or 'unknown'}"
-    text += f"{' and changes' * is_dirty}.\n"
-    print(text)
-    if page is not None:
-        arguments.write.write_text(replaced(page, PLACE, text))
-    return exit_code(found)
+
+    def measured(directory: Path) -> tuple[str, int]:
+        found = measure(directory, arguments.seconds, arguments.times, arguments.deadline)
+        commit, is_dirty = about.commit()
+        text = f"```text\n{table(found)}\n```\n\n{arguments.seconds:g} s at {arguments.times:g} times, "
+        text += f"deadline {arguments.deadline:g} s; {date.today():%Y-%m-%d}, commit {commit or 'unknown'}"
+        return f"{text}{' and changes' * is_dirty}.\n", exit_code(found)
+
+    return run_into_page("bench overload", PLACE, arguments.write, measured)
 
 
 def measure(directory: Path, seconds: float, times: float, deadline: float) -> list[Figure]:

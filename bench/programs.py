@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from bench.client import Client
+from bench.serving import stop
 
 ROOT = Path(__file__).resolve().parents[1]
 START_TIME = 60.0
@@ -141,12 +142,7 @@ def running(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[by
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_TIME)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process, STOP_TIME)
 
 
 def free_port() -> int:

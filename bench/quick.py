@@ -6,9 +6,7 @@ Exit codes: 0 it was measured, 1 a request failed, 2 it could not be run.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -19,13 +17,13 @@ from bench import about
 from bench.client import Client
 from bench.closed import ClosedLoop, generator
 from bench.figures import number
-from bench.page import markers, replaced
+from bench.page import markers
 from bench.programs import Server, gateway
-from bench.run import upload_sample
+from bench.run import run_into_page, upload_sample
 from bench.workloads import MLP784, TINY, TRANSFORMER, Workload, make_models, wait_served
 from bench.wrk import Load
 
-EXIT_OK, EXIT_FAILED_REQUESTS, EXIT_FAILED = 0, 1, 2
+EXIT_OK, EXIT_FAILED_REQUESTS = 0, 1
 PLACE = "bench quick"
 BEGIN, END = markers(PLACE)
 START = "start to first answer"
@@ -63,23 +61,16 @@ class Line(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write; an exit code."""
     arguments = _parser().parse_args(argv)
-    try:
-        page = arguments.write.read_text() if arguments.write else None
-        if page is not None:
-            replaced(page, PLACE, "")  # so that a minute's work is not lost
-        with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as directory:
-            first, lines = measure(Path(directory), arguments.seconds)
-    except (RuntimeError, OSError, ValueError, subprocess.CalledProcessError) as error:
-        print(f"bench quick: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    text = table(first, lines) + "\n" + circumstances()
-    print(text)
-    if page is not None:
-        arguments.write.write_text(replaced(page, PLACE, text))
-    failed = sum(line.load.errors for line in lines)
-    if failed:
-        print(f"bench quick: {failed:,} requests failed", file=sys.stderr)
-    return EXIT_FAILED_REQUESTS if failed else EXIT_OK
+
+    def measured(directory: Path) -> tuple[str, int]:
+        first, lines = measure(directory, arguments.seconds)
+        failed = sum(line.load.errors for line in lines)
+        if failed:
+            print(f"bench quick: {failed:,} requests failed", file=sys.stderr)
+        text = table(first, lines) + "\n" + circumstances()
+        return text, EXIT_FAILED_REQUESTS if failed else EXIT_OK
+
+    return run_into_page("bench quick", PLACE, arguments.write, measured)
 
 
 def measure(directory: Path, seconds: float) -> tuple[float, list[Line]]:

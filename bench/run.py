@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench.client import Client
 from bench.figures import EXIT_FAILED, Figure, exit_code, table
+from bench.page import replaced
 from bench.programs import ROOT, Server
 from bench.wrk import find_wrk
 
@@ -82,3 +83,23 @@ def run_benchmark(
         return EXIT_FAILED
     print(table(figures))
     return exit_code(figures)
+
+
+def run_into_page(
+    name: str, place: str, page: Path | None, measurement: Callable[[Path], tuple[str, int]]
+) -> int:
+    """The main of a benchmark whose text goes to the place of that name in a `page`, if there is one; an exit
+    code, the measurement's own if it came to anything. It is given a folder to work in."""
+    try:
+        before = page.read_text() if page is not None else None
+        if before is not None:
+            replaced(before, place, "")  # so that a minute's work is not lost
+        with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as directory:
+            text, code = measurement(Path(directory))
+    except (RuntimeError, OSError, ValueError, subprocess.CalledProcessError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    print(text)
+    if page is not None and before is not None:
+        page.write_text(replaced(before, place, text))
+    return code

@@ -36,12 +36,17 @@ def serving(command: str, port: int, ready: str | None, log: Path) -> Iterator[N
             time.sleep(PAUSE)
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_TIME)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process, STOP_TIME)
+
+
+def stop(process: subprocess.Popen[bytes], patience: float) -> None:
+    """Ask a process to end, and after so many seconds kill it."""
+    process.terminate()
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _is_up(port: int, ready: str | None) -> bool:
