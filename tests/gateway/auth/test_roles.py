@@ -19,7 +19,7 @@ OPEN = {
     "GET /v2/models/{model}/ready", "GET /v2/models/{model}/versions/{version}/ready",
 }  # fmt: skip
 ANY = {
-    "GET /jobs/{id}", "GET /v2", "GET /v2/models/{model}", "GET /v2/models/{model}/config",
+    "GET /jobs", "GET /jobs/{id}", "GET /v2", "GET /v2/models/{model}", "GET /v2/models/{model}/config",
     "GET /v2/models/{model}/versions/{version}", "GET /v2/models/{model}/versions/{version}/config",
 }  # fmt: skip
 ADMIN = {
@@ -63,7 +63,7 @@ async def test_what_is_open_and_what_changes_anything_is_written_down_here(virtu
           for kind in ("audio", "image", "json", "tensor", "text", "vector")),
     }  # fmt: skip
     assert all(name.startswith("GET ") for name in by_role[Role.READ] - {"POST /v2/repository/index"})
-    assert {"GET /status", "GET /metrics", "GET /events", "GET /jobs"} <= by_role[Role.READ]
+    assert {"GET /status", "GET /metrics", "GET /events"} <= by_role[Role.READ]
 
 
 async def test_every_method_of_grpc_has_a_role_of_its_own(virtual_time):
