@@ -14,6 +14,8 @@ from common.sockets import bind
 from gateway.http1 import Exchange, Handler, HttpLimits
 from gateway.http1.lane import Lane
 
+PATIENCE = 90.0  # longer than any connection is kept that says nothing
+
 
 class Client:
     """A TCP connection to the lane; reads count on exact bytes, never on time."""
@@ -50,8 +52,9 @@ class Client:
 
     async def rest(self) -> bytes:
         """Everything until the server closes, without the date."""
-        while more := await self.stream.receive_some():
-            self._buffer += more
+        with trio.fail_after(PATIENCE):
+            while more := await self.stream.receive_some():
+                self._buffer += more
         data, self._buffer = self._buffer, b""
         return undated(data)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -260,3 +262,48 @@ async def test_a_handshake_that_is_none_is_refused_in_the_usual_shape(serve_lane
         assert (b"sec-websocket-version: 13\r\n" in head) is (status == 426)
         assert await client.rest() == b""
         await emptied(served)
+
+
+def a_conversation(rng: random.Random) -> bytes:
+    """Frames as a client sends them, of which some break a rule, and of some of which a byte is wrong."""
+    frames = [
+        frame(
+            rng.choice([TEXT, BINARY, BINARY, MORE, PING, PONG, CLOSE, 3]),
+            rng.choice([b"", b"x", b"\x03\xe8", b"\xff\xfe", "é".encode(), bytes(130), bytes(1200)]),
+            final=rng.random() < 0.8,
+            masked=rng.random() < 0.95,
+            rsv=rng.choice([0] * 20 + [0x40]),
+        )
+        for _ in range(rng.randrange(1, 8))
+    ]
+    said = bytearray(b"".join(frames))
+    for _ in range(rng.choice([0, 0, 1, 3])):
+        said[rng.randrange(len(said))] = rng.randrange(256)
+    return bytes(said)
+
+
+async def test_whatever_frames_come_the_connection_ends_in_good_order_and_others_go_on(serve_lane, caplog):
+    echo, rng = Echo(), random.Random(11)
+    async with serve_lane(app=echo.app, max_body=1000) as served:
+        other = await connect(served)
+        for number in range(1, 81):
+            client = await connect(served)
+            said = a_conversation(rng)
+            cut = rng.randrange(len(said) + 1)
+            with suppress(trio.BrokenResourceError):  # who broke a rule before may be gone
+                await client.send(said[:cut])
+                await client.send(said[cut:])
+                await client.stream.send_eof()
+            with suppress(trio.BrokenResourceError):
+                await client.rest()
+            await client.aclose()
+            with trio.fail_after(20):
+                while len(echo.ends) < number:  # noqa: ASYNC110 - the app is told in its own time
+                    await trio.sleep(0.001)
+        await other.send(frame(TEXT, b"still here"))
+        assert await next_frame(other) == (TEXT, b"still here")
+        assert {code for code in echo.ends if code < 3000} <= {1000, 1002, 1005, 1006, 1007, 1009}
+        await other.aclose()
+        await emptied(served)
+    assert len(echo.ends) == 81
+    assert caplog.records == []
