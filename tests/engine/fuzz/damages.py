@@ -154,11 +154,8 @@ def archives(draw: st.DrawFn, data: bytes) -> bytes:
             draw(st.sampled_from([zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])),
         )
     else:
-        with_other = draw(st.integers(0, len(entries) - 1))
-        entries[index], entries[with_other] = (
-            (name, entries[with_other][1], packed),
-            (entries[with_other][0], content, packed),
-        )
+        other = draw(st.integers(0, len(entries) - 1))
+        entries[index] = name, entries[other][1], packed
     return zipped(entries)
 
 
