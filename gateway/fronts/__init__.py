@@ -4,6 +4,6 @@ process that knows models. Everything else on a connection is handed over with t
     clients ══ front ──┐  requests and answers, many in a frame
     clients ══ front ──┴─ Fronts ─ doors ─ core
 
-`process`, `front` and `reader` run in a front, and import neither trio nor Starlette; `fronts` and `desk` run
-in the gateway; `messages` is what both say.
+`process`, `front`, `reader` and, over TLS, `secure` and `relay` run in a front, and import neither trio nor
+Starlette; `fronts` and `desk` run in the gateway; `messages` is what both say.
 """

@@ -85,7 +85,7 @@ async def test_nonsense_from_a_front_ends_that_front_and_nothing_else(serve_lane
 
 
 def test_a_front_is_made_of_little():
-    heavy = ("trio", "starlette", "hypercorn", "pynng", "numpy", "torch")
+    heavy = ("trio", "starlette", "hypercorn", "pynng", "numpy", "torch", "ssl")
     program = f"import gateway.fronts.process, sys; print([name for name in {heavy} if name in sys.modules])"
     said = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
