@@ -32,7 +32,7 @@ VALUES = {
         "gateway.volumes": [{"name": "models", "emptyDir": {}}],
         "gateway.volumeMounts": [{"name": "models", "mountPath": "/models"}],
         "gateway.service": {"type": "LoadBalancer", "annotations": {"a.example/b": "c"}},
-        "gateway.state.state": {"size": "1Ti", "storageClass": "fast"},
+        "gateway.state": {"size": "1Ti", "storageClass": "fast"},
         "gateway.nodeSelector": {"disk": "fast"},
         "gateway.tolerations": [{"operator": "Exists"}],
         "gateway.affinity": {"nodeAffinity": {}},

@@ -1,0 +1,1 @@
+"""What a gateway still knows when it comes back."""
