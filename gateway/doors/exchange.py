@@ -75,12 +75,13 @@ async def read_json(
     *,
     empty: bytes = b"",
     what: str = BODY,
-    otherwise: str = NO_JSON,
+    wanted: str = "",
 ) -> T:
-    """The body of a request to the app, or `empty` where there is none; as `JsonReader.read`."""
+    """The body of a request to the app, or `empty` where there is none; as `JsonReader.read`. `wanted` is the
+    sentence for all that it should not be, where the door has one of its own."""
     reader: JsonReader = request.app.state.json
     body = await request.body()
-    return reader.read(body if body.strip() else empty, decoder, what, otherwise)
+    return reader.read(body if body.strip() else empty, decoder, what, wanted or NO_JSON, wanted)
 
 
 async def answer_over_asgi(door: Callable[[Asked], None], request: Request) -> Response:

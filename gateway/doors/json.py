@@ -35,15 +35,21 @@ class JsonReader:
         decoder: msgspec.json.Decoder[T],
         what: str = BODY,
         otherwise: str = NO_JSON,
+        misshapen: str = "",
     ) -> T:
         """What is in a body that a client sent; `InvalidRequest` with a sentence about `what`, or `otherwise`
-        for what is no JSON, where `{error}` stands for the decoder's words."""
+        for what is no JSON, and `misshapen` for JSON of a wrong shape. In these `{error}` stands for the
+        decoder's words."""
         try:
             return self.decode(raw, decoder, what)
-        except msgspec.ValidationError as error:
-            raise InvalidRequest(f"{what} has a wrong shape: {error}{_allowed(decoder, error)}") from None
         except msgspec.DecodeError as error:
-            raise InvalidRequest(otherwise.format(error=error)) from None
+            if not isinstance(error, msgspec.ValidationError):
+                sentence = otherwise.replace("{error}", str(error))
+            elif misshapen:
+                sentence = misshapen.replace("{error}", str(error))
+            else:
+                sentence = f"{what} has a wrong shape: {error}{_allowed(decoder, error)}"
+            raise InvalidRequest(sentence) from None
 
     def decode(self, raw: Text, decoder: msgspec.json.Decoder[T], what: str) -> T:
         """The same for who has sentences of its own: `msgspec.DecodeError`, and `InvalidRequest` for what is

@@ -182,9 +182,8 @@ class ModelsDoor:
 
     async def activate(self, request: Request) -> Response:
         """The version that answers who names none from now on."""
-        asked = await read_json(
-            request, _activation, otherwise='the body should be {{"version":"…"}}: {error}'
-        )
+        wanted = 'the body should be {"version":"…"}: {error}'
+        asked = await read_json(request, _activation, wanted=wanted)
         rolled = await self._rollouts.activate(request.path_params["model"], asked.version)
         return json_response(rolled_answer(rolled))
 

@@ -20,11 +20,11 @@ import msgspec
 from common.errors import Conflict, NotFound
 from common.models import DEFAULTS, ModelSettings
 from common.tensor import TensorSpec
+from gateway.jobs.store import JobStore
+from gateway.scheduling.requests import ModelKey
 from gateway.state.blobs import BlobStore, disk_errors, sync_directory
 from gateway.state.database import Connection, connect, create, database_errors, migrate, transaction
-from gateway.jobs.store import JobStore
 from gateway.state.kept import Kept
-from gateway.scheduling.requests import ModelKey
 from gateway.state.state_folder import BLOBS, DATABASE, JOB_BLOBS, claim, lock
 
 _COLUMNS = "model, version, nn_id, sha256, size, created, checked, file, settings, inputs, outputs, serves"

@@ -20,6 +20,7 @@ from common.models import ModelSettings
 from common.tensor import vector_spec
 from common.wire import Load, Part, VersionKey
 from engine import room as room_module
+from engine.execution import Execution
 from engine.registry import Registry
 
 MIB = 1 << 20
@@ -48,12 +49,12 @@ def models() -> dict[float, bytes]:
     return {factor: program(factor) for factor in FACTORS}
 
 
-def load(registry: Registry, data: bytes, model: str, *, by: str = "", staged: bool = False) -> None:
+def load(registry: Registry, data: bytes, model: str, *, by: str = "", staged: bool = False) -> Execution:
     key = VersionKey(model, "1", hashlib.sha256(data).hexdigest(), by)
     row = {"name": "vector", "datatype": "FP32", "shape": [2]}
     settings = msgspec.convert({"inputs": [row], "cache_size": 0}, ModelSettings)
     wanted = Load(["w"], key, len(data), file="model.ts", settings=settings, staged=staged)
-    registry.load_version(wanted, data)
+    return registry.load_version(wanted, data)
 
 
 def predict(registry: Registry, model: str, *row: float) -> float:
@@ -204,9 +205,8 @@ def test_threads_that_predict_while_models_come_and_go_get_right_answers_or_are_
                 except ModelNotFound:
                     missed += 1
                     with loads[index]:
-                        load(registry, models[factor], model)
+                        executions.append(weakref.ref(load(registry, models[factor], model)))
                         registry.keep(model, "1")
-                        executions.append(weakref.ref(registry._loaded[model, "1"].execution))
             assert registry.room.used <= 2.5 * MIB
         return asked, missed
 

@@ -311,7 +311,7 @@ def _unready(reason: str) -> Response:
 async def _read_object(request: AsgiRequest) -> dict[str, Any]:
     """An object; an empty body is an empty one."""
     return await read_json(
-        request, _object, empty=b"{}", what="the body", otherwise="the body should be a JSON object: {error}"
+        request, _object, empty=b"{}", what="the body", wanted="the body should be a JSON object: {error}"
     )
 
 

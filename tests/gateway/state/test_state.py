@@ -1,4 +1,4 @@
-"""Collaboration: gateway/state/state.py on a real disk; the gateways that fight for it and die in it are real."""
+"""Collaboration: state/state.py on a real disk; the gateways that fight for it and die in it are real."""
 
 import hashlib
 import os
