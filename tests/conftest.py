@@ -5,7 +5,8 @@ for it with `pytestmark = pytest.mark.usefixtures("virtual_time")`. And in which
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import outcome
@@ -26,6 +27,17 @@ async def _run_here(function: Callable[..., T], *arguments: Any, **_how: Any) ->
     result = function(*arguments)
     await trio.lowlevel.cancel_shielded_checkpoint()
     return result
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Mains that a test calls set it up for their process, which goes on with other tests."""
+    root, ours = logging.getLogger(), logging.getLogger("pipeline")
+    before = root.handlers[:], root.level, ours.level
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -12,16 +11,6 @@ from hypothesis import strategies as st
 from common.log import LineFormatter, OncePer, configure, event
 
 LOGGER = logging.getLogger("pipeline.test")
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("pipeline")
-    before = root.handlers[:], root.level, ours.level
-    yield
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    ours.setLevel(before[2])
 
 
 def line(text: str, level: int = logging.INFO) -> str:
