@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -15,8 +16,9 @@ import trio
 from hypothesis import settings
 from trio.testing import MockClock
 
-# How long an example takes says how busy the machine is, and no test here is about that.
-settings.register_profile("untimed", deadline=None)
+# How long an example takes says how busy the machine is, and no test here is about that. CI judges a commit,
+# so there its examples are the same each time; new ones are looked for everywhere else.
+settings.register_profile("untimed", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("untimed")
 
 T = TypeVar("T")

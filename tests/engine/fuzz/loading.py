@@ -83,7 +83,7 @@ class LoadingWorker:
 
     def serves(self, sample: Sample) -> None:
         """Rows of all kinds are answered, or refused one by one as the model's fault."""
-        specs = self._inputs
+        specs = tuple(_of_least_size(spec) for spec in self._inputs)
         for fill in NUMBERS:
             self._ask("damaged", specs, [_filled(spec, fill) for spec in specs])
         if [spec.datatype for spec in specs] == [_name(rows) for rows in sample.rows]:
@@ -136,13 +136,17 @@ class LoadingWorker:
         return psutil.Process(self._process.pid).memory_info().rss
 
 
+def _of_least_size(spec: TensorSpec) -> TensorSpec:
+    """A row that a request may have: a model says -1 where a size is free, and each row has one."""
+    return TensorSpec(spec.name, spec.datatype, tuple(abs(size) for size in spec.row_shape))
+
+
 def _filled(spec: TensorSpec, fill: float) -> bytes:
-    """A row of this number, of the least length where it is free."""
-    shape = [abs(size) for size in spec.row_shape]
+    """A row of this number."""
     if not spec.is_sized:
-        return pack_elements([b"%f" % fill] * math.prod(shape))
+        return pack_elements([b"%f" % fill] * math.prod(spec.row_shape))
     with np.errstate(all="ignore"):
-        return np.full(shape, fill).astype(NUMPY_TYPES[spec.datatype]).tobytes()
+        return np.full(spec.row_shape, fill).astype(NUMPY_TYPES[spec.datatype]).tobytes()
 
 
 def _name(rows: Any) -> str:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 
+import onnx
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
@@ -70,6 +71,13 @@ def test_a_damaged_file_is_refused_in_a_sentence_or_serves(workers: Workers, nam
     explore(workers, name, FORMATS[name])
 
 
+def test_a_model_that_leaves_a_size_free_serves_rows_of_any(workers: Workers) -> None:
+    model = onnx.ModelProto.FromString(make_sample("onnx").data)
+    for size in model.graph.input[0].type.tensor_type.shape.dim:
+        size.Clear()
+    assert check(workers, "onnx", model.SerializeToString()) == Loaded()
+
+
 @pytest.mark.apart
 @pytest.mark.parametrize("name", FORMATS)
 def test_many_damaged_files_are_refused_in_a_sentence_or_serve(workers: Workers, name: str) -> None:
@@ -91,7 +99,7 @@ def explore(workers: Workers, name: str, examples: int) -> None:
     )
     @given(damaged(file), st.booleans())
     def each(data: bytes, named: bool) -> None:
-        note(f"for SEEDS: {base64.b85encode(zlib.compress(data, 9)).decode()}")
+        note(f"b85, zlib: {base64.b85encode(zlib.compress(data, 9)).decode()}")
         check(workers, name, data, named=named)
 
     assert check(workers, name, file.data) == Loaded(), "the whole file serves"
