@@ -135,6 +135,7 @@ class FakeLink(_Listener):
         super().__init__(network, joined, left)
         self._news = trio.lowlevel.ParkingLot()
         self._calls: set[_Call] = set()
+        self._over = trio.Event()
         self.last_frame = 0
 
     async def exchange(self, frame: bytes) -> FakeFrame:
@@ -151,6 +152,10 @@ class FakeLink(_Listener):
             return await call.outcome()
         finally:
             self._calls.discard(call)
+
+    async def watch(self) -> None:
+        """Nothing, until the link is closed: a peer answers who asked."""
+        await self._over.wait()
 
     def kick(self) -> None:
         """Drop the peer's connection; it dials again."""
@@ -172,6 +177,7 @@ class FakeLink(_Listener):
         for call in self._calls:
             call.end(LinkClosed("the socket was closed"))
         self._news.unpark_all()
+        self._over.set()
         await super().aclose()
 
 

@@ -95,6 +95,18 @@ class Frame:
         """Which connection it came by."""
         return int(lib.nng_pipe_id(lib.nng_msg_get_pipe(self._message)))
 
+    @property
+    def number(self) -> int:
+        """Which request it answers, where a raw socket received it."""
+        return int.from_bytes(ffi.buffer(lib.nng_msg_header(self._message), 4), "big")
+
+
+def receive_descriptor(socket: Any) -> int:
+    """What is readable while a message can be received without waiting; NNG closes it with the socket."""
+    descriptor = ffi.new("int *")
+    pynng.exceptions.check_err(lib.nng_socket_get_int(socket.socket, b"recv-fd", descriptor))
+    return int(descriptor[0])
+
 
 def on_pipes(socket: Any, joined: Callable[[Any], None], left: Callable[[Any], None]) -> None:
     """Have NNG's threads call `joined(pipe)` and `left(pipe)`; they may only hop to another thread."""
@@ -102,17 +114,13 @@ def on_pipes(socket: Any, joined: Callable[[Any], None], left: Callable[[Any], N
     socket.add_post_pipe_remove_cb(left)
 
 
-def send_nowait(context: Any, frame: bytes) -> Any:
-    """Hand a frame to NNG without waiting. None when it is on its way, else the message to send later."""
-    message = pynng.Message(frame)
-    code = lib.nng_ctx_sendmsg(context.context, message._nng_msg, lib.NNG_FLAG_NONBLOCK)
-    if code == 0:
-        message._mem_freed = True
-        return None
+def is_sent(code: int, message: Any) -> bool:
+    """Whether NNG has taken a message, by what its `sendmsg` said without waiting: else it is sent later."""
     if code == lib.NNG_EAGAIN:
-        return message
+        return False
     pynng.exceptions.check_err(code)
-    raise AssertionError("check_err returned on an error")  # pragma: no cover
+    message._mem_freed = True
+    return True
 
 
 def set_survey_time(context: Any, seconds: float) -> None:

@@ -42,12 +42,15 @@ REMEMBERED = 256  # workers that are gone
 
 
 class FleetLink(Exchanger, Protocol):
-    """A link whose connection can be dropped, and that can be closed; it knows the size of what went last."""
+    """A link whose connection can be dropped, and that can be closed; it knows the size of what went last.
+    Nobody is answered unless somebody runs `watch`."""
 
     @property
     def last_frame(self) -> int: ...
 
     def kick(self) -> None: ...
+
+    async def watch(self) -> None: ...
 
     async def aclose(self) -> None: ...
 
@@ -269,6 +272,7 @@ class Fleet:
         member = self._members[worker.id] = _Member(worker, link, endpoint)
         member.heard.set()
         assert self._nursery is not None
+        self._nursery.start_soon(link.watch)
         self._nursery.start_soon(self._tell_links, [member])
 
     # --- events, on trio's thread: between tasks, where an exception would be the end of the process

@@ -211,6 +211,10 @@ class ProvenLink:
         """Drop the connection."""
         self.link.kick()
 
+    async def watch(self) -> None:
+        """Hand out answers, until the link is closed."""
+        await self.link.watch()
+
     async def aclose(self) -> None:
         """Close the link."""
         self.disconnected()

@@ -18,7 +18,7 @@ from cryptography.x509 import IPAddress
 
 from common.credentials import Credentials, read_credentials
 from common.link.fake import FakeNetwork, FakePeer
-from common.link.gateway import listen_link, open_surveyor
+from common.link.gateway import Notify, listen_link, open_surveyor
 from common.link.worker import answer_requests, answer_surveys
 from gateway.certificates import init
 
@@ -92,7 +92,6 @@ class MemoryTransport:
     def __init__(self, nursery: trio.Nursery) -> None:
         network = FakeNetwork()
         self.open_surveyor = network.open_surveyor
-        self.listen_link = network.listen_link
         self._network = network
         self._nursery = nursery
         self._urls = 0
@@ -108,16 +107,20 @@ class MemoryTransport:
 
     answer_surveys = answer_requests
 
+    def listen_link(self, *how: Any) -> Any:
+        return watched(self._network.listen_link(*how), self._nursery)
+
     async def aclose(self) -> None:
         self._nursery.cancel_scope.cancel()
 
 
 class NngTransport:
     open_surveyor: Any = staticmethod(open_surveyor)
-    listen_link: Any = staticmethod(listen_link)
+    _gateway: Credentials | None = None
     _worker: Credentials | None = None
 
-    def __init__(self, scheme: str, folder: str) -> None:
+    def __init__(self, nursery: trio.Nursery, scheme: str, folder: str) -> None:
+        self._nursery = nursery
         self._scheme = scheme
         if scheme in ("wss", "tls+tcp"):
             self._secure(Path(folder))
@@ -129,7 +132,7 @@ class NngTransport:
         init(folder, [IPAddress(ip_address("127.0.0.1"))])
         gateway, worker = (credentials(folder, end) for end in ("gateway", "worker"))
         self.open_surveyor = partial(open_surveyor, credentials=gateway)
-        self.listen_link = partial(listen_link, credentials=gateway)
+        self._gateway = gateway
         self._worker = worker
 
     def url(self) -> str:
@@ -140,6 +143,9 @@ class NngTransport:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         return f"{self._scheme}://127.0.0.1:{port}" + ("/link" if self._scheme.startswith("ws") else "")
+
+    def listen_link(self, url: str, joined: Notify, left: Notify, own: Credentials | None = None) -> Any:
+        return watched(listen_link(url, joined, left, own or self._gateway), self._nursery)
 
     def answer_requests(self, url: str, handler: Handler) -> Peer:
         return self._start(answer_requests, url, handler)
@@ -165,6 +171,12 @@ def credentials(folder: Path, end: str) -> Credentials:
     )
 
 
+def watched(link: Any, nursery: trio.Nursery) -> Any:
+    """The link, whose answers are handed out from now on."""
+    nursery.start_soon(link.watch)
+    return link
+
+
 Transport = MemoryTransport | NngTransport
 OpenTransport = Callable[[], AbstractAsyncContextManager[Transport]]
 
@@ -185,8 +197,9 @@ def open_transport(request: pytest.FixtureRequest, folder: str) -> OpenTransport
     async def open_it() -> AsyncIterator[Transport]:
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
-                kind = request.param
-                transport = MemoryTransport(nursery) if kind == "memory" else NngTransport(kind, folder)
+                transport: Transport = MemoryTransport(nursery)
+                if request.param != "memory":
+                    transport = NngTransport(nursery, request.param, folder)
                 try:
                     yield transport
                 finally:

@@ -12,7 +12,6 @@ import trio
 from cryptography.x509 import DNSName, IPAddress
 
 from common.credentials import Credentials
-from common.link.gateway import listen_link
 from common.link.worker import answer_requests
 from gateway.certificates import init, renew
 from tests.certificates import issued_days_ago
@@ -27,10 +26,10 @@ def nobody() -> None:
 
 
 @pytest.fixture
-def transport(folder: str) -> NngTransport:
+def transport(nursery: trio.Nursery, folder: str) -> NngTransport:
     # wss is the same TLS beneath ws. NNG 1.11 panics now and then when both ends of it are in one process and
     # one is closed as it gets through; tests/e2e and tests/hosts have it with an end in each process.
-    return NngTransport("tls+tcp", folder)
+    return NngTransport(nursery, "tls+tcp", folder)
 
 
 @pytest.fixture
@@ -60,9 +59,9 @@ def end_of(folder: str, end: str) -> Credentials:
     )
 
 
-async def check_refused(url: str, gateway: Credentials, worker: Any, good: Any) -> None:
+async def check_refused(transport: NngTransport, url: str, worker: Any, good: Any) -> None:
     """The one worker gets nothing, and another one everything."""
-    link = listen_link(url, nobody, nobody, gateway)
+    link = transport.listen_link(url, nobody, nobody)
     with trio.move_on_after(LONG_ENOUGH) as scope:
         await link.exchange(b"secret")
     assert scope.cancelled_caught
@@ -75,28 +74,28 @@ async def check_refused(url: str, gateway: Credentials, worker: Any, good: Any) 
 
 async def test_a_worker_without_a_certificate_of_the_fleet_is_refused(transport, folder, dial, tmp_path):
     init(tmp_path, [HERE])
-    url, gateway, worker = transport.url(), end_of(folder, "gateway"), end_of(folder, "worker")
+    url, worker = transport.url(), end_of(folder, "worker")
     foreign = end_of(str(tmp_path), "worker")._replace(ca=worker.ca)  # it trusts us, not we it
     stranger = dial(url, foreign)
-    await check_refused(url, gateway, stranger, lambda: dial(url, worker))
+    await check_refused(transport, url, stranger, lambda: dial(url, worker))
 
 
 async def test_one_that_speaks_no_tls_gets_nothing(transport, folder, dial):
     url = transport.url()
     plain = dial(url.replace("tls+tcp", "tcp"), None)
-    await check_refused(url, end_of(folder, "gateway"), plain, lambda: dial(url, end_of(folder, "worker")))
+    await check_refused(transport, url, plain, lambda: dial(url, end_of(folder, "worker")))
 
 
 async def test_an_expired_worker_is_refused(transport, folder, dial):
     good = end_of(folder, "worker")
-    url, gateway = transport.url(), end_of(folder, "gateway")
+    url = transport.url()
     renewed(folder, days_ago=3)
-    await check_refused(url, gateway, dial(url, end_of(folder, "worker")), lambda: dial(url, good))
+    await check_refused(transport, url, dial(url, end_of(folder, "worker")), lambda: dial(url, good))
 
 
 async def test_a_gateway_s_certificate_is_none_to_dial_with(transport, folder, dial):
     url, gateway = transport.url(), end_of(folder, "gateway")
-    await check_refused(url, gateway, dial(url, gateway), lambda: dial(url, end_of(folder, "worker")))
+    await check_refused(transport, url, dial(url, gateway), lambda: dial(url, end_of(folder, "worker")))
 
 
 @pytest.mark.parametrize("what", ["another host's", "expired", "a worker's", "of another authority"])
@@ -110,14 +109,14 @@ async def test_a_worker_refuses_a_gateway_that_is_not_its_own(what, transport, f
         init(tmp_path, [HERE])
     false = end_of(str(tmp_path) if what == "of another authority" else folder, "gateway")
     false = end_of(folder, "worker") if what == "a worker's" else false._replace(ca=worker.ca)
-    link = listen_link(url, nobody, nobody, false)
+    link = transport.listen_link(url, nobody, nobody, false)
     there = dial(url, worker)
     with trio.move_on_after(LONG_ENOUGH) as scope:
         await link.exchange(b"work for me")
     assert scope.cancelled_caught
     assert not there.is_connected
     await link.aclose()
-    link = listen_link(url, nobody, nobody, good)
+    link = transport.listen_link(url, nobody, nobody, good)
     with trio.fail_after(10):
         assert bytes((await link.exchange(b"there?")).view) == b"re: there?"
     await link.aclose()

@@ -23,8 +23,8 @@ def threads_named(name: str) -> int:
 
 
 @pytest.fixture(params=["ipc", "tcp", "ws"])
-def transport(request, folder):
-    return NngTransport(request.param, folder)
+def transport(request, nursery, folder):
+    return NngTransport(nursery, request.param, folder)
 
 
 @pytest.fixture

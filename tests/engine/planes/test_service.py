@@ -48,11 +48,12 @@ class Gateway:
         (answer,) = answers
         return answer
 
-    async def open_link(self) -> None:
+    async def open_link(self, nursery: trio.Nursery) -> None:
         self.worker = (await self.survey(wire.Hello("gateway"))).worker
         endpoint = link_endpoint(self._base, self.worker)
         linked = trio.Event()
         self.link = listen_link(str(link_address(self._base, endpoint)), linked.set, lambda: None)
+        nursery.start_soon(self.link.watch)
         assert await self.survey(wire.LinkUp({self.worker: endpoint})) == wire.Done(self.worker)
         await linked.wait()
 
@@ -68,11 +69,12 @@ async def open_gateway(addresses: Addresses, came: trio.Event) -> AsyncIterator[
     async with open_surveyor([url], came.set, lambda: None) as surveyor:
         await came.wait()
         gateway = Gateway(addresses, surveyor)
-        await gateway.open_link()
-        try:
-            yield gateway
-        finally:
-            await gateway.link.aclose()
+        async with trio.open_nursery() as nursery:
+            await gateway.open_link(nursery)
+            try:
+                yield gateway
+            finally:
+                await gateway.link.aclose()
 
 
 def new_service(addresses: Addresses, **how: Any) -> WorkerService:
