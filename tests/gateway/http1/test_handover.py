@@ -171,21 +171,22 @@ async def test_an_answer_that_nobody_takes_is_cut_on_http2_and_counted(
 
 
 async def test_an_answer_that_is_taken_slowly_comes_whole_on_http2(serve_lane: ServeLane) -> None:
-    async with serve_lane(app=LARGE, write_time=1.0) as served:
+    async with serve_lane(app=LARGE, write_time=2.0) as served:
         client = await served.connect()
         http2 = H2Connection()
         http2.initiate_connection()
         http2.send_headers(1, request_head("GET", "/large?size=1000000"), end_stream=True)
         await client.send(http2.data_to_send())
-        taken = 0
+        began, taken = trio.current_time(), 0
         while taken < 1_000_000:
             for event in http2.receive_data(await client.stream.receive_some()):
                 if isinstance(event, DataReceived):
                     taken += len(event.data)
                     http2.acknowledge_received_data(event.flow_controlled_length, 1)
-            await trio.sleep(0.02)
+            await trio.sleep(0.1)
             await client.send(http2.data_to_send())
         assert taken == 1_000_000
+        assert trio.current_time() - began > 2.0, "the whole of it took longer than a piece of it may"
         assert served.lane.limited["write_time"] == 0
 
 
