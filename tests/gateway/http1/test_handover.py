@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, TextMessage
@@ -188,6 +189,28 @@ async def test_an_answer_that_is_taken_slowly_comes_whole_on_http2(serve_lane: S
         assert taken == 1_000_000
         assert trio.current_time() - began > 2.0, "the whole of it took longer than a piece of it may"
         assert served.lane.limited["write_time"] == 0
+
+
+async def test_of_an_answer_that_nobody_takes_little_is_made_on_http2(serve_lane: ServeLane) -> None:
+    made = 0
+
+    async def make(_scope: Scope, _receive: Receive, send: Send) -> None:
+        nonlocal made
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for made in range(1, 1001):  # noqa: B007 - it is what is asked about
+            await send({"type": "http.response.body", "body": bytes(64 << 10), "more_body": True})
+
+    async with serve_lane(app=make) as served:
+        client = await served.connect()
+        http2 = H2Connection()
+        http2.initiate_connection()
+        http2.send_headers(1, request_head("GET", "/made"), end_stream=True)
+        await client.send(http2.data_to_send())
+        with trio.fail_after(10):
+            while not made:  # noqa: ASYNC110 - what is waited for has no event
+                await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert made <= 4
 
 
 async def test_a_body_that_goes_on_after_its_answer_costs_no_other_stream(
