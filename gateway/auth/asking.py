@@ -8,13 +8,14 @@ from contextlib import suppress
 from typing import Any
 
 import trio
+from starlette.types import Message, Receive
 
 from common.errors import Forbidden, NotFound, Unauthenticated
 from common.log import event
 from gateway.auth.clients import Client
-from gateway.auth.gate import Gate
+from gateway.auth.gate import Gate, check
 from gateway.auth.origins import is_foreign, refusal
-from gateway.auth.roles import Role, holds
+from gateway.auth.roles import Role
 
 log = logging.getLogger("pipeline.tokens")
 
@@ -35,10 +36,23 @@ async def until_refused(client: Client | None, role: Role) -> None:
     if client is None:
         await trio.sleep_forever()
     else:
-        with suppress(Unauthenticated):
-            while holds(client.role, role):
-                client.check(time.time())
+        with suppress(Unauthenticated, Forbidden):
+            while True:
+                check(client, role, time.time())
                 await trio.sleep(LOOK_EVERY)
+
+
+def while_allowed(client: Client, role: Role, receive: Receive) -> Receive:
+    """The body of a request of a client's, which comes for as long as it may send what needs `role`: then
+    `Unauthenticated` or `Forbidden`."""
+
+    async def received() -> Message:
+        message = await receive()
+        if message["type"] == "http.request":
+            check(client, role, time.time())
+        return message
+
+    return received
 
 
 def public(app: Any) -> Any:

@@ -39,6 +39,15 @@ class Proof(NamedTuple):
     address: str
 
 
+def check(client: Client, role: Role, wall: float) -> None:
+    """`Unauthenticated` or `Forbidden` for a client that may not do what needs `role`; `wall` in seconds
+    since the epoch."""
+    if client.ends:
+        client.check(wall)
+    if not holds(client.role, role):
+        raise Forbidden(f"a token of role {client.role} may not do that: it takes {role.value}")
+
+
 class Gate:
     """`refused` counts who was turned away, by the error's wire word."""
 
@@ -123,10 +132,7 @@ class Gate:
     # --- inside
 
     def _check(self, client: Client, role: Role) -> Client:
-        if client.ends:
-            client.check(self._clock())
-        if not holds(client.role, role):
-            raise Forbidden(f"a token of role {client.role} may not do that: it takes {role.value}")
+        check(client, role, self._clock())
         if client.is_limited:
             client.ask(trio.current_time())
         return client

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from common.errors import PipelineError
-from gateway.auth.asking import admit
+from gateway.auth.asking import admit, client_of, while_allowed
 from gateway.auth.roles import Role, role_of_method
 from gateway.doors.shape import Failure
 
@@ -103,7 +103,11 @@ class Described(Route):
 
         @wraps(endpoint)
         async def admitted(request: Request) -> Response:
-            await admit(request.scope, roles.get(request.method, roles.get("GET", Role.ADMIN)))
+            role = roles.get(request.method, roles.get("GET", Role.ADMIN))
+            await admit(request.scope, role)
+            client = client_of(request.scope)
+            if client is not None:
+                request = Request(request.scope, while_allowed(client, role, request.receive))
             return await endpoint(request)
 
         super().__init__(path, admitted, methods=list(roles))

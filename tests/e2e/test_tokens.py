@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ import modelserver_pb2_grpc
 from cli.main import main
 from tests.e2e.processes import ROOT, Gateway, Site, wait_for
 from tests.e2e.rest import Answer, Client, ask_raw
-from tests.e2e.weights import ONE, stored, upload
+from tests.e2e.weights import ONE, TWO, stored, upload
 
 connect = pytest.importorskip("websockets.asyncio.client").connect
 exceptions = pytest.importorskip("websockets.exceptions")
@@ -314,6 +315,27 @@ def test_a_token_is_known_as_soon_as_it_is_made_and_not_once_it_is_revoked(guard
     wait_for(lambda: guarded.ask("GET", "/status", token=token).status == 200, "it is known")
     assert main(["token", "revoke", token.split("_")[1], "--tokens", guarded.file]) == 0
     wait_for(lambda: guarded.ask("GET", "/status", token=token).status == 401, "it is not known any more")
+
+
+def test_an_upload_ends_with_its_token(guarded):
+    token = make_token(guarded.file, "admin")
+    wait_for(lambda: guarded.ask("GET", "/status", token=token).status == 200, "it is known")
+    before = guarded.ask("GET", "/models", token="read").json
+    body, content_type = upload(TWO, stored(TWO))
+    begun, rest = body[: len(body) // 2], body[len(body) // 2 :]
+    head = (
+        f"PUT /set_weights HTTP/1.1\r\nhost: gw\r\nauthorization: Bearer {token}\r\n"
+        f"content-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", guarded.admin_port), timeout=60) as connection:
+        connection.sendall(head.encode() + begun)
+        assert main(["token", "revoke", token.split("_")[1], "--tokens", guarded.file]) == 0
+        wait_for(lambda: guarded.ask("GET", "/status", token=token).status == 401, "it is not known any more")
+        connection.sendall(rest)
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"the token was revoked" in answer
+    assert guarded.ask("GET", "/models", token="read").json == before
 
 
 def test_the_command_line_and_the_curl_scripts_bring_a_token_along(guarded, capsys):
