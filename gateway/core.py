@@ -25,27 +25,27 @@ from gateway.autoscaler.scaling import Scaling
 from gateway.autoscaler.workforce import Workforce
 from gateway.bell import Bell
 from gateway.doors.autodep import AutodepDoor
-from gateway.doors.autoscaler import autoscaler_routes
-from gateway.doors.dashboard import dashboard_routes
-from gateway.doors.events import EventsDoor
-from gateway.doors.experiments import experiment_routes
-from gateway.doors.fleet import fleet_routes
-from gateway.doors.health import HealthDoor
+from gateway.doors.fleet.autoscaler import autoscaler_routes
+from gateway.doors.fleet.fleet import fleet_routes
 from gateway.doors.jobs import JobsDoor, callback_body
 from gateway.doors.json import MAX_DEPTH, JsonReader
-from gateway.doors.live import LiveDoor
-from gateway.doors.metrics import MetricsDoor
-from gateway.doors.models import ModelsDoor
-from gateway.doors.predict import PredictDoor
+from gateway.doors.models.experiments import experiment_routes
+from gateway.doors.models.models import ModelsDoor
+from gateway.doors.monitoring.events import EventsDoor
+from gateway.doors.monitoring.health import HealthDoor
+from gateway.doors.monitoring.live import LiveDoor
+from gateway.doors.monitoring.metrics import MetricsDoor
+from gateway.doors.monitoring.status import StatusDoor
+from gateway.doors.pages.dashboard import dashboard_routes
+from gateway.doors.predict.predict import PredictDoor
 from gateway.doors.rest import make_app
 from gateway.doors.shape import is_v2
-from gateway.doors.status import StatusDoor
 from gateway.doors.v2.describe import Description
 from gateway.doors.v2.infer import Inference
 from gateway.doors.v2.repository import Repository
 from gateway.doors.v2.rest import InferDoor, V2Door
-from gateway.doors.ws import SocketDoor
-from gateway.doors.ws_session import SocketLimits
+from gateway.doors.ws.session import SocketLimits
+from gateway.doors.ws.ws import SocketDoor
 from gateway.experiments.experimenting import Experimenting
 from gateway.experiments.experiments import Experiments
 from gateway.fleet.fleet import Fleet, OpenLink

@@ -46,6 +46,23 @@ may_import_also: dict[str, set[str]] = {
     },
 }
 
+# What every room of gateway.doors may import of it, and which other rooms each may. A module at the top is a
+# room together with what the OpenAPI document says of it: jobs and jobs_api.
+doors_share = {"answers", "cross_origin", "exchange", "json", "paths", "rest_api", "shape"}
+doors_may_import: dict[str, set[str]] = {
+    "fleet": set(),
+    "monitoring": set(),
+    "pages": set(),
+    "predict": set(),
+    "jobs": {"predict"},
+    "models": {"predict"},
+    "v2": {"models", "predict"},
+    "ws": {"monitoring", "predict"},
+    "autodep": {"monitoring", "predict", "v2"},
+    "grpc": {"predict", "v2"},
+    "rest": {"models", "monitoring", "pages", "predict", "v2"},
+}
+
 # They decide, and leave waiting and speaking to others. Each of them has to exist.
 pure_modules = {
     "cli.failure",
@@ -133,10 +150,10 @@ pure_modules = {
     "gateway.observing.failures",
     "gateway.observing.history",
     "gateway.doors.grpc.coefs",
-    "gateway.doors.media",
+    "gateway.doors.predict.media",
     "gateway.doors.paths",
-    "gateway.doors.results",
-    "gateway.doors.typed_results",
+    "gateway.doors.predict.results",
+    "gateway.doors.predict.typed_results",
     "common.grpc.blocks",
     "common.grpc.calm",
     "common.grpc.cutter",
@@ -301,6 +318,31 @@ def find_layer_problems(modules: Modules) -> list[str]:
     return problems
 
 
+def room_of(name: str) -> str | None:
+    """Return the room of gateway.doors that a module is in, "" for what all of them share, None elsewhere."""
+    if not name.startswith("gateway.doors."):
+        return None
+    room = name.split(".")[2]
+    return "" if room in doors_share else room.removesuffix("_api")
+
+
+def find_room_problems(modules: Modules) -> list[str]:
+    problems = []
+    for name, module in modules.items():
+        room = room_of(name)
+        if room and room not in doors_may_import:
+            problems.append(f"{module.where}:1: {room} is not in the table of the doors' rooms")
+        elif room is not None:
+            others = doors_may_import.get(room, set())
+            who, allowed = room or "what all share", ", ".join(sorted(others) or ["no other room"])
+            problems += [
+                f"{imported.where}: doors: {who} may import {allowed}, not {imported.target}"
+                for imported in module.imports
+                if room_of(imported.target) not in {None, "", room, *others}
+            ]
+    return problems
+
+
 def find_cycle_problems(modules: Modules) -> list[str]:
     # Parents are left out: importing a.b runs a/__init__.py first, and that one may well import a.b.
     graph = {
@@ -423,6 +465,7 @@ def modules() -> Modules:
     "find_problems",
     [
         find_layer_problems,
+        find_room_problems,
         find_cycle_problems,
         find_pure_problems,
         find_weight_problems,
@@ -438,6 +481,11 @@ def test_the_source_keeps_the_rule(modules, find_problems):
 def test_names_keep_the_rules():
     problems = find_name_problems(ROOT)
     assert not problems, "\n" + "\n".join(problems)
+
+
+def test_the_doors_rooms_are_there_and_have_an_order(modules):
+    assert {room_of(name) for name in modules} - {None, ""} == doors_may_import.keys()
+    graphlib.TopologicalSorter(doors_may_import).prepare()
 
 
 @pytest.mark.parametrize("name", sorted(pure_modules))
@@ -566,6 +614,25 @@ def test_what_a_package_imports_its_pure_module_imports_too(tmp_path):
     files = {"gateway/__init__.py": "import starlette", "gateway/scheduling/routing.py": ""}
     assert find_pure_problems(plant(tmp_path, files)) == [
         "gateway/__init__.py:1: gateway.scheduling.routing is pure: starlette"
+    ]
+
+
+def test_an_import_across_the_doors_rooms_is_found(tmp_path):
+    files = {
+        "gateway/doors/json.py": "from gateway.doors.jobs import Job",
+        "gateway/doors/jobs.py": "import gateway.doors.jobs_api, gateway.doors.json, gateway.doors.predict",
+        "gateway/doors/jobs_api.py": "def f(): from gateway.doors.models import models",
+        "gateway/doors/models/models.py": "import gateway.jobs, gateway.doors.models.settings",
+        "gateway/doors/predict/rows.py": "import gateway.doors.ws",
+        "gateway/doors/models/settings.py": "",
+        "gateway/doors/ws/__init__.py": "",
+        "gateway/doors/another.py": "",
+    }
+    assert find_room_problems(plant(tmp_path, files)) == [
+        "gateway/doors/another.py:1: another is not in the table of the doors' rooms",
+        "gateway/doors/jobs_api.py:1: doors: jobs may import predict, not gateway.doors.models.models",
+        "gateway/doors/json.py:1: doors: what all share may import no other room, not gateway.doors.jobs",
+        "gateway/doors/predict/rows.py:1: doors: predict may import no other room, not gateway.doors.ws",
     ]
 
 

@@ -29,11 +29,11 @@ from gateway.doors.autodep_api import (
 )
 from gateway.doors.exchange import Asked, answer_over_asgi
 from gateway.doors.json import JsonReader
-from gateway.doors.media import decode_file, pack_text
-from gateway.doors.results import provenance
+from gateway.doors.monitoring.status import StatusDoor
+from gateway.doors.predict.media import decode_file, pack_text
+from gateway.doors.predict.results import provenance
+from gateway.doors.predict.typed_results import show_rows
 from gateway.doors.shape import encode, lines_of
-from gateway.doors.status import StatusDoor
-from gateway.doors.typed_results import show_rows
 from gateway.doors.v2.failures import status_of
 from gateway.models.catalog import DEFAULT_MODEL, Catalog, Version
 from gateway.openapi.operation import Described

@@ -34,7 +34,7 @@ from gateway.doors.jobs_api import (
     JobShown,
     Order,
 )
-from gateway.doors.predict import Body, read_input
+from gateway.doors.predict.predict import Body, read_input
 from gateway.doors.shape import failure
 from gateway.jobs.going import Going
 from gateway.jobs.job import FORMATS, BatchFiles, Job, State

@@ -9,8 +9,8 @@ from msgspec import Meta
 
 from common.errors import DiskFull, InvalidRequest, NotFound, Overloaded, TooLarge
 from gateway.auth.roles import Role
-from gateway.doors.inputs import Tensor
-from gateway.doors.predict_api import VECTOR, VECTORS, PredictedMany, PredictedOne, PredictedTensors
+from gateway.doors.predict.inputs import Tensor
+from gateway.doors.predict.predict_api import VECTOR, VECTORS, PredictedMany, PredictedOne, PredictedTensors
 from gateway.doors.shape import Done, Failure
 from gateway.jobs.job import FORMATS, State
 from gateway.jobs.store import KeyReused

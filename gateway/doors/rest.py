@@ -13,14 +13,14 @@ from starlette.routing import BaseRoute
 
 from common.errors import PipelineError
 from gateway.doors.answers import json_response, rolled_answer
-from gateway.doors.documents import document_routes
-from gateway.doors.models import ModelsDoor
-from gateway.doors.predict import PredictDoor
-from gateway.doors.predict_api import PREDICT
+from gateway.doors.models.models import ModelsDoor
+from gateway.doors.models.upload import receive_upload
+from gateway.doors.monitoring.status import StatusDoor
+from gateway.doors.pages.documents import document_routes
+from gateway.doors.predict.predict import PredictDoor
+from gateway.doors.predict.predict_api import PREDICT
 from gateway.doors.rest_api import SET_WEIGHTS, STATUS
 from gateway.doors.shape import error_body, headers_of, is_v2
-from gateway.doors.status import StatusDoor
-from gateway.doors.upload import receive_upload
 from gateway.doors.v2.failures import status_of
 from gateway.models.rollout import Rollouts
 from gateway.openapi.operation import Described

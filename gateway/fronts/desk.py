@@ -16,7 +16,7 @@ import trio
 
 from common.channel import Channel, Frame, packed
 from common.credentials import Identity
-from gateway.doors.predict import PredictDoor
+from gateway.doors.predict.predict import PredictDoor
 from gateway.fronts.messages import Handed, Kind
 from gateway.http1.request import Refused
 from gateway.http1.transport import Buffer

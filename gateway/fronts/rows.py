@@ -13,7 +13,7 @@ import msgspec
 
 from common.errors import PipelineError
 from common.tensor import TensorSpec, pack_vector
-from gateway.doors.results import provenance, render_one
+from gateway.doors.predict.results import provenance, render_one
 from gateway.doors.shape import predict_failure
 from gateway.scheduling.requests import Answer, Provenance
 

@@ -13,8 +13,8 @@ import trio
 
 from common.errors import InvalidRequest, ModelError
 from common.tensor import TensorSpec
-from gateway.doors.inputs import Signature
 from gateway.doors.json import JsonReader
+from gateway.doors.predict.inputs import Signature
 from gateway.jobs.computing import Computing, Piece
 from gateway.jobs.job import BatchFiles, Job, next_chunk
 from gateway.jobs.outputs import WRITERS, Writer

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
-from gateway.doors.inputs import Signature
+from gateway.doors.predict.inputs import Signature
 from gateway.jobs.rows import Result, plain
 
 ROW, ERROR = "row", "error"

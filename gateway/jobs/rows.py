@@ -14,7 +14,7 @@ from pybase64 import b64encode_as_string
 
 from common.errors import InvalidRequest
 from common.tensor import Buffer, TensorSpec, element_ends, pack_vector, values, vector_spec
-from gateway.doors.inputs import Signature, Tensor, read_rows, read_tensors
+from gateway.doors.predict.inputs import Signature, Tensor, read_rows, read_tensors
 
 NOT_FINITE = "the model's answer holds NaN or infinity, which JSON has no number for"
 

@@ -17,9 +17,9 @@ import msgspec
 from common.errors import InvalidRequest
 from common.media import row_of
 from common.tensor import pack_elements
-from gateway.doors.inputs import Signature, Tensor
 from gateway.doors.json import JsonReader
-from gateway.doors.media import decode_file, pack_text
+from gateway.doors.predict.inputs import Signature, Tensor
+from gateway.doors.predict.media import decode_file, pack_text
 from gateway.jobs.rows import Read, Row, split_rows, tensor_row, vector_row
 
 MAX_LINE = 8 << 20

@@ -18,7 +18,7 @@ import yaml
 
 from tests.e2e.processes import ROOT, Gateway, Process, Site, open_site, wait_for
 from tests.e2e.weights import ONE, stored
-from tests.gateway.doors.test_metrics import open_watcher
+from tests.gateway.doors.monitoring.test_metrics import open_watcher
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 ALERTS = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"][0]["rules"]

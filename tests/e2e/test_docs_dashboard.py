@@ -6,8 +6,8 @@ import gzip
 import re
 from pathlib import Path
 
-from gateway.doors import events, live
-from gateway.doors.dashboard import FOLDER
+from gateway.doors.monitoring import events, live
+from gateway.doors.pages.dashboard import FOLDER
 from gateway.observing.history import LENGTH, STEP
 
 PATH = Path(__file__).parents[2] / "docs" / "dashboard.md"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.doors import events as events_door
-from gateway.doors.messages import Message
-from gateway.doors.ws_session import SocketLimits
+from gateway.doors.monitoring import events as events_door
+from gateway.doors.ws.messages import Message
+from gateway.doors.ws.session import SocketLimits
 from gateway.http1 import HttpLimits
 from gateway.observing.events import Events
 from tests.e2e.browser import find_browser, open_browser

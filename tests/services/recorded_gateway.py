@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from gateway.doors.dashboard import FOLDER, PAGE_FILE, TYPES
+from gateway.doors.pages.dashboard import FOLDER, PAGE_FILE, TYPES
 
 LIVE = ("recent", "history", "status")
 

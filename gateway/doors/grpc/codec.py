@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from common.errors import InvalidRequest
 from common.tensor import BYTES, DATATYPES, Buffer, pack_elements
 from gateway.doors.grpc.messages import message
-from gateway.doors.inputs import check_elements
+from gateway.doors.predict.inputs import check_elements
 from gateway.doors.v2.infer import (
     InferRequest,
     InferResponse,

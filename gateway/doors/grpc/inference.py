@@ -19,7 +19,7 @@ from gateway.doors.grpc.codec import (
     write_stream_error,
     write_stream_response,
 )
-from gateway.doors.results import provenance
+from gateway.doors.predict.results import provenance
 from gateway.doors.v2.infer import Inference, InferResponse
 from gateway.scheduling.predictions import MAX_TIMEOUT
 from gateway.scheduling.requests import Answer, Request

@@ -16,8 +16,8 @@ import msgspec
 
 from common.errors import InvalidRequest
 from common.tensor import BYTES, DATATYPES, Buffer, TensorSpec, pack_elements, values
-from gateway.doors.inputs import check_shape, flatten, pack
 from gateway.doors.json import JsonReader
+from gateway.doors.predict.inputs import check_shape, flatten, pack
 from gateway.doors.v2.infer import (
     NONE,
     InferRequest,

@@ -14,7 +14,7 @@ from common.errors import InvalidRequest, PipelineError, TooLarge
 from common.tensor import BYTES, DATATYPE_NAMES, DATATYPES, Buffer, TensorSpec, row_ends
 from common.wire import MAX_BATCH_BYTES
 from gateway.auth.clients import Client
-from gateway.doors.inputs import check_elements, check_shape
+from gateway.doors.predict.inputs import check_elements, check_shape
 from gateway.doors.v2.classify import classify, read_classes
 from gateway.models.catalog import Catalog, Version
 from gateway.scheduling.predictions import MAX_TIMEOUT, Predictions

@@ -12,7 +12,7 @@ import trio
 
 from common.errors import InvalidRequest, LoadError, TooLarge
 from gateway.doors.json import JsonReader
-from gateway.doors.models import check_name
+from gateway.doors.models.models import check_name
 from gateway.doors.v2.config import read_config
 from gateway.models.configuring import settings_of_next
 from gateway.models.rollout import Rollouts

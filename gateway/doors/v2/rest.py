@@ -23,8 +23,8 @@ from gateway.doors.answers import json_response
 from gateway.doors.exchange import Asked, answer_over_asgi, read_json
 from gateway.doors.json import JsonReader
 from gateway.doors.paths import INFER
-from gateway.doors.predict import read_timeout
-from gateway.doors.results import provenance
+from gateway.doors.predict.predict import read_timeout
+from gateway.doors.predict.results import provenance
 from gateway.doors.v2 import codec, coding, rest_api
 from gateway.doors.v2.describe import Description
 from gateway.doors.v2.failures import error_body, failure

@@ -17,8 +17,8 @@ from common.errors import (
     TooLarge,
 )
 from gateway.auth.roles import Role
-from gateway.doors.models_api import MODEL, VERSION
-from gateway.doors.predict_api import INPUTS, PROVENANCE, TIMEOUT
+from gateway.doors.models.models_api import MODEL, VERSION
+from gateway.doors.predict.predict_api import INPUTS, PROVENANCE, TIMEOUT
 from gateway.doors.v2 import shapes
 from gateway.doors.v2.codec import InferenceBody
 from gateway.openapi.operation import BINARY, Answer, Header, Operation, Parameter, Shape, Tag

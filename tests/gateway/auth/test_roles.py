@@ -8,7 +8,7 @@ from gateway.auth.calls import role_of_path
 from gateway.auth.roles import Role, holds
 from gateway.core import Doors
 from gateway.doors.grpc.services import make_methods
-from gateway.doors.ws import SocketDoor
+from gateway.doors.ws.ws import SocketDoor
 from gateway.openapi.operation import Described, NotOffered
 from tests.gateway.site import open_site
 

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from common.tensor import TensorSpec
-from gateway.doors.results import provenance, render_one
+from gateway.doors.predict.results import provenance, render_one
 from gateway.fronts.rows import RowAnswer, Rows, pack, render
 from gateway.scheduling.requests import Answer, Provenance
 

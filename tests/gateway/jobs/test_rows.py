@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from common.errors import InvalidRequest
 from common.tensor import TensorSpec, pack_elements, vector_spec
-from gateway.doors.inputs import Tensor
+from gateway.doors.predict.inputs import Tensor
 from gateway.jobs.rows import (
     NOT_FINITE,
     Answered,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from common.errors import InvalidRequest, ModelError, NoWeights, QueueFull, TooLarge, WorkerLost
 from common.tensor import TensorSpec, elements
-from gateway.doors.inputs import MAX_ELEMENTS
 from gateway.doors.json import JsonReader
+from gateway.doors.predict.inputs import MAX_ELEMENTS
 from gateway.doors.v2 import coding as codings
 from gateway.doors.v2.classify import classify
 from gateway.doors.v2.coding import Inflater, choose, compress

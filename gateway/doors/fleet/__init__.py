@@ -1,0 +1,1 @@
+"""REST for the workers: one to leave, and how many there should be."""
