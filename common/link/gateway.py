@@ -19,10 +19,11 @@ from common.credentials import Credentials
 from common.errors import LinkClosed, LinkError, WorkerLost
 from common.link.nng import (
     Frame,
+    OfPipe,
+    Pipes,
     free_unsent,
     is_sent,
     mapped_errors,
-    on_pipes,
     prepare,
     receive_descriptor,
     set_survey_time,
@@ -30,7 +31,6 @@ from common.link.nng import (
 )
 
 Notify = Callable[[], None]
-OfPipe = Callable[[Any], None]
 
 # Of a request's number, as SP's protocol has it in each header: the first bit says that it is one.
 _REQUEST, _NUMBERS = 1 << 31, (1 << 31) - 1
@@ -83,8 +83,9 @@ async def _close(socket: Any) -> None:
 class Surveyor:
     """Asks the whole fleet. Several surveys at once are fine: each has a context of its own."""
 
-    def __init__(self, socket: Any) -> None:
+    def __init__(self, socket: Any, joined: Notify, left: Notify) -> None:
         self._socket = socket
+        self._pipes = Pipes(socket, _hop(lambda _: joined()), _hop(lambda _: left()))
 
     async def ask(self, question: bytes, survey_time: float, take: Callable[[Frame], bool]) -> None:
         """Hand every answer to `take` until it returns True or `survey_time` seconds are over.
@@ -108,14 +109,11 @@ class Surveyor:
     @property
     def pipes(self) -> set[int]:
         """Every connection there is now, as `Frame.pipe` calls it."""
-        return set(self._socket._pipes)
+        return {pipe.id for pipe in self._pipes}
 
     def hang_up(self, pipe: int) -> None:
         """End a connection, if it is there."""
-        found = self._socket._pipes.get(pipe)
-        if found is not None:
-            with contextlib.suppress(pynng.exceptions.NNGException):
-                found.close()
+        self._pipes.close(pipe)
 
 
 @contextlib.asynccontextmanager
@@ -126,11 +124,11 @@ async def open_surveyor(
     are for wss and tls+tcp."""
     with mapped_errors():
         socket = prepare(pynng.Surveyor0(tls_config=credentials and tls_config(credentials, None)))
-        on_pipes(socket, _hop(lambda _: joined()), _hop(lambda _: left()))
+        surveyor = Surveyor(socket, joined, left)
     try:
         for url in urls:
             _listen(socket, url)
-        yield Surveyor(socket)
+        yield surveyor
     finally:
         await _close(socket)
 
@@ -163,6 +161,8 @@ class Link:
 
     def __init__(self, socket: Any, joined: Notify, left: Notify) -> None:
         self._socket = socket
+        # A stranger that guessed the path, or a half-dead twin, must not share a worker's requests.
+        self._pipes = Pipes(socket, _hop(self._came), _hop(self._went), most=1)
         self._joined, self._left = joined, left
         self._descriptor = receive_descriptor(socket)
         self._received = ffi.new("nng_msg **")
@@ -225,13 +225,13 @@ class Link:
             if question is not None:
                 question.end(frame)
 
-    def came(self, pipe: Any) -> None:
+    def _came(self, pipe: Any) -> None:
         """The worker has connected."""
         self._pipe = pipe
         self._news.unpark_all()
         self._joined()
 
-    def went(self, pipe: Any) -> None:
+    def _went(self, pipe: Any) -> None:
         """A connection is over: what was asked over it fails."""
         if self._pipe is pipe:
             self._pipe = None
@@ -244,9 +244,7 @@ class Link:
 
     def kick(self) -> None:
         """Drop the worker's connection: every exchange raises `WorkerLost`, a live worker dials again."""
-        for pipe in self._socket.pipes:
-            with contextlib.suppress(pynng.exceptions.NNGException):
-                pipe.close()
+        self._pipes.close()
 
     async def aclose(self) -> None:
         """Close the link; whoever still waits in `exchange` gets `LinkClosed`."""
@@ -259,12 +257,6 @@ class Link:
             await _close(self._socket)
 
 
-def _refuse_second_pipe(pipe: Any) -> None:
-    """A stranger that guessed the path, or a half-dead twin, must not share a worker's requests."""
-    if len(pipe.socket.pipes) > 1:
-        pipe.close()
-
-
 def listen_link(url: str, joined: Notify, left: Notify, credentials: Credentials | None = None) -> Link:
     """A new link, listening; `joined` and `left` run in trio's thread as its worker connects and goes.
     `credentials` are for wss and tls+tcp."""
@@ -272,9 +264,7 @@ def listen_link(url: str, joined: Notify, left: Notify, credentials: Credentials
         tls = credentials and tls_config(credentials, None)
         # It keeps nothing that it cannot send at once: whoever comes next might not be whom it was meant for.
         socket = prepare(pynng.Req0(opener=lib.nng_req0_open_raw, recv_buffer_size=_RECEIVED, tls_config=tls))
-        socket.add_pre_pipe_connect_cb(_refuse_second_pipe)
         link = Link(socket, joined, left)
-        on_pipes(socket, _hop(link.came), _hop(link.went))
     try:
         _listen(socket, url)
     except LinkError:

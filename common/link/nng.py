@@ -23,6 +23,13 @@ RECONNECT_MIN_MS = 20
 RECONNECT_MAX_MS = 250
 
 
+OfPipe = Callable[[Any], None]
+
+
+def _ignore(_pipe: Any) -> None:
+    """For who wants no notice."""
+
+
 def limit_threads() -> None:
     """Keep NNG to few threads (it starts a dozen on two cores); only before the first socket of a process."""
     for parameter, value in (
@@ -108,10 +115,50 @@ def receive_descriptor(socket: Any) -> int:
     return int(descriptor[0])
 
 
-def on_pipes(socket: Any, joined: Callable[[Any], None], left: Callable[[Any], None]) -> None:
-    """Have NNG's threads call `joined(pipe)` and `left(pipe)`; they may only hop to another thread."""
-    socket.add_post_pipe_connect_cb(joined)
-    socket.add_post_pipe_remove_cb(left)
+class Pipes:
+    """The connections of a socket that is about to listen or dial: `most` of them at once, if that is said.
+
+    NNG's threads call `joined(pipe)` and `left(pipe)`, which may only hop to another thread. Two of them tell
+    of a connection that ends as it begins, and the end may be told first: then it never was. (pynng's own
+    list has it for ever.) pynng has one callback of a socket run at a time, so nothing is locked here.
+    """
+
+    def __init__(
+        self, socket: Any, joined: OfPipe = _ignore, left: OfPipe = _ignore, *, most: int | None = None
+    ) -> None:
+        self._joined, self._left = joined, left
+        self._most = most
+        self._known: dict[int, Any] = {}  # by their numbers; None until they have joined
+        socket.add_pre_pipe_connect_cb(self._comes)
+        socket.add_post_pipe_connect_cb(self._came)
+        socket.add_post_pipe_remove_cb(self._went)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([pipe for pipe in tuple(self._known.values()) if pipe is not None])
+
+    def close(self, *numbers: int) -> None:
+        """End the connections of these numbers, or all."""
+        for pipe in self:
+            if not numbers or pipe.id in numbers:
+                with contextlib.suppress(pynng.exceptions.NNGException):
+                    pipe.close()
+
+    def _comes(self, pipe: Any) -> None:
+        if len(self._known) == self._most:
+            pipe.close()
+        else:
+            self._known[pipe.id] = None
+
+    def _came(self, pipe: Any) -> None:
+        if pipe.id in self._known:
+            self._known[pipe.id] = pipe
+            self._joined(pipe)
+        else:
+            pipe.socket._pipes.pop(pipe.id, None)
+
+    def _went(self, pipe: Any) -> None:
+        if self._known.pop(pipe.id, None) is not None:
+            self._left(pipe)
 
 
 def is_sent(code: int, message: Any) -> bool:

@@ -15,7 +15,15 @@ from pynng._nng import ffi, lib
 from common.addresses import parse_address
 from common.credentials import Credentials
 from common.errors import LinkClosed, LinkError, WorkerLost
-from common.link.nng import RECONNECT_MAX_MS, RECONNECT_MIN_MS, Frame, mapped_errors, prepare, tls_config
+from common.link.nng import (
+    RECONNECT_MAX_MS,
+    RECONNECT_MIN_MS,
+    Frame,
+    Pipes,
+    mapped_errors,
+    prepare,
+    tls_config,
+)
 
 log = logging.getLogger("pipeline.link")
 
@@ -74,6 +82,7 @@ class Answerer:
         self._handler = handler
         self._closed = False
         self.url = url
+        self._pipes = Pipes(socket)
         with mapped_errors():
             socket.reconnect_time_min = RECONNECT_MIN_MS
             socket.reconnect_time_max = RECONNECT_MAX_MS
@@ -89,20 +98,19 @@ class Answerer:
     @property
     def is_connected(self) -> bool:
         """Whether the other side is there now."""
-        return bool(self._socket.pipes)
+        return self.connection is not None
 
     @property
     def connection(self) -> object:
         """The connection that there is now, the same object as long as it lasts; None for none."""
-        return next(iter(self._socket.pipes), None)
+        return next(iter(self._pipes), None)
 
     def hang_up(self) -> None:
         """Let go of the connection, if there is one; NNG dials anew.
 
         Its dialer is left alone: NNG 1.11 panics at times when one is closed as it gets through.
         """
-        for pipe in self._socket.pipes:
-            with_closed_ignored(pipe.close)
+        self._pipes.close()
 
     def _run(self, port: _Port) -> None:
         while not self._closed:
