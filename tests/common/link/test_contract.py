@@ -263,6 +263,8 @@ async def test_an_exchange_cancelled_before_there_is_a_peer_is_never_delivered(o
         await link.aclose()
 
 
+# Over ws, who closes while bytes come makes NNG 1.11 abort the process at the other end at times: this one.
+@pytest.mark.parametrize("open_transport", ["memory", "ipc", "tcp", "tls+tcp"], indirect=True)
 @pytest.mark.parametrize("size", [1000, 2000])
 async def test_a_frame_over_the_limit_costs_the_connection_and_not_the_link(
     open_transport, monkeypatch, size
