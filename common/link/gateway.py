@@ -136,11 +136,12 @@ async def open_surveyor(
 class _Question:
     """What an exchange waits for: a frame, or the error that it ends with."""
 
-    __slots__ = ("answer", "asked", "over")
+    __slots__ = ("answer", "asked", "over", "sending")
 
     def __init__(self, asked: Any) -> None:
         self.asked = asked  # the connection
         self.answer: Frame | LinkClosed | WorkerLost | None = None
+        self.sending: trio.CancelScope | None = None  # while NNG has not taken it
         self.over = trio.Event()
 
     def end(self, answer: Frame | LinkClosed | WorkerLost) -> None:
@@ -148,6 +149,8 @@ class _Question:
         if self.answer is None:
             self.answer = answer
             self.over.set()
+            if self.sending is not None:
+                self.sending.cancel()
 
 
 class Link:
@@ -193,7 +196,7 @@ class Link:
         self.last_frame = len(frame)
         try:
             with mapped_errors():
-                await self._send(number, frame)
+                await self._send(question, number, frame)
             del frame  # which may be large, and NNG has its own copy
             await question.over.wait()
         finally:
@@ -203,11 +206,12 @@ class Link:
         assert question.answer is not None
         raise question.answer
 
-    async def _send(self, number: int, frame: bytes) -> None:
+    async def _send(self, question: _Question, number: int, frame: bytes) -> None:
         message, socket = pynng.Message(frame), self._socket.socket
         pynng.exceptions.check_err(lib.nng_msg_header_append_u32(message._nng_msg, number))
         if not is_sent(lib.nng_sendmsg(socket, message._nng_msg, lib.NNG_FLAG_NONBLOCK), message):
-            await _send_later(self._socket, lambda aio: lib.nng_send_aio(socket, aio), message)
+            with trio.CancelScope() as question.sending:  # it is not for whoever comes next
+                await _send_later(self._socket, lambda aio: lib.nng_send_aio(socket, aio), message)
 
     async def watch(self) -> None:
         """Hand every answer to who asked for it, until the link is closed."""

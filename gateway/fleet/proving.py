@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import trio
 
 from common import wire
-from common.errors import NotSent, PipelineError, Unproven, WireError, WorkerLost
+from common.errors import NotSent, PipelineError, Unproven, WireError
 from common.log import OncePer, event
 from common.proving import GatewayProver, fleet_key, is_same_address
 from common.sealing import ANSWER, QUESTION
@@ -170,7 +170,6 @@ class ProvenLink:
         self._proving = proving
         self._joined, self._left = joined, left
         self._scope: trio.CancelScope | None = None  # of what uses this connection
-        self._users: set[trio.CancelScope] = set()
         self._is_proven = False
 
     @property
@@ -182,14 +181,7 @@ class ProvenLink:
         """Send one frame and wait for its answer; raises as `Link.exchange`, and `Unproven`."""
         if not self._is_proven:
             raise NotSent("the worker has not proved itself over its link")
-        # What still waits to be sent must not wait for whoever comes next.
-        with trio.CancelScope() as scope:
-            self._users.add(scope)
-            try:
-                return await self._exchange(frame)
-            finally:
-                self._users.discard(scope)
-        raise WorkerLost("the worker's connection broke")
+        return await self._exchange(frame)
 
     async def _exchange(self, frame: bytes) -> Frame:
         session = self._proving.prover.session(self._worker)
@@ -231,8 +223,6 @@ class ProvenLink:
             self._scope.cancel()
             self._scope = None
         was_proven, self._is_proven = self._is_proven, False
-        for user in list(self._users):
-            user.cancel()
         if was_proven:
             self._left()
 
