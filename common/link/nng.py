@@ -128,13 +128,14 @@ class Pipes:
     ) -> None:
         self._joined, self._left = joined, left
         self._most = most
-        self._known: dict[int, Any] = {}  # by their numbers; None until they have joined
+        self._known: dict[int, Any] = {}  # by their numbers
+        self._told: set[int] = set()  # who have joined
         socket.add_pre_pipe_connect_cb(self._comes)
         socket.add_post_pipe_connect_cb(self._came)
         socket.add_post_pipe_remove_cb(self._went)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter([pipe for pipe in tuple(self._known.values()) if pipe is not None])
+        return iter(tuple(self._known.values()))
 
     def close(self, *numbers: int) -> None:
         """End the connections of these numbers, or all."""
@@ -147,17 +148,19 @@ class Pipes:
         if len(self._known) == self._most:
             pipe.close()
         else:
-            self._known[pipe.id] = None
+            self._known[pipe.id] = pipe
 
     def _came(self, pipe: Any) -> None:
         if pipe.id in self._known:
-            self._known[pipe.id] = pipe
+            self._told.add(pipe.id)
             self._joined(pipe)
         else:
             pipe.socket._pipes.pop(pipe.id, None)
 
     def _went(self, pipe: Any) -> None:
-        if self._known.pop(pipe.id, None) is not None:
+        self._known.pop(pipe.id, None)
+        if pipe.id in self._told:
+            self._told.remove(pipe.id)
             self._left(pipe)
 
 

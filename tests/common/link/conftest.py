@@ -52,6 +52,9 @@ class Peer(Protocol):
     async def go(self) -> None:
         """Be gone with whatever is in hand."""
 
+    def hang_up(self) -> None:
+        """End the connection, if there is one; it dials anew."""
+
 
 class MemoryPeer:
     def __init__(self, peer: FakePeer) -> None:
@@ -59,6 +62,9 @@ class MemoryPeer:
 
     async def go(self) -> None:
         self._peer.close()
+
+    def hang_up(self) -> None:
+        self._peer.hang_up()
 
 
 class ThreadedPeer:
@@ -86,6 +92,9 @@ class ThreadedPeer:
         for scope in self._in_hand:
             scope.cancel()
         await trio.to_thread.run_sync(self._answerer.close)
+
+    def hang_up(self) -> None:
+        self._answerer.hang_up()
 
 
 class MemoryTransport:
@@ -122,7 +131,7 @@ class NngTransport:
     def __init__(self, nursery: trio.Nursery, scheme: str, folder: str) -> None:
         self._nursery = nursery
         self._scheme = scheme
-        if scheme in ("wss", "tls+tcp"):
+        if scheme == "tls+tcp":
             self._secure(Path(folder))
         self._folder = folder
         self._urls = 0
@@ -142,7 +151,7 @@ class NngTransport:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        return f"{self._scheme}://127.0.0.1:{port}" + ("/link" if self._scheme.startswith("ws") else "")
+        return f"{self._scheme}://127.0.0.1:{port}"
 
     def listen_link(self, url: str, joined: Notify, left: Notify, own: Credentials | None = None) -> Any:
         return watched(listen_link(url, joined, left, own or self._gateway), self._nursery)
@@ -189,7 +198,9 @@ def folder() -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(params=["memory", "ipc", "tcp", "ws", "tls+tcp"])
+# Not ws and wss: where one process has both ends and closes one, NNG 1.11 panics now and then
+# (docs/decisions.md). Workers dial ws in tests/e2e, where each end has a process of its own.
+@pytest.fixture(params=["memory", "ipc", "tcp", "tls+tcp"])
 def open_transport(request: pytest.FixtureRequest, folder: str) -> OpenTransport:
     """`async with open_transport() as transport:`, and at its end every peer is gone."""
 

@@ -77,10 +77,6 @@ async def exchange(link, question: bytes) -> bytes:
     return bytes((await link.exchange(question)).view)
 
 
-# Over ws, who closes while bytes come makes NNG 1.11 abort the process at the other end at times: this one.
-TORN = pytest.mark.parametrize("open_transport", ["memory", "ipc", "tcp", "tls+tcp"], indirect=True)
-
-
 # --- links
 
 
@@ -147,7 +143,6 @@ async def test_a_peer_that_goes_fails_what_it_was_asked_and_the_next_peer_serves
         await link.aclose()
 
 
-@TORN
 async def test_what_a_peer_has_not_taken_when_it_goes_fails_and_never_goes_to_the_next(open_transport):
     async with open_transport() as transport, trio.open_nursery() as nursery:
         url, second = transport.url(), Holding()
@@ -227,14 +222,19 @@ async def test_a_second_peer_is_turned_away_until_the_first_has_gone(open_transp
         first, second = Holding(b"first"), Holding(b"second")
         peer = transport.answer_requests(url, first)
         await joined.until(1)
-        transport.answer_requests(url, second)
+        other = transport.answer_requests(url, second)
         for n in range(20):
             assert await exchange(link, b"%d" % n) == b"first: %d" % n
             await trio.sleep(0.01)  # the second one dials all the while
         assert second.taken == []
         assert (joined.times, left.times) == (1, 0)  # who was never let in cannot leave
         await peer.go()
-        await joined.until(2)
+        while joined.times < 2:
+            with trio.move_on_after(2):
+                await joined.until(2)
+                break
+            # As a worker does that hears nothing: over TLS NNG 1.11 may not tell it that it was turned away.
+            other.hang_up()
         assert await exchange(link, b"now") == b"second: now"
         await link.aclose()
 
@@ -284,7 +284,6 @@ async def test_an_exchange_cancelled_before_there_is_a_peer_is_never_delivered(o
         await link.aclose()
 
 
-@TORN
 @pytest.mark.parametrize("size", [1000, 2000])
 async def test_a_frame_over_the_limit_costs_the_connection_and_not_the_link(
     open_transport, monkeypatch, size

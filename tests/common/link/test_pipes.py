@@ -56,10 +56,11 @@ class Told:
         return pipe
 
 
-def test_a_connection_is_there_from_when_it_joined_until_it_left():
+def test_a_connection_is_there_from_when_it_comes_until_it_left():
     told = Told()
     pipe = told.pipe(1)
-    assert list(told.pipes) == []
+    assert list(told.pipes) == [pipe]
+    assert told.events == []
     told.socket.came(pipe)
     assert list(told.pipes) == [pipe]
     told.socket.went(pipe)
